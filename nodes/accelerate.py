@@ -1,0 +1,109 @@
+"""SpeCa Accelerate: the node that people drag into a graph."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..speca_core import SpecaConfig
+from ..speca_core.bridge.attach import accelerate
+from ..speca_core.budgets import BUDGETS
+from ..speca_core.config import THRESHOLD
+from ..speca_core.forecasters import FORECASTERS
+from ..speca_core.knobs import knobs_of
+from ..speca_core.verifiers import VERIFIERS
+
+
+def choice(name: str, table: Mapping[str, Any], tooltip: str) -> io.DynamicCombo.Input:
+    """A combo of a table's entries; only the chosen entry's knobs show."""
+    lines = "\n".join(f"{entry}: {settings.help}" for entry, settings in table.items())
+    return io.DynamicCombo.Input(
+        name,
+        options=[
+            io.DynamicCombo.Option(entry, [widget(*knob) for knob in knobs_of(settings).items()]) for entry, settings in table.items()
+        ],
+        tooltip=f"{tooltip}\n{lines}",
+    )
+
+
+def widget(name: str, knob: Any) -> io.Input:
+    """The widget of one knob."""
+    default, rule = knob
+    tooltip = f"{rule.help} ({rule.low:g} to {rule.high:g})"
+    if isinstance(default, int):
+        return io.Int.Input(name, default=default, min=int(rule.low), max=int(rule.high), step=int(rule.step), tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=rule.low, max=rule.high, step=rule.step, tooltip=tooltip)
+
+
+def chosen(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A combo's value as {"name": entry, knob: value, ...}."""
+    return {"name" if key == name else key: value for key, value in values.items()}
+
+
+class SpeCaAccelerate(io.ComfyNode):
+    """MODEL in, accelerated MODEL out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets made from the tables of forecasters, verifiers and budgets."""
+        defaults = SpecaConfig()
+        return io.Schema(
+            node_id="SpeCaAccelerate",
+            display_name="SpeCa Accelerate",
+            category="SpeCa",
+            description="Speculative caching for diffusion transformers: forecasts most of the model's evaluations, checks each forecast "
+            "and really computes those that are too far off. Place it between the model loader and the sampler.",
+            search_aliases=["speca", "teacache", "easycache", "taylorseer", "speed up", "faster sampling", "cache"],
+            not_idempotent=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to accelerate: a diffusion transformer such as Flux, SD3 or Z-Image"),
+                io.Float.Input(
+                    "threshold",
+                    default=defaults.threshold,
+                    min=THRESHOLD.low,
+                    max=THRESHOLD.high,
+                    step=THRESHOLD.step,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip=f"{THRESHOLD.help}. Right is faster, left is closer to the plain model",
+                ),
+                choice("forecaster", FORECASTERS, "How the model's features are forecast from those already computed."),
+                choice("verifier", VERIFIERS, "How each forecast is checked before it is used."),
+                choice("budget", BUDGETS, "Which calls may be drafted, and how large an error passes."),
+                io.Float.Input(
+                    "start",
+                    default=defaults.start,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Drafts are allowed from here on, as a fraction of the sampling steps (0 to 1)",
+                ),
+                io.Float.Input(
+                    "end",
+                    default=defaults.end,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Drafts are allowed up to here, as a fraction of the sampling steps (0 to 1)",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model, accelerated. The input model is left as it is")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        threshold: float,
+        forecaster: dict[str, Any],
+        verifier: dict[str, Any],
+        budget: dict[str, Any],
+        start: float,
+        end: float,
+    ) -> io.NodeOutput:
+        """Check the settings, then attach them to a clone of the model."""
+        config = SpecaConfig.from_choices(
+            threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end
+        )
+        return io.NodeOutput(accelerate(model, config))

@@ -1,0 +1,49 @@
+"""SpeCa Report: what the accelerated sampler did."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..speca_core.bridge.reports import find
+from ..speca_core.timeline import describe, draw_timeline
+
+NOT_FOUND = (
+    "No SpeCa run made this latent. Connect this node directly to the sampler's latent output, "
+    "and SpeCa Accelerate between the model loader and that sampler."
+)
+
+
+class SpeCaReport(io.ComfyNode):
+    """LATENT passed through unchanged; the run that made it as picture and JSON."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """One input, three outputs."""
+        return io.Schema(
+            node_id="SpeCaReport",
+            display_name="SpeCa Report",
+            category="SpeCa",
+            description="Shows what SpeCa did in the run that made this latent. Place it directly behind the sampler.",
+            search_aliases=["speca report", "cache statistics", "timeline"],
+            is_output_node=True,
+            inputs=[io.Latent.Input("latent", tooltip="The sampler's output")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The input, unchanged"),
+                io.Image.Output(display_name="timeline", tooltip="The run as a picture"),
+                io.String.Output(display_name="json", tooltip="The run as JSON; empty object if no SpeCa run made this latent"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
+        """Look the run up by the latent itself, draw it, and pass the latent on."""
+        report = find(latent["samples"])
+        if report is None:
+            return io.NodeOutput(latent, torch.zeros(1, 8, 8, 3), "{}", ui={"text": (NOT_FOUND,), "speca_report": ("{}",)})
+        picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[None]
+        text = json.dumps(report.to_json())
+        shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (f"{report.summary}\n{describe(report)}",), "speca_report": (text,)}
+        return io.NodeOutput(latent, picture, text, ui=shown)

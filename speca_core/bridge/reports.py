@@ -1,0 +1,45 @@
+"""Which run made this latent? Reports of the newest runs, found again by the bytes of what they made.
+
+Content is the only key that holds across ComfyUI's node cache, subgraphs, two samplers behind one model and equal node ids in two
+workflows: the latent that reaches the report node is the latent that the sampler returned.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import torch
+
+from ..report import RunReport
+
+KEEP = 64  # reports hold numbers only, a few kB each
+
+_reports: OrderedDict[str, RunReport] = OrderedDict()
+_lock = threading.Lock()
+
+
+def fingerprint(latent: Any) -> str:
+    """SHA-256 of a latent as ComfyUI hands it from node to node; nested latents are packed first."""
+    if getattr(latent, "is_nested", False):
+        latent, _ = comfy.utils.pack_latents(latent.unbind())
+    handed = latent.to(device=comfy.model_management.intermediate_device(), dtype=comfy.model_management.intermediate_dtype())
+    return hashlib.sha256(handed.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def remember(latent: Any, report: RunReport) -> None:
+    """Keep the report of the run that made this latent."""
+    key = fingerprint(latent)
+    with _lock:
+        _reports.pop(key, None)
+        _reports[key] = report
+        while len(_reports) > KEEP:
+            _reports.popitem(last=False)
+
+
+def find(latent: Any) -> RunReport | None:
+    """The report of the run that made this latent; None if SpeCa did not make it, or too long ago."""
+    with _lock:
+        return _reports.get(fingerprint(latent))

@@ -1,0 +1,56 @@
+"""The rows of a ComfyUI call: who they are, and how to evaluate some of them alone."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Identity of each row of a call: its lane, the image it belongs to, the index of its conditioning."""
+
+    lanes: list[Hashable]
+    images: list[int]
+    branches: list[int]
+
+
+def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
+    """Name the rows of a call.
+
+    ComfyUI concatenates conditionings: with n of them, chunk i holds rows i*b .. (i+1)*b - 1, one per image. A conditioning's uuid
+    alone does not identify a chunk: regional prompts repeat it, extra passes (SLG, PAG) reuse it with other patches, context windows
+    with other frames. All of that is part of the lane's key.
+
+    Args:
+        x: the call's latent, [rows, ...].
+        transformer_options: of the call; `cond_or_uncond` and `uuids` name the chunks.
+    """
+    window = transformer_options.get("context_window")
+    replaced = transformer_options.get("patches_replace", {})
+    passes = tuple(sorted((str(name), str(place), id(patch)) for name, patches in replaced.items() for place, patch in patches.items()))
+    common = (tuple(window.index_list) if window is not None else None, passes, tuple(x.shape[1:]))
+    chunks = list(zip(transformer_options["cond_or_uncond"], transformer_options["uuids"], strict=True))
+    size = x.shape[0] // len(chunks)
+    seen: Counter[Any] = Counter()
+    rows = Rows([], [], [])
+    for chunk in chunks:
+        for image in range(size):
+            rows.lanes.append((common, chunk, seen[chunk], image))
+            rows.images.append(image)
+            rows.branches.append(chunk[0])
+        seen[chunk] += 1
+    return rows
+
+
+def take(value: Any, rows: Sequence[int], total: int) -> Any:
+    """`value` for some rows only: every tensor whose first dimension is the batch is indexed, in lists and dicts too."""
+    if torch.is_tensor(value):
+        return value[list(rows)] if value.ndim > 0 and value.shape[0] == total else value
+    if isinstance(value, list | tuple):
+        return type(value)(take(item, rows, total) for item in value)
+    if isinstance(value, dict):
+        return {key: take(item, rows, total) for key, item in value.items()}
+    return value

@@ -1,0 +1,94 @@
+"""Where the residual streams sit in a block's call, learnt by watching one full pass."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Slot = tuple[int | str, int | None]  # argument (position or keyword), index inside it if it is a tuple or list
+
+
+def slots_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Slot, torch.Tensor]]:
+    """Every tensor of a call with its place: arguments, and one level into tuples and lists."""
+    arguments: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for key, value in arguments:
+        if torch.is_tensor(value):
+            yield (key, None), value
+        elif isinstance(value, tuple | list):
+            yield from (((key, i), item) for i, item in enumerate(value) if torch.is_tensor(item))
+
+
+def as_list(outputs: Any) -> list[Any]:
+    """A block's outputs as a list, also if it returns a bare tensor."""
+    return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+
+
+@dataclass
+class Streams:
+    """The streams of one stack: output `i` of a block is the next block's input at `slots[i]`."""
+
+    slots: list[Slot]
+    container: type | None  # tuple or list; None for a bare tensor
+
+    def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+        """The streams in a call's arguments, in the order of the outputs."""
+        found = []
+        for key, index in self.slots:
+            value = args[key] if isinstance(key, int) else kwargs[key]
+            found.append(value if index is None else value[index])
+        return found
+
+    def replace(self, args: Sequence[Any], kwargs: Mapping[str, Any], new: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
+        """The call's arguments with the streams replaced."""
+        args, kwargs = list(args), dict(kwargs)
+        for (key, index), tensor in zip(self.slots, new, strict=True):
+            holder: Any = args if isinstance(key, int) else kwargs
+            if index is None:
+                holder[key] = tensor
+            else:
+                items = list(holder[key])
+                items[index] = tensor
+                holder[key] = type(holder[key])(items)
+        return args, kwargs
+
+    def pack(self, outputs: Sequence[torch.Tensor]) -> Any:
+        """Streams in the form in which a block returns them."""
+        return outputs[0] if self.container is None else self.container(outputs)
+
+
+class StreamLearner:
+    """Watches the blocks of one stack during one full pass; `streams` is set as soon as they are known.
+
+    An output that *is* an input of the next block is a stream, whatever either is called. Where the model's own code between two
+    blocks makes new tensors, equal shape and type stand in for identity.
+    """
+
+    def __init__(self) -> None:
+        self.streams: Streams | None = None
+        self._outputs: Any = None  # of the block before; held until the next one is entered
+
+    def enter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """A block is about to run with these arguments."""
+        if self.streams is not None or self._outputs is None:
+            return
+        slots: list[Slot] = []
+        inputs = list(slots_of(args, kwargs))
+        for out in as_list(self._outputs):
+            match = next((slot for slot, value in inputs if value is out), None)
+            match = match or next((slot for slot, value in inputs if slot not in slots and like(value, out)), None)
+            if match is None:
+                return  # this pair of blocks does not tell; a later one may
+            slots.append(match)
+        container = type(self._outputs) if isinstance(self._outputs, tuple | list) else None
+        self.streams, self._outputs = Streams(slots, container), None
+
+    def leave(self, outputs: Any) -> None:
+        """The block has run and returned these."""
+        if self.streams is None:
+            self._outputs = outputs
+
+
+def like(a: torch.Tensor, b: Any) -> bool:
+    """Same shape and type, and large enough to be a stream: [batch, tokens, channels] or more."""
+    return torch.is_tensor(b) and a.ndim >= 3 and (a.shape, a.dtype) == (b.shape, b.dtype)

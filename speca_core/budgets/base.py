@@ -1,0 +1,84 @@
+"""What a budget is: who may draft, how long, and how large an error passes. Pure Python numbers, no tensors."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Protocol
+
+from ..knobs import Settings, knob
+from ..schedule import Moment
+
+
+class Reason(str, Enum):
+    """Why a row was drafted or computed. The values are part of the report's JSON."""
+
+    DRAFT = "draft"  # the budget grants a draft
+    WARMUP = "warmup"  # the first calls of a run are always computed
+    WINDOW = "window"  # outside start..end
+    ANCHORS = "anchors"  # too few anchors for the forecaster
+    REPEATED = "repeated_sigma"  # an anchor lies at this very place: there is nothing to extrapolate
+    LAST_STEP = "last_step"  # the protected end of the schedule
+    STREAK = "max_streak"  # as many drafts in a row as allowed
+    TOLERANCE = "zero_tolerance"  # nothing could pass
+    BUDGET = "budget"  # the budget expects too large an error
+    REJECTED = "rejected"  # drafted, verified, found too far off, computed in the same call
+    JOINT = "joint"  # another branch (cond or uncond) of the same image is computed
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a ledger may know when it is asked: where the call sits and how the lane stands."""
+
+    moment: Moment
+    distance: float  # steps since the newest anchor
+    streak: int  # drafts served since the last full computation
+    computed: int  # full computations of this lane in this run
+
+
+class Ledger(Protocol):
+    """The account of one lane during one run."""
+
+    def grant(self, outlook: Outlook) -> Reason:
+        """`Reason.DRAFT`, or why this row must be computed."""
+        ...
+
+    def tolerance(self, outlook: Outlook) -> float:
+        """The largest estimated error that passes now; `inf` serves the draft unchecked."""
+        ...
+
+    def served(self, outlook: Outlook, error: float | None) -> None:
+        """A draft was accepted, with the verifier's error (None: not checked)."""
+        ...
+
+    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
+        """The row was computed; `hindcast` is the measured error of the forecast it would have been served, where there was one."""
+        ...
+
+
+class Budget(Protocol):
+    """Settings of a policy; `ledger` opens an account for one lane."""
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+
+    def ledger(self, threshold: float) -> Ledger: ...
+
+    def to_dict(self) -> dict[str, object]: ...
+
+
+@dataclass(frozen=True)
+class Limits(Settings):
+    """Knobs that every budget shares, and the safety rules they stand for."""
+
+    warmup: int = knob(3, 1, 50, 1, "Calls computed in full at the start of a run, in calls")
+    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls")
+    protect_last: int = knob(1, 0, 1, 1, "1: always compute the last step of the schedule, 0: allow a draft there")
+
+    def refuse(self, outlook: Outlook) -> Reason | None:
+        """The limit that forbids a draft now, or None."""
+        if outlook.computed < self.warmup:
+            return Reason.WARMUP
+        if self.protect_last and outlook.moment.last:
+            return Reason.LAST_STEP
+        if outlook.streak >= self.max_streak:
+            return Reason.STREAK
+        return None

@@ -1,0 +1,53 @@
+"""SpeCa's budget: a draft passes while its estimated error is at most tau0 * beta^progress (arXiv 2509.11628)."""
+
+from dataclasses import dataclass
+
+from ..knobs import knob
+from .base import Limits, Outlook, Reason
+
+
+@dataclass(frozen=True)
+class Threshold(Limits):
+    """tolerance(progress) = threshold * max(decay^progress, floor).
+
+    `threshold` is the node's slider (the paper's tau0), `decay` the paper's beta: below 1 the tolerance tightens towards the end.
+    The floor is a fraction of the threshold (the released code has an absolute one), so that threshold 0 always means the plain model.
+    """
+
+    name = "threshold"
+    help = "SpeCa's rule: each draft may be off by threshold * decay^progress"
+
+    decay: float = knob(0.5, 0.01, 10.0, 0.01, "Tolerance at the end relative to the start (the paper's beta). Below 1: stricter late")
+    floor: float = knob(0.1, 0.0, 1.0, 0.01, "Smallest tolerance, as a fraction of the threshold")
+    min_streak: int = knob(0, 0, 20, 1, "Drafts served unchecked after each full computation, in calls. 0 checks every draft")
+
+    def ledger(self, threshold: float) -> "ThresholdLedger":
+        """An account with this rule."""
+        return ThresholdLedger(self, threshold)
+
+
+class ThresholdLedger:
+    """Stateless: the rule needs nothing but the outlook."""
+
+    def __init__(self, budget: Threshold, threshold: float) -> None:
+        self.budget = budget
+        self.threshold = threshold
+
+    def grant(self, outlook: Outlook) -> Reason:
+        """Draft within the limits, unless nothing could pass."""
+        if self.threshold == 0:
+            return Reason.TOLERANCE
+        return self.budget.refuse(outlook) or Reason.DRAFT
+
+    def tolerance(self, outlook: Outlook) -> float:
+        """The rule above; unchecked for the first `min_streak` drafts of a streak."""
+        if outlook.streak < self.budget.min_streak:
+            return float("inf")
+        share: float = max(self.budget.decay**outlook.moment.progress, self.budget.floor)
+        return self.threshold * share
+
+    def served(self, outlook: Outlook, error: float | None) -> None:
+        """Nothing to remember."""
+
+    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
+        """Nothing to remember."""

@@ -1,0 +1,83 @@
+"""The settings of one SpeCa Accelerate node, immutable."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .budgets import BUDGETS, Budget, Threshold
+from .errors import ConfigError
+from .forecasters import FORECASTERS, Forecaster, Newton
+from .knobs import Knob, check, make
+from .verifiers import VERIFIERS, LastBlock, Verifier
+
+THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
+PERCENT = Knob(0.0, 1.0, 0.01, "")
+
+
+@dataclass(frozen=True)
+class SpecaConfig:
+    """What a user chose.
+
+    Attributes:
+        threshold: largest estimated error that passes, 0 (plain model) to 1; what it is an error of is the verifier's and budget's word.
+        forecaster, verifier, budget: entries of the tables of the same names.
+        start, end: part of the schedule in which drafts are allowed, as progress 0..1; outside every call is computed.
+
+    Raises:
+        ConfigError: a value is out of range, or start is not before end.
+    """
+
+    threshold: float = 0.05
+    forecaster: Forecaster = field(default_factory=Newton)
+    verifier: Verifier = field(default_factory=LastBlock)
+    budget: Budget = field(default_factory=Threshold)
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.threshold != math.inf:  # tests and benchmarks may ask for "accept everything"
+            check("SpeCa", "threshold", self.threshold, 0.0, THRESHOLD)
+        check("SpeCa", "start", self.start, 0.0, PERCENT)
+        check("SpeCa", "end", self.end, 0.0, PERCENT)
+        if self.start >= self.end:
+            raise ConfigError(f"SpeCa: start is {self.start:g} and end is {self.end:g}; expected start < end. Move start down or end up.")
+
+    @classmethod
+    def from_choices(
+        cls,
+        threshold: float,
+        forecaster: Mapping[str, Any],
+        verifier: Mapping[str, Any],
+        budget: Mapping[str, Any],
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> "SpecaConfig":
+        """Build from widget values; each choice is {"name": key in its table, knob: value, ...}.
+
+        Raises:
+            ConfigError: unknown name or knob, or a value out of range.
+        """
+
+        def pick(table: Mapping[str, type[Any]], kind: str, choice: Mapping[str, Any]) -> Any:
+            return make(table, kind, choice.get("name"), {k: v for k, v in choice.items() if k != "name"})
+
+        return cls(
+            threshold=threshold,
+            forecaster=pick(FORECASTERS, "forecaster", forecaster),
+            verifier=pick(VERIFIERS, "verifier", verifier),
+            budget=pick(BUDGETS, "budget", budget),
+            start=start,
+            end=end,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; `SpecaConfig.from_choices(**config.to_dict())` gives the same config."""
+        return {
+            "threshold": self.threshold,
+            "forecaster": self.forecaster.to_dict(),
+            "verifier": self.verifier.to_dict(),
+            "budget": self.budget.to_dict(),
+            "start": self.start,
+            "end": self.end,
+        }

@@ -1,0 +1,45 @@
+"""The paper's Taylor ladder (TaylorSeer, arXiv 2503.06923; SpeCa, arXiv 2509.11628)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import factorial
+
+from ..knobs import Settings, knob
+
+
+@dataclass(frozen=True)
+class Taylor(Settings):
+    """F(s) = sum_j D^j(n) (s - s_n)^j / j!   with   D^0(n) = F_n,   D^j(n) = (D^(j-1)(n) - D^(j-1)(n-1)) / (s_n - s_(n-1)).
+
+    This is the published rule: each difference is divided by the newest gap only, so it is exact for linear features and, on
+    evenly spaced anchors, a backward-difference Taylor polynomial; with uneven gaps the curvature is off (`newton` is exact there).
+    """
+
+    name = "taylor"
+    help = "Finite-difference Taylor ladder, as in TaylorSeer and SpeCa"
+
+    order: int = knob(1, 0, 3, 1, "Highest derivative. 0 reuses, 1 follows the line, 2 and 3 follow curvature and amplify noise")
+
+    @property
+    def min_anchors(self) -> int:
+        """One more than the order."""
+        return self.order + 1
+
+    @property
+    def depth(self) -> int:
+        """One more than the order."""
+        return self.order + 1
+
+    def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
+        """Weights of the ladder over the newest order + 1 anchors."""
+        count = len(coordinates)
+        distance = at - coordinates[-1]
+        # ladder[i] is D^j at anchor i, as weights over the anchors; each round raises j by one.
+        ladder = [[float(i == k) for k in range(count)] for i in range(count)]
+        total = ladder[-1]
+        for j in range(1, count):
+            gaps = [coordinates[i] - coordinates[i - 1] for i in range(j, count)]
+            ladder = [[(new - old) / h for new, old in zip(ladder[i], ladder[i - 1], strict=True)] for i, h in enumerate(gaps, 1)]
+            scale = distance**j / factorial(j)
+            total = [t + scale * d for t, d in zip(total, ladder[-1], strict=True)]
+        return total

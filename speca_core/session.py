@@ -1,0 +1,193 @@
+"""One run of one sampler: the algorithm, from top to bottom.
+
+    session.open_call(lanes, images, sigma)    which rows may be drafted, which must be computed, and why
+    call.forecast(tap, rows)                   what a draft is made of
+    call.judge(rows, errors)                   the verdict; rejected rows are computed in the same call
+    call.observe(tap, rows, features)          computed features become anchors
+    call.score(rows, errors)                   the hindcast: what the forecast would have been off by
+    call.close(seconds)                        accounts settled, record written
+
+All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import torch
+
+from .budgets import Outlook, Reason
+from .budgets.base import Ledger
+from .config import SpecaConfig
+from .history import FeatureHistory, weighted_sum
+from .report import CallRecord, RowRecord, RunReport
+from .schedule import Schedule
+
+EXIT = "exit"  # the tap every lane has: the stream that the model's head consumes
+
+
+class Lane:
+    """One batch row's own history, account and counters."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.histories: dict[str, FeatureHistory] = {}
+        self.streak = 0
+        self.computed = 0
+
+    @property
+    def exit(self) -> FeatureHistory | None:
+        """Anchors of the exit tap; None before the first full computation."""
+        return self.histories.get(EXIT)
+
+
+class Session:
+    """State of one run.
+
+    Args:
+        config: what the user chose.
+        sigmas: the run's schedule, steps + 1 values.
+        model: the family's name, for the report.
+        observers: called with each finished CallRecord.
+    """
+
+    def __init__(
+        self, config: SpecaConfig, sigmas: Sequence[float], model: str = "", observers: Iterable[Callable[[CallRecord], None]] = ()
+    ) -> None:
+        self.config = config
+        self.schedule = Schedule(sigmas)
+        self.lanes: dict[Hashable, Lane] = {}
+        self.observers = tuple(observers)
+        self.report = RunReport(model=model, settings=config.to_dict(), steps=self.schedule.steps)
+
+    def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], sigma: float) -> "Call":
+        """Decide for each row of a call whether it may be drafted.
+
+        Args:
+            lanes: identity of each row, stable over the run.
+            images: index of the image each row belongs to. Rows of one image (cond and uncond) decide together,
+                because guidance multiplies the difference of their errors.
+            branches: index of the conditioning of each row, for the report.
+            sigma: noise level of the call.
+        """
+        for key in lanes:
+            if key not in self.lanes:
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold))
+        return Call(self, [self.lanes[key] for key in lanes], images, branches, sigma)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory held by all anchors now, in bytes."""
+        return sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
+
+
+class Call:
+    """One evaluation of the model. `draft_rows` and `full_rows` are the plan; rows are indices into the call's batch."""
+
+    def __init__(self, session: Session, lanes: Sequence[Lane], images: Sequence[int], branches: Sequence[int], sigma: float) -> None:
+        self.session = session
+        self.lanes = lanes
+        self.images = images
+        self.moment = session.schedule.moment(sigma)
+        self.outlooks = [self._outlook(lane) for lane in lanes]
+        reasons = [self._reason(lane, outlook) for lane, outlook in zip(lanes, self.outlooks, strict=True)]
+        computed_images = {image for image, reason in zip(images, reasons, strict=True) if reason is not Reason.DRAFT}
+        self.draft_rows = [row for row, image in enumerate(images) if image not in computed_images]
+        self.full_rows = [row for row, image in enumerate(images) if image in computed_images]
+        self._rows = [
+            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value)
+            for image, branch, reason in zip(images, branches, reasons, strict=True)
+        ]
+        for row in self.draft_rows:
+            self._rows[row].verdict = "drafted"
+            self._rows[row].reason = Reason.DRAFT.value
+
+    def _outlook(self, lane: Lane) -> Outlook:
+        newest = lane.exit.coordinates[-1] if lane.exit else self.moment.position
+        return Outlook(self.moment, self.moment.position - newest, lane.streak, lane.computed)
+
+    def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
+        config = self.session.config
+        if not config.start <= self.moment.progress <= config.end:
+            return Reason.WINDOW
+        granted = lane.ledger.grant(outlook)
+        if granted is not Reason.DRAFT:
+            return granted
+        return self._no_forecast(lane) or Reason.DRAFT
+
+    def _no_forecast(self, lane: Lane) -> Reason | None:
+        """Why there is nothing to forecast from, or None."""
+        if lane.exit is None or len(lane.exit.anchors) < self.session.config.forecaster.min_anchors:
+            return Reason.ANCHORS
+        return Reason.REPEATED if lane.exit.has(self.moment.position) else None
+
+    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+        """Forecasts of a tap at this call's position, one tensor per row, in the dtype and shape of its anchors."""
+        forecasts = []
+        for row in rows:
+            history = self.lanes[row].histories[tap]
+            weights = self.session.config.forecaster.weights(history.coordinates, self.moment.position)
+            forecasts.append(weighted_sum(weights, history.anchors))
+        return forecasts
+
+    def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
+        """Verdict on the drafts of `rows`.
+
+        Args:
+            rows: drafted rows.
+            errors: the verifier's error of each; None where there is no verifier: everything is accepted.
+
+        Returns:
+            (accepted rows, rejected rows). An image is rejected as soon as one of its branches is: its error exceeds the tolerance
+            or is not finite.
+        """
+        if errors is None:
+            return list(rows), []
+        failed: set[int] = set()
+        for row, error in zip(rows, errors, strict=True):
+            record = self._rows[row]
+            record.error = error
+            record.tolerance = self.lanes[row].ledger.tolerance(self.outlooks[row])
+            if not (math.isfinite(error) and error <= record.tolerance):
+                record.verdict, record.reason = "rejected", Reason.REJECTED.value
+                failed.add(self.images[row])
+        for row in rows:
+            if self.images[row] in failed and self._rows[row].verdict == "drafted":
+                self._rows[row].verdict, self._rows[row].reason = "rejected", Reason.JOINT.value
+        return [r for r in rows if self.images[r] not in failed], [r for r in rows if self.images[r] in failed]
+
+    def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
+        """Keep computed features (one tensor per row) as anchors of a tap. A feature of another shape starts the lane's taps anew."""
+        for row, feature in zip(rows, features, strict=True):
+            histories = self.lanes[row].histories
+            if tap in histories and histories[tap].anchors[-1].shape != feature.shape:
+                histories.clear()
+            if tap not in histories:
+                histories[tap] = FeatureHistory(self.session.config.forecaster.depth)
+            histories[tap].record(self.moment.position, feature)
+
+    def scorable(self, rows: Sequence[int]) -> list[int]:
+        """Those of the computed rows for which a forecast exists that can be scored against the truth (before `observe`)."""
+        return [row for row in rows if self._no_forecast(self.lanes[row]) is None]
+
+    def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
+        """Record the hindcast: the measured error of the forecast that would have been served, one per row."""
+        for row, error in zip(rows, errors, strict=True):
+            self._rows[row].hindcast = error
+
+    def close(self, seconds: float) -> CallRecord:
+        """Settle every lane's account and write the call's record."""
+        for lane, outlook, record in zip(self.lanes, self.outlooks, self._rows, strict=True):
+            if record.verdict == "drafted":
+                lane.streak += 1
+                lane.ledger.served(outlook, record.error)
+            else:
+                lane.streak = 0
+                lane.computed += 1
+                lane.ledger.computed(outlook, record.hindcast)
+        report = self.session.report
+        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows)
+        report.calls.append(call)
+        report.cache_bytes = max(report.cache_bytes, self.session.cache_bytes)
+        for observer in self.session.observers:
+            observer(call)
+        return call

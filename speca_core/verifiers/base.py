@@ -1,0 +1,54 @@
+"""What a verifier is."""
+
+from typing import ClassVar, Literal, Protocol
+
+import torch
+
+Runs = Literal["first", "last", "none"]
+
+EPSILON = 1e-8  # keeps 0/0 finite; far below the norm of any real feature in float32
+
+
+class Verifier(Protocol):
+    """A verifier says which block of a draft really runs and how far the forecast was from what that block gave.
+
+    Attributes:
+        name: key in the table, shown in the node.
+        help: one line for the widget's tooltip.
+        runs: the block that a draft really computes. "first": its true input is known, so if every row is rejected the same pass
+            goes on with the second block and nothing is wasted. "last": its input is a forecast too. "none": drafts are not checked.
+    """
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    runs: ClassVar[Runs]
+
+    def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """How far each row's forecast is from the computed reference.
+
+        Args:
+            forecast, reference: [rows, ...], same shape, any float dtype, same device.
+
+        Returns:
+            [rows] float32, 0 (equal) and up; `inf` where either is not finite, so that it can only be rejected.
+        """
+        ...
+
+    def to_dict(self) -> dict[str, object]: ...
+
+
+def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Global relative L2 error per row, ||p - y|| / (||y|| + eps), in float32: the paper's metric, per row.
+
+    The elementwise ratio of the released code is heavy-tailed (the same 5 % of noise scores 0.37 to 7.3); this one is not.
+
+    Args:
+        forecast, reference: [rows, ...], same shape, any float dtype.
+
+    Returns:
+        [rows] float32 >= 0, `inf` where not finite.
+    """
+    y = reference.flatten(1).float()
+    difference = torch.linalg.vector_norm(forecast.flatten(1).float() - y, dim=1)
+    error = difference / (torch.linalg.vector_norm(y, dim=1) + EPSILON)
+    return torch.where(torch.isfinite(error), error, torch.inf)
