@@ -1,0 +1,9 @@
+"""Unit tests see the core alone: no ComfyUI."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+torch.set_num_threads(1)

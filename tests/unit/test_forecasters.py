@@ -1,0 +1,113 @@
+"""Every forecaster of the table keeps the same contract; then each one's own arithmetic by hand."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speca_core.forecasters import FORECASTERS, Newton, Reuse, Taylor
+from speca_core.history import weighted_sum
+from speca_core.knobs import knobs_of
+
+EVERY = [
+    settings(**({"order": order} if "order" in knobs_of(settings) else {}))
+    for settings in FORECASTERS.values()
+    for order in ((0, 1, 2, 3) if "order" in knobs_of(settings) else (None,))
+]
+
+
+def case_name(forecaster):
+    return f"{forecaster.name}-{getattr(forecaster, 'order', '')}"
+
+
+every_forecaster = pytest.mark.parametrize("forecaster", EVERY, ids=case_name)
+
+
+@st.composite
+def places(draw):
+    gaps = draw(st.lists(st.floats(0.25, 8.0), min_size=12, max_size=12))
+    coordinates = [sum(gaps[:i]) for i in range(12)]
+    return coordinates, draw(st.floats(0.1, 8.0))
+
+
+@every_forecaster
+@given(where=places())
+def test_weights_sum_to_one(forecaster, where):
+    coordinates, ahead = where
+    coordinates = coordinates[-forecaster.depth :]
+    weights = forecaster.weights(coordinates, coordinates[-1] + ahead)
+    assert len(weights) == len(coordinates)
+    assert sum(weights) == pytest.approx(1.0, abs=1e-6 * max(map(abs, weights)))
+
+
+@every_forecaster
+@given(where=places(), slope=st.floats(-5, 5), offset=st.floats(-5, 5))
+def test_forecasters_of_order_one_and_up_are_exact_on_lines(forecaster, where, slope, offset):
+    if getattr(forecaster, "order", 0) == 0:
+        return
+    coordinates, ahead = where
+    coordinates = coordinates[-forecaster.depth :]
+    at = coordinates[-1] + ahead
+    weights = forecaster.weights(coordinates, at)
+    value = sum(w * (offset + slope * s) for w, s in zip(weights, coordinates, strict=True))
+    assert value == pytest.approx(offset + slope * at, abs=1e-5 * max(1.0, *map(abs, weights)) * (1 + abs(slope) * at))
+
+
+@every_forecaster
+def test_enough_anchors_fit_into_the_history(forecaster):
+    assert 1 <= forecaster.min_anchors <= forecaster.depth
+
+
+@every_forecaster
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_constant_feature_is_forecast_exactly(forecaster, dtype):
+    coordinates = [0.0, 1.0, 2.0, 3.0][: forecaster.depth]
+    anchors = [torch.full((3, 2), 0.5, dtype=dtype)] * len(coordinates)
+    forecast = weighted_sum(forecaster.weights(coordinates, 4.0), anchors)
+    assert forecast.dtype == dtype and (forecast == 0.5).all()
+
+
+@every_forecaster
+def test_settings_are_immutable_and_round_trip(forecaster):
+    knobs = {k: v for k, v in forecaster.to_dict().items() if k != "name"}
+    assert type(forecaster)(**knobs) == forecaster
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        forecaster.name = "other"
+
+
+def test_reuse():
+    assert Reuse().weights([4.0], 9.0) == [1.0]
+
+
+def test_taylor_by_hand_on_even_anchors():
+    # F = s^2 at 0, 2, 4: D1 = (16-4)/2 = 6, D2 = (6-2)/2 = 2; at 6: 16 + 6*2 + 2*4/2 = 32. The true value is 36.
+    weights = Taylor(2).weights([0.0, 2.0, 4.0], 6.0)
+    assert sum(w * s**2 for w, s in zip(weights, [0.0, 2.0, 4.0], strict=True)) == pytest.approx(32.0)
+
+
+def test_taylor_divides_by_the_newest_gap_only():
+    # Uneven anchors 0, 3, 4 of F = s^2: D1 = 7 (newest), 3 (before); the ladder's D2 is (7-3)/1 = 4, not 2.
+    weights = Taylor(2).weights([0.0, 3.0, 4.0], 5.0)
+    assert sum(w * s**2 for w, s in zip(weights, [0.0, 3.0, 4.0], strict=True)) == pytest.approx(16 + 7 + 4 / 2)
+
+
+@given(where=places(), a=st.floats(-2, 2), b=st.floats(-2, 2), c=st.floats(-2, 2))
+def test_newton_2_is_exact_on_parabolas_however_uneven_the_gaps(where, a, b, c):
+    coordinates, ahead = where
+    coordinates = coordinates[-3:]
+    at = coordinates[-1] + ahead
+    weights = Newton(2).weights(coordinates, at)
+    value = sum(w * (a + b * s + c * s * s) for w, s in zip(weights, coordinates, strict=True))
+    assert value == pytest.approx(a + b * at + c * at * at, abs=1e-6 * max(map(abs, weights)) * (1 + at * at * 3))
+
+
+def test_newton_by_hand():
+    assert Newton(1).weights([1.0, 3.0], 4.0) == pytest.approx([-0.5, 1.5])
+    assert Newton(2).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([1.0, -3.0, 3.0])
+    assert Newton(3).weights([0.0, 1.0, 2.0, 3.0], 4.0) == pytest.approx([-1.0, 4.0, -6.0, 4.0])
+
+
+def test_newton_interpolates_where_a_sampler_goes_back():
+    assert Newton(1).weights([1.0, 3.0], 2.0) == pytest.approx([0.5, 0.5])

@@ -1,0 +1,181 @@
+"""The algorithm, driven by hand: a "model" whose feature is a known function of the position."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from speca_core import Session, SpecaConfig
+from speca_core.budgets import Interval, Threshold
+from speca_core.forecasters import Newton, Reuse
+from speca_core.session import EXIT
+
+STEPS = 20
+SIGMAS = [1 - i / STEPS for i in range(STEPS + 1)]
+
+
+def config(threshold=math.inf, **settings):
+    budget = settings.pop("budget", Threshold(max_streak=4))
+    return SpecaConfig(threshold=threshold, budget=budget, **settings)
+
+
+def play(session, feature, lanes=("a",), images=None, errors=None):
+    """Sample: `feature(position, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
+    served = []
+    images = images or list(range(len(lanes)))
+    for sigma in SIGMAS[:-1]:
+        call = session.open_call(lanes, images, [0] * len(lanes), sigma)
+        outputs = {row: f for row, f in zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True)}
+        found = [errors(call, row) for row in call.draft_rows] if errors else None
+        _, rejected = call.judge(call.draft_rows, found)
+        for row in sorted(call.full_rows + rejected):
+            outputs[row] = torch.tensor([feature(call.moment.position, row)])
+            call.observe(EXIT, [row], [outputs[row]])
+        call.close(0.01)
+        served.append([outputs[row].item() for row in range(len(lanes))])
+    return served
+
+
+def test_infinite_tolerance_computes_warm_up_and_anchors_only():
+    session = Session(config(), SIGMAS)
+    play(session, lambda s, row: s)
+    computed = [c.index for c in session.report.calls if c.rows[0].verdict == "computed"]
+    # warm-up 0 1 2, then four drafts after each anchor, and the protected last step
+    assert computed == [0, 1, 2, 7, 12, 17, 19]
+    reasons = [session.report.calls[i].rows[0].reason for i in computed]
+    assert reasons == ["warmup"] * 3 + ["max_streak"] * 3 + ["last_step"]
+
+
+def test_lines_are_drafted_exactly_at_order_one():
+    served = play(Session(config(forecaster=Newton(1)), SIGMAS), lambda s, row: 3 * s - 1)
+    assert served == [pytest.approx([3 * s - 1], abs=1e-4) for s in range(STEPS)]
+
+
+def test_forecasts_never_become_anchors():
+    # Order 0 serves the newest anchor; if drafts were anchors the last step before a full one would drift.
+    served = play(Session(config(forecaster=Reuse()), SIGMAS), lambda s, row: s)
+    assert [v[0] for v in served[3:8]] == [2, 2, 2, 2, 7]
+
+
+def test_a_rejected_draft_is_computed_in_the_same_call():
+    session = Session(config(threshold=0.1), SIGMAS)
+    served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
+    assert served == [[s * s] for s in range(STEPS)]  # nothing unverified was served
+    assert session.report.count("drafted") == 0
+    assert session.report.count("rejected") == STEPS - 3 - 1  # all but warm-up and the last step
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_an_error_that_is_not_finite_is_rejected_at_any_tolerance(error):
+    session = Session(config(threshold=math.inf), SIGMAS)
+    play(session, lambda s, row: s, errors=lambda call, row: error)
+    assert session.report.count("drafted") == 0
+    json.dumps(session.report.to_json(), allow_nan=False)
+
+
+def test_equality_passes():
+    session = Session(config(threshold=0.1, budget=Threshold(decay=1.0)), SIGMAS)
+    play(session, lambda s, row: s, errors=lambda call, row: 0.1)
+    assert session.report.count("rejected") == 0
+
+
+def test_images_decide_for_themselves():
+    session = Session(config(threshold=0.1), SIGMAS)
+    play(session, lambda s, row: s, lanes=("easy", "hard"), errors=lambda call, row: (0.0, 1.0)[row])
+    verdicts = [{r.verdict for c in session.report.calls for r in c.rows if r.image == image} for image in (0, 1)]
+    assert verdicts == [{"computed", "drafted"}, {"computed", "rejected"}]
+
+
+def test_an_image_is_the_same_alone_and_in_a_batch():
+    errors = lambda call, row: (0.02, 0.3)[row % 2] * (call.outlooks[row].streak + 1)  # noqa: E731
+    together = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s + row, lanes=("a", "b"), errors=errors)
+    alone = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s, lanes=("a",), errors=errors)
+    assert [row[0] for row in together] == [row[0] for row in alone]
+
+
+def test_branches_of_one_image_decide_together():
+    session = Session(config(threshold=0.1), SIGMAS)
+    play(session, lambda s, row: s, lanes=("cond", "uncond"), images=[0, 0], errors=lambda call, row: (0.0, 1.0)[row])
+    rejected = [c for c in session.report.calls if c.rows[1].verdict == "rejected"]
+    assert rejected and all(c.rows[0].verdict == "rejected" and c.rows[0].reason == "joint" for c in rejected)
+
+
+def test_a_new_lane_makes_its_image_compute():
+    session = Session(config(), SIGMAS)
+    for i, sigma in enumerate(SIGMAS[:5]):
+        lanes = ["a"] if i < 4 else ["a", "late"]
+        call = session.open_call(lanes, [0] * len(lanes), [0] * len(lanes), sigma)
+        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.close(0.0)
+    assert call.draft_rows == [] and call.full_rows == [0, 1]
+    assert [r.reason for r in session.report.calls[-1].rows] == ["joint", "warmup"]
+
+
+def test_window():
+    session = Session(SpecaConfig(threshold=math.inf, start=0.5, end=0.75), SIGMAS)
+    play(session, lambda s, row: s)
+    drafted = [c.position for c in session.report.calls if c.rows[0].verdict == "drafted"]
+    assert drafted and min(drafted) >= 0.5 * STEPS and max(drafted) <= 0.75 * STEPS
+
+
+def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
+    session = Session(config(budget=Threshold(warmup=1), forecaster=Reuse()), SIGMAS)
+    for value, sigma in ((1.0, SIGMAS[0]), (2.0, SIGMAS[0])):
+        call = session.open_call(["a"], [0], [0], sigma)
+        assert call.full_rows == [0]
+        call.observe(EXIT, [0], [torch.tensor([value])])
+        call.close(0.0)
+    assert session.report.calls[1].rows[0].reason == "repeated_sigma"
+    assert session.open_call(["a"], [0], [0], SIGMAS[1]).forecast(EXIT, [0])[0].item() == 2.0
+
+
+def test_too_few_anchors_for_the_order():
+    session = Session(config(budget=Threshold(warmup=1), forecaster=Newton(3)), SIGMAS)
+    play(session, lambda s, row: s)
+    assert [c.rows[0].reason for c in session.report.calls[:4]] == ["warmup", "anchors", "anchors", "anchors"]
+
+
+def test_a_feature_of_another_shape_starts_the_lane_anew():
+    session = Session(config(), SIGMAS)
+    for i, sigma in enumerate(SIGMAS[:4]):
+        call = session.open_call(["a"], [0], [0], sigma)
+        call.observe(EXIT, [0], [torch.zeros(2 if i < 3 else 3)])
+    assert [a.shape[0] for a in session.lanes["a"].exit.anchors] == [3]
+
+
+def test_hindcast_is_offered_only_where_a_forecast_exists():
+    session = Session(config(budget=Interval(interval=1)), SIGMAS)
+    offered = []
+    for sigma in SIGMAS[:4]:
+        call = session.open_call(["a"], [0], [0], sigma)
+        offered.append(call.scorable([0]))
+        if offered[-1]:
+            call.score([0], [0.25])
+        call.observe(EXIT, [0], [torch.zeros(1)])
+        call.close(0.0)
+    assert offered == [[], [], [0], [0]]
+    assert [c.rows[0].hindcast for c in session.report.calls] == [None, None, 0.25, 0.25]
+
+
+def test_observers_see_every_call():
+    seen = []
+    session = Session(config(), SIGMAS, observers=[seen.append])
+    play(session, lambda s, row: s)
+    assert seen == session.report.calls
+
+
+def test_report_json():
+    session = Session(config(threshold=0.1), SIGMAS, model="Flux")
+    play(session, lambda s, row: s, errors=lambda call, row: 0.05 * (call.outlooks[row].streak + 1))
+    session.report.finished, session.report.seconds = True, 1.5
+    report = json.loads(json.dumps(session.report.to_json(), allow_nan=False))
+    totals = report["totals"]
+    assert report["schema"] == 1 and report["model"] == "Flux" and report["steps"] == STEPS and report["finished"]
+    assert totals["calls"] == STEPS == totals["rows"] == totals["computed"] + totals["drafted"]
+    assert totals["rejected"] == session.report.count("rejected") > 0
+    assert report["settings"] == config(threshold=0.1).to_dict()
+    assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
+    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"}
+    assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
+    assert f"{totals['drafted']} drafted" in session.report.summary
