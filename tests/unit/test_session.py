@@ -26,7 +26,7 @@ def play(session, feature, lanes=("a",), images=None, errors=None):
     images = images or list(range(len(lanes)))
     for sigma in SIGMAS[:-1]:
         call = session.open_call(lanes, images, [0] * len(lanes), sigma)
-        outputs = {row: f for row, f in zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True)}
+        outputs = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
         found = [errors(call, row) for row in call.draft_rows] if errors else None
         _, rejected = call.judge(call.draft_rows, found)
         for row in sorted(call.full_rows + rejected):

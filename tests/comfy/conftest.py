@@ -1,0 +1,55 @@
+"""These tests run in the real ComfyUI (COMFYUI_PATH names it), on CPU; the pack is loaded as ComfyUI loads it."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[2]
+COMFY = Path(os.environ["COMFYUI_PATH"])
+
+# ComfyUI's own modules (nodes, server, utils) must win over ours of the same name: the repo's root is never on sys.path here.
+sys.path.insert(0, str(COMFY))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing(False)
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = True
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it gives
+torch.set_grad_enabled(False)
+
+
+def load_pack():
+    """The pack as `nodes.load_custom_node` loads it, under the name `speca_pack`."""
+    spec = importlib.util.spec_from_file_location("speca_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["speca_pack"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+PACK_MODULE = load_pack()
+
+
+@pytest.fixture(scope="session")
+def pack():
+    return PACK_MODULE
+
+
+@pytest.fixture(scope="session")
+def nodes(pack):
+    """The pack's nodes by id, through its own entry point."""
+    import asyncio
+
+    async def collect():
+        extension = await pack.comfy_entrypoint()
+        return {node.GET_SCHEMA().node_id: node for node in await extension.get_node_list()}
+
+    return asyncio.run(collect())

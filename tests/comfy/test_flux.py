@@ -1,0 +1,137 @@
+"""The trained tiny Flux in ComfyUI's own sampler: the picture, the samplers, the batch."""
+
+import logging
+import math
+
+import comfy.model_management
+import pytest
+import torch
+from models import CAPTIONS, decoder, psnr, sample_flux, trained_flux
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import KEY, accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.verifiers import FirstBlock
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return trained_flux()
+
+
+@pytest.fixture(scope="module")
+def plain(flux):
+    return sample_flux(flux)
+
+
+def test_threshold_zero_is_plain(flux, plain):
+    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=0.0))), plain)
+
+
+def test_the_default_settings_keep_the_picture_and_save_evaluations(flux, plain):
+    decode = decoder()
+    latent = sample_flux(accelerate(flux, SpecaConfig()))
+    report = find(latent)
+    assert min(psnr(decode(latent), decode(plain))) >= 30
+    assert report.rows / (report.rows - report.count("drafted")) > 1.3
+
+
+def test_images_of_a_batch_decide_for_themselves(flux):
+    """One image rejected while the other is accepted; each equals itself run alone."""
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
+    fast = accelerate(flux, SpecaConfig())
+    together = sample_flux(fast, noise=noise)
+    verdicts = [[{r.verdict for r in call.rows if r.image == image} for image in (0, 1)] for call in find(together).calls]
+    assert any(a != b for a, b in verdicts), "the two images never differed; choose another seed"
+    for image in (0, 1):
+        alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
+        assert [v[image] for v in verdicts] == [{r.verdict for r in call.rows} for call in find(alone).calls]
+        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpm_2", "euler_ancestral", "res_multistep", "uni_pc", "dpmpp_2m_sde"])
+def test_samplers(flux, sampler):
+    """Each sampler's calls are answered; threshold zero stays bit-identical, drafts stay finite."""
+    plain = sample_flux(flux, sampler=sampler, steps=12, batch=1)
+    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
+    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=0.2)), sampler=sampler, steps=12, batch=1)
+    assert torch.isfinite(latent).all()
+    assert find(latent).count("drafted") > 0
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_guidance_off_and_on(flux, cfg):
+    report = find(sample_flux(accelerate(flux, SpecaConfig()), cfg=cfg))
+    assert {row.branch for call in report.calls for row in call.rows} == ({0} if cfg == 1.0 else {0, 1})
+
+
+def test_branches_in_separate_calls(flux, monkeypatch):
+    """Too little memory for cond and uncond in one batch: each then comes in its own call."""
+    plain = sample_flux(flux)
+    fast = accelerate(flux, SpecaConfig(threshold=0.05))
+    monkeypatch.setattr(flux.model, "memory_required", lambda *a, **k: 1e18)
+    apart = sample_flux(fast)
+    report = find(apart)
+    assert all(len({row.branch for row in call.rows}) == 1 for call in report.calls) and len(report.calls) == 56
+    assert report.count("drafted") > 0
+    torch.testing.assert_close(sample_flux(accelerate(flux, SpecaConfig(threshold=0.0))), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_one_model_in_two_samplers_keeps_two_runs(flux):
+    fast = accelerate(flux, SpecaConfig())
+    first, second = sample_flux(fast, seed=1, steps=12), sample_flux(fast, seed=2, steps=20)
+    assert find(first).steps == 12 and find(second).steps == 20
+    assert torch.equal(sample_flux(fast, seed=1, steps=12), first)
+
+
+def test_partial_denoise(flux, plain):
+    fast = accelerate(flux, SpecaConfig())
+    latent = torch.zeros(2, 16, 16, 16)
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+    import comfy.sample
+    from models import caption
+
+    result = comfy.sample.sample(
+        fast, noise, 20, 3.0, "euler", "simple", caption(CAPTIONS[0]), caption(""), plain, denoise=0.5, disable_pbar=True, seed=1
+    )
+    assert find(result).steps == 20 and find(result).calls[0].sigma < 0.95 and result.shape == latent.shape
+
+
+def test_bfloat16(flux):
+    half = flux.clone()
+    half.set_model_compute_dtype(torch.bfloat16)
+    settings = {"steps": 8, "batch": 1, "cfg": 1.0}  # bfloat16 is slow on most CPUs
+    plain = sample_flux(half, **settings)
+    assert not torch.equal(plain, sample_flux(flux, **settings)), "this run was not in bfloat16"
+    assert torch.equal(sample_flux(accelerate(half, SpecaConfig(threshold=1e-12, verifier=FirstBlock())), **settings), plain)
+    latent = sample_flux(accelerate(half, SpecaConfig(threshold=1.0)), **settings)
+    assert torch.isfinite(latent).all() and find(latent).count("drafted") > 0
+
+
+def test_interrupting_leaves_nothing_behind(flux):
+    fast = accelerate(flux, SpecaConfig())
+    expected = sample_flux(fast)
+
+    def interrupt(step, *_):
+        if step == 9:
+            comfy.model_management.interrupt_current_processing()
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample_flux(fast, callback=interrupt)
+    assert "double_blocks" not in vars(flux.model.diffusion_model) and "final_layer" not in vars(flux.model.diffusion_model)
+    assert KEY not in fast.model_options["transformer_options"]
+    assert torch.equal(sample_flux(fast), expected)
+
+
+def test_two_nodes_in_a_row_the_later_wins(flux, caplog):
+    first = accelerate(flux, SpecaConfig(threshold=0.0))
+    with caplog.at_level(logging.WARNING, "speca"):
+        second = accelerate(first, SpecaConfig(threshold=math.inf))
+    assert "the later node's settings are used" in caplog.text
+    report = find(sample_flux(second))
+    assert report.settings["threshold"] == math.inf and report.count("drafted") > 0
+
+
+def test_one_log_line_per_run(flux, caplog):
+    with caplog.at_level(logging.INFO, "speca"):
+        sample_flux(accelerate(flux, SpecaConfig()), steps=12)
+    assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations computed" in caplog.text
