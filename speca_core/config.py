@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .budgets import BUDGETS, Budget, Threshold
+from .budgets import BUDGETS, Accumulated, Budget
 from .errors import ConfigError
 from .forecasters import FORECASTERS, Forecaster, Newton
 from .knobs import Knob, check, make
-from .verifiers import VERIFIERS, LastBlock, Verifier
+from .verifiers import VERIFIERS, Embedded, Verifier
 
 THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
 PERCENT = Knob(0.0, 1.0, 0.01, "")
@@ -28,10 +28,10 @@ class SpecaConfig:
         ConfigError: a value is out of range, or start is not before end.
     """
 
-    threshold: float = 0.05
+    threshold: float = 0.2
     forecaster: Forecaster = field(default_factory=Newton)
-    verifier: Verifier = field(default_factory=LastBlock)
-    budget: Budget = field(default_factory=Threshold)
+    verifier: Verifier = field(default_factory=Embedded)
+    budget: Budget = field(default_factory=Accumulated)
     start: float = 0.0
     end: float = 1.0
 

@@ -2,13 +2,17 @@
 
 A forecast is an extrapolation along some axis. Counting calls is wrong as soon as a sampler calls the model twice per step, and
 sigma itself is unevenly spaced; the *position* on the run's own schedule handles both: sigma_i lies at i, a sub-step lies between.
+Features bend least along a blend of that position with the log signal-to-noise ratio: the *coordinate* (docs/adr/0003-coordinate.md).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .errors import ConfigError
+
+SNR_SHARE = 0.25  # of the log signal-to-noise ratio in the coordinate; .25 to .5 measured alike, 0 and 1 worse
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Moment:
 
     Attributes:
         sigma: noise level of the call.
-        position: coordinate in steps, 0 .. steps.
+        position: in steps, 0 .. steps.
+        coordinate: where forecasts are made, in steps on average; rises with the position.
         progress: position / steps, 0 .. 1.
         stride: |sigma_i - sigma_(i+1)| of the step this call belongs to, relative to the mean step (mean 1 over a run).
         last: the call belongs to the schedule's last step.
@@ -25,6 +30,7 @@ class Moment:
 
     sigma: float
     position: float
+    coordinate: float
     progress: float
     stride: float
     last: bool
@@ -33,18 +39,23 @@ class Moment:
 class Schedule:
     """Sigmas of one run, usually falling, of length steps + 1.
 
+    Args:
+        sigmas: noise levels.
+        flow: the model is a flow model, sigma the share of noise (0..1); otherwise sigma is noise over signal.
+
     Raises:
         ConfigError: fewer than two sigmas, or one that is not finite.
     """
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
+    def __init__(self, sigmas: Sequence[float], flow: bool = True) -> None:
         if len(sigmas) < 2 or not all(map(math.isfinite, sigmas)):
             raise ConfigError(
                 f"the schedule is {list(sigmas)}; expected at least two finite sigmas. Use a scheduler with at least one step."
             )
         self.sigmas = tuple(float(s) for s in sigmas)
         self.steps = len(sigmas) - 1
-        self._mean_stride = sum(abs(a - b) for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)) / self.steps
+        self._mean_stride = sum(abs(a - b) for a, b in pairwise(self.sigmas)) / self.steps
+        self._coordinates = blended(self.sigmas, flow)
 
     def moment(self, sigma: float) -> Moment:
         """The moment of a call at `sigma`; sigmas off the grid are interpolated, sigmas off the ends are clamped."""
@@ -52,14 +63,35 @@ class Schedule:
         step = min(int(position), self.steps - 1)
         stride = abs(self.sigmas[step] - self.sigmas[step + 1])
         relative = stride / self._mean_stride if self._mean_stride else 1.0
-        return Moment(sigma, position, position / self.steps, relative, position >= self.steps - 1)
+        coordinate = self._coordinates[step] + (position - step) * (self._coordinates[step + 1] - self._coordinates[step])
+        return Moment(sigma, position, coordinate, position / self.steps, relative, position >= self.steps - 1)
 
     def _position(self, sigma: float) -> float:
         # Grid points first: a float32 sigma that went to the device and back must land exactly on its index.
         nearest = min(range(self.steps + 1), key=lambda i: abs(self.sigmas[i] - sigma))
         if math.isclose(self.sigmas[nearest], sigma, rel_tol=1e-5, abs_tol=1e-8):
             return float(nearest)
-        for i, (a, b) in enumerate(zip(self.sigmas, self.sigmas[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(self.sigmas)):
             if min(a, b) < sigma < max(a, b):
                 return i + (a - sigma) / (a - b)
         return float(nearest)
+
+
+def blended(sigmas: Sequence[float], flow: bool) -> list[float]:
+    """Coordinate of each grid point: c_i = (1 - a) i + a (1 + (N - 2) (L_i - L_1) / (L_(N-1) - L_1)), a = SNR_SHARE, L = log SNR / 2.
+
+    The blend is scaled so that it counts steps on average. Schedules that do not fall step by step, and those of fewer than three
+    steps, are counted in steps alone.
+    """
+    count = len(sigmas) - 1
+    steps = [float(i) for i in range(count + 1)]
+    if count < 3 or any(a <= b for a, b in pairwise(sigmas)):
+        return steps
+    clipped = [min(max(s, 1e-4), 0.9995) if flow else max(s, 1e-4) for s in sigmas]
+    levels = [math.log((1 - s) / s) if flow else -math.log(s) for s in clipped]
+    span = levels[count - 1] - levels[1]
+    if span <= 0:
+        return steps
+    scaled = [1 + (count - 2) * (level - levels[1]) / span for level in levels[:count]]
+    blend = [(1 - SNR_SHARE) * i + SNR_SHARE * s for i, s in zip(steps, scaled, strict=False)]
+    return [*blend, blend[-1] + 1.0]  # sigma 0 has no log SNR

@@ -47,14 +47,21 @@ class Session:
         config: what the user chose.
         sigmas: the run's schedule, steps + 1 values.
         model: the family's name, for the report.
+        flow: the model is a flow model; see `Schedule`.
         observers: called with each finished CallRecord.
     """
 
     def __init__(
-        self, config: SpecaConfig, sigmas: Sequence[float], model: str = "", observers: Iterable[Callable[[CallRecord], None]] = ()
+        self,
+        config: SpecaConfig,
+        sigmas: Sequence[float],
+        model: str = "",
+        flow: bool = True,
+        observers: Iterable[Callable[[CallRecord], None]] = (),
     ) -> None:
         self.config = config
-        self.schedule = Schedule(sigmas)
+        self.schedule = Schedule(sigmas, flow)
+        self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.lanes: dict[Hashable, Lane] = {}
         self.observers = tuple(observers)
         self.report = RunReport(model=model, settings=config.to_dict(), steps=self.schedule.steps)
@@ -102,8 +109,8 @@ class Call:
             self._rows[row].reason = Reason.DRAFT.value
 
     def _outlook(self, lane: Lane) -> Outlook:
-        newest = lane.exit.coordinates[-1] if lane.exit else self.moment.position
-        return Outlook(self.moment, self.moment.position - newest, lane.streak, lane.computed)
+        newest = lane.exit.coordinates[-1] if lane.exit else self.moment.coordinate
+        return Outlook(self.moment, self.moment.coordinate - newest, lane.streak, lane.computed)
 
     def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
         config = self.session.config
@@ -118,16 +125,27 @@ class Call:
         """Why there is nothing to forecast from, or None."""
         if lane.exit is None or len(lane.exit.anchors) < self.session.config.forecaster.min_anchors:
             return Reason.ANCHORS
-        return Reason.REPEATED if lane.exit.has(self.moment.position) else None
+        return Reason.REPEATED if lane.exit.has(self.moment.coordinate) else None
 
     def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
-        """Forecasts of a tap at this call's position, one tensor per row, in the dtype and shape of its anchors."""
-        forecasts = []
+        """Forecasts of a tap at this call's place, one tensor per row, in the dtype and shape of its anchors."""
+        return [self._forecast(self.lanes[row].histories[tap]) for row in rows]
+
+    def _forecast(self, history: FeatureHistory) -> torch.Tensor:
+        forecaster = self.session.config.forecaster
+        weights = forecaster.weights(history.coordinates[-forecaster.depth :], self.moment.coordinate)
+        return weighted_sum(weights, history.anchors[-forecaster.depth :])
+
+    def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
+        """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair."""
+        pairs = []
         for row in rows:
-            history = self.lanes[row].histories[tap]
-            weights = self.session.config.forecaster.weights(history.coordinates, self.moment.position)
-            forecasts.append(weighted_sum(weights, history.anchors))
-        return forecasts
+            history = self.lanes[row].histories[EXIT]
+            weights = self.session.config.verifier.opinions(history.coordinates, self.moment.coordinate)
+            if weights is None:
+                return None
+            pairs.append([weighted_sum(w, history.anchors) for w in weights])
+        return [low for low, _ in pairs], [high for _, high in pairs]
 
     def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
         """Verdict on the drafts of `rows`.
@@ -162,8 +180,8 @@ class Call:
             if tap in histories and histories[tap].anchors[-1].shape != feature.shape:
                 histories.clear()
             if tap not in histories:
-                histories[tap] = FeatureHistory(self.session.config.forecaster.depth)
-            histories[tap].record(self.moment.position, feature)
+                histories[tap] = FeatureHistory(self.session.depth)
+            histories[tap].record(self.moment.coordinate, feature)
 
     def scorable(self, rows: Sequence[int]) -> list[int]:
         """Those of the computed rows for which a forecast exists that can be scored against the truth (before `observe`)."""

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any
 
+from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
@@ -42,7 +43,8 @@ def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kw
     # Innermost: below wrappers of others, so that they see every call, and below torch.compile's swap of the module.
     wrappers = options["wrappers"][WrappersMP.APPLY_MODEL]
     wrappers[KEY] = wrappers.pop(KEY)
-    run = options[KEY] = Run(config, family, sigmas)
+    flow = isinstance(executor.class_obj.model_patcher.get_model_object("model_sampling"), CONST)
+    run = options[KEY] = Run(config, family, sigmas, flow)
     report = run.session.report
     try:
         latent = executor(*args, **kwargs)

@@ -169,10 +169,13 @@ class DraftPass:
             output = head(stream, *rest, **kwargs)
             self._judge(self.verifier.error(drafted, output))
             return output
-        if self.verifier.runs == "none":
+        if opinions := self.call.opinions(self.rows):
+            low, high = (head(torch.stack(opinion), *rest, **kwargs) for opinion in opinions)
+            self._judge(self.verifier.error(high, low))
+        elif self.verifier.runs == "none":
             self.accepted, self.rejected = self.call.judge(self.rows, None)
         return drafted
 
     def _judge(self, errors: torch.Tensor) -> None:
-        # The one place where the device is waited for during a draft.
+        # Reading the errors is the one place where the device is waited for during a draft.
         self.accepted, self.rejected = self.call.judge(self.rows, errors.tolist())

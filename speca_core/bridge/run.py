@@ -21,12 +21,13 @@ class Run:
         config: what the user chose.
         family: of the model.
         sigmas: the run's schedule, steps + 1 values.
+        flow: the model is a flow model: sigma is the share of noise.
     """
 
-    def __init__(self, config: SpecaConfig, family: Family, sigmas: Sequence[float]) -> None:
+    def __init__(self, config: SpecaConfig, family: Family, sigmas: Sequence[float], flow: bool) -> None:
         self.family = family
         self.verifier = config.verifier
-        self.session = Session(config, sigmas, model=family.name)
+        self.session = Session(config, sigmas, model=family.name, flow=flow)
         self.anatomy = Anatomy(family)
         self.started: float | None = None  # when the first call came in: sampling time without loading the weights
 

@@ -1,8 +1,11 @@
 """What a verifier is."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
 import torch
+
+from ..knobs import Settings
 
 Runs = Literal["first", "last", "none"]
 
@@ -10,18 +13,24 @@ EPSILON = 1e-8  # keeps 0/0 finite; far below the norm of any real feature in fl
 
 
 class Verifier(Protocol):
-    """A verifier says which block of a draft really runs and how far the forecast was from what that block gave.
+    """A verifier says what a draft is compared with, and how far off it is.
 
     Attributes:
         name: key in the table, shown in the node.
         help: one line for the widget's tooltip.
         runs: the block that a draft really computes. "first": its true input is known, so if every row is rejected the same pass
-            goes on with the second block and nothing is wasted. "last": its input is a forecast too. "none": drafts are not checked.
+            goes on with the second block and nothing is wasted. "last": its input is a forecast too. "none": no block runs.
+        depth: how many anchors it needs itself.
     """
 
     name: ClassVar[str]
     help: ClassVar[str]
     runs: ClassVar[Runs]
+    depth: ClassVar[int]
+
+    def opinions(self, coordinates: Sequence[float], at: float) -> tuple[list[float], list[float]] | None:
+        """Weights of two forecasts of the exit whose outputs are compared instead of a block's; None if there is no such pair."""
+        ...
 
     def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """How far each row's forecast is from the computed reference.
@@ -35,6 +44,20 @@ class Verifier(Protocol):
         ...
 
     def to_dict(self) -> dict[str, object]: ...
+
+
+class BlockCheck(Settings):
+    """Base of the verifiers that compare with a block that really runs, and of the one that compares with nothing."""
+
+    depth: ClassVar[int] = 1
+
+    def opinions(self, coordinates: Sequence[float], at: float) -> None:
+        """There is no pair of forecasts."""
+        return None
+
+    def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Relative error per row; see `relative_error`."""
+        return relative_error(forecast, reference)
 
 
 def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
-from ..knobs import Settings
-from .base import Runs, relative_error
+from .base import BlockCheck, Runs
 
 
 @dataclass(frozen=True)
-class FirstBlock(Settings):
+class FirstBlock(BlockCheck):
     """The first block runs and its output is compared with its own forecast; accepted rows are served the forecast of the last.
 
     A rejection of all rows costs nothing: the same pass goes on with the second block. Cost of a draft: one block.
@@ -19,7 +16,3 @@ class FirstBlock(Settings):
     name = "first_block"
     help = "CG-Taylor's gate: really compute the first block, go on with the second if its forecast was off"
     runs: ClassVar[Runs] = "first"
-
-    def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Relative error of the first block's output; see `relative_error`."""
-        return relative_error(forecast, reference)

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
-from ..knobs import Settings
-from .base import Runs, relative_error
+from .base import BlockCheck, Runs
 
 
 @dataclass(frozen=True)
-class LastBlock(Settings):
+class LastBlock(BlockCheck):
     """The last block runs on its forecast input; the model's output from it is compared with the output from the forecast.
 
     Accepted rows are served the computed block's output, which is already paid for. Cost of a draft: one block.
@@ -19,7 +16,3 @@ class LastBlock(Settings):
     name = "last_block"
     help = "SpeCa's check: really compute the last block and compare the model's output"
     runs: ClassVar[Runs] = "last"
-
-    def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Relative error of the model's output; see `relative_error`."""
-        return relative_error(forecast, reference)

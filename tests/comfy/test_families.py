@@ -12,6 +12,7 @@ from speca_pack.speca_core.bridge.families import family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
 
 every_family = pytest.mark.parametrize("name", TINY)
@@ -42,7 +43,7 @@ def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name, verifier):
 
 
 @every_family
-@pytest.mark.parametrize("verifier", ["last_block", "first_block"])
+@pytest.mark.parametrize("verifier", ["embedded", "last_block", "first_block"])
 def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verifier):
     model, expected = plain(name)
     latent = sample_tiny(accelerate(model, SpecaConfig(threshold=1e-12, verifier=VERIFIERS[verifier]())), name)
@@ -64,6 +65,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
             for row in range(len(call.lanes)):
                 truth[row] = {tap: history.anchors[-1] for tap, history in call.lanes[row].histories.items()}
             call.forecast = lambda tap, rows: [truth[row][tap] for row in rows]
+            call.opinions = lambda rows: self.verifier.name == "embedded" and [call.forecast("exit", rows)] * 2
             draft = passes.DraftPass(self.anatomy, self.verifier, call, call.draft_rows)
             drafted = run(draft, call.draft_rows)
             assert not draft.rejected
@@ -81,7 +83,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
 @every_verifier
 def test_infinite_tolerance_computes_exactly_warm_up_and_anchors(plain, name, verifier):
     model, _ = plain(name)
-    config = SpecaConfig(threshold=math.inf, verifier=verifier, budget=Threshold(warmup=2, max_streak=3))
+    config = SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3))
     report = find(sample_tiny(accelerate(model, config), name))
     computed = [call.index for call in report.calls if call.rows[0].verdict == "computed"]
     assert computed == [0, 1, 5, 9]  # two of warm-up, three drafts, one, three drafts and the protected last step

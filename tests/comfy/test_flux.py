@@ -10,7 +10,7 @@ from models import CAPTIONS, decoder, psnr, sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.verifiers import FirstBlock
+from speca_pack.speca_core.verifiers import FirstBlock, LastBlock
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,17 @@ def test_samplers(flux, sampler):
     """Each sampler's calls are answered; threshold zero stays bit-identical, drafts stay finite."""
     plain = sample_flux(flux, sampler=sampler, steps=12, batch=1)
     assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
-    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=0.2)), sampler=sampler, steps=12, batch=1)
+    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, verifier=LastBlock())), sampler=sampler, steps=12, batch=1)
     assert torch.isfinite(latent).all()
     assert find(latent).count("drafted") > 0
+
+
+def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
+    """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %, and none may be served."""
+    latent = sample_flux(accelerate(flux, SpecaConfig()), sampler="euler_ancestral", steps=12, batch=1)
+    report = find(latent)
+    assert report.count("drafted") == 0 and report.count("rejected") > 0
+    assert torch.equal(latent, sample_flux(flux, sampler="euler_ancestral", steps=12, batch=1))
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])

@@ -1,6 +1,6 @@
 import pytest
 
-from speca_core.budgets import BUDGETS, Interval, Outlook, Reason, Threshold
+from speca_core.budgets import BUDGETS, Accumulated, Interval, Outlook, Reason, Threshold
 from speca_core.schedule import Schedule
 
 SCHEDULE = Schedule([1 - i / 20 for i in range(21)])
@@ -46,12 +46,34 @@ def test_threshold_floor_is_a_fraction():
 
 
 def test_threshold_min_streak_serves_unchecked():
-    ledger = Threshold(min_streak=2).ledger(0.1)
+    ledger = Threshold(min_streak=2, max_streak=4).ledger(0.1)
     assert ledger.tolerance(outlook(streak=1)) == float("inf")
     assert ledger.tolerance(outlook(streak=2)) < 1
 
 
 def test_interval_counts_calls():
-    ledger = Interval(interval=3).ledger(0.1)
+    ledger = Interval(interval=3, max_streak=9).ledger(0.1)
     assert [ledger.grant(outlook(streak=s)) for s in range(3)] == [Reason.DRAFT, Reason.DRAFT, Reason.BUDGET]
     assert Interval(interval=1).ledger(0.1).grant(outlook()) is Reason.BUDGET
+
+
+def test_interval_three_with_the_default_cap_is_the_interval():
+    assert Interval(interval=5, max_streak=2).ledger(0.1).grant(outlook(streak=2)) is Reason.STREAK
+
+
+def test_accumulated_spends_until_nothing_is_left():
+    ledger = Accumulated(max_streak=9).ledger(0.1)
+    assert ledger.tolerance(outlook()) == pytest.approx(0.1)
+    ledger.served(outlook(), 0.06)
+    assert ledger.grant(outlook(streak=1)) is Reason.DRAFT
+    assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.04)
+    ledger.served(outlook(streak=1), 0.04)
+    assert ledger.grant(outlook(streak=2)) is Reason.BUDGET
+    ledger.computed(outlook(streak=2), None)
+    assert ledger.tolerance(outlook()) == pytest.approx(0.1)
+
+
+def test_accumulated_without_a_verifier_spends_nothing():
+    ledger = Accumulated().ledger(0.1)
+    ledger.served(outlook(), None)
+    assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.1)

@@ -45,8 +45,8 @@ def test_weights_sum_to_one(forecaster, where):
 @every_forecaster
 @given(where=places(), slope=st.floats(-5, 5), offset=st.floats(-5, 5))
 def test_forecasters_of_order_one_and_up_are_exact_on_lines(forecaster, where, slope, offset):
-    if getattr(forecaster, "order", 0) == 0:
-        return
+    if getattr(forecaster, "order", 0) < 1 + (getattr(forecaster, "damping", 0) > 0):
+        return  # not claimed
     coordinates, ahead = where
     coordinates = coordinates[-forecaster.depth :]
     at = coordinates[-1] + ahead
@@ -98,16 +98,22 @@ def test_newton_2_is_exact_on_parabolas_however_uneven_the_gaps(where, a, b, c):
     coordinates, ahead = where
     coordinates = coordinates[-3:]
     at = coordinates[-1] + ahead
-    weights = Newton(2).weights(coordinates, at)
+    weights = Newton(2, 0.0).weights(coordinates, at)
     value = sum(w * (a + b * s + c * s * s) for w, s in zip(weights, coordinates, strict=True))
     assert value == pytest.approx(a + b * at + c * at * at, abs=1e-6 * max(map(abs, weights)) * (1 + at * at * 3))
 
 
 def test_newton_by_hand():
-    assert Newton(1).weights([1.0, 3.0], 4.0) == pytest.approx([-0.5, 1.5])
-    assert Newton(2).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([1.0, -3.0, 3.0])
-    assert Newton(3).weights([0.0, 1.0, 2.0, 3.0], 4.0) == pytest.approx([-1.0, 4.0, -6.0, 4.0])
+    assert Newton(1, 0.0).weights([1.0, 3.0], 4.0) == pytest.approx([-0.5, 1.5])
+    assert Newton(2, 0.0).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([1.0, -3.0, 3.0])
+    assert Newton(3, 0.0).weights([0.0, 1.0, 2.0, 3.0], 4.0) == pytest.approx([-1.0, 4.0, -6.0, 4.0])
+
+
+def test_damping_takes_a_share_of_the_next_lower_order():
+    # Order 2: 1 -3 3, order 1: 0 -1 2; the mean of both
+    assert Newton(2, 0.5).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([0.5, -2.0, 2.5])
+    assert Newton(2, 1.0).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([0.0, -1.0, 2.0])
 
 
 def test_newton_interpolates_where_a_sampler_goes_back():
-    assert Newton(1).weights([1.0, 3.0], 2.0) == pytest.approx([0.5, 0.5])
+    assert Newton(1, 0.0).weights([1.0, 3.0], 2.0) == pytest.approx([0.5, 0.5])

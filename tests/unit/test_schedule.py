@@ -1,7 +1,12 @@
+import math
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speca_core.errors import ConfigError
-from speca_core.schedule import Schedule
+from speca_core.schedule import SNR_SHARE, Schedule
 
 SIGMAS = [1.0, 0.6, 0.2, 0.0]
 
@@ -39,3 +44,29 @@ def test_a_flat_schedule_has_no_preferred_stride():
 def test_impossible_schedules_are_refused(sigmas):
     with pytest.raises(ConfigError, match="expected at least two finite sigmas"):
         Schedule(sigmas)
+
+
+def test_coordinate_by_hand():
+    # Flow, 4 steps: log((1-s)/s) of 0.9, 0.8, 0.5, 0.2 is -2.197, -1.386, 0, 1.386; scaled so that steps 1 and 3 stay: i = 2 is at 2.
+    schedule = Schedule([0.9, 0.8, 0.5, 0.2, 0.0])
+    first = 1 + 2 * (math.log(1 / 9) - math.log(1 / 4)) / (2 * math.log(4))
+    assert [schedule.moment(s).coordinate for s in (0.9, 0.8, 0.5, 0.2, 0.0)] == pytest.approx([SNR_SHARE * first, 1, 2, 3, 4])
+    assert schedule.moment(0.65).coordinate == pytest.approx(1.5)
+
+
+def test_coordinate_of_models_with_variance_sigmas():
+    schedule = Schedule([8.0, 4.0, 2.0, 1.0, 0.0], flow=False)  # log sigma is even in steps
+    assert [schedule.moment(s).coordinate for s in (8.0, 4.0, 2.0, 1.0)] == pytest.approx([0, 1, 2, 3])
+
+
+@given(st.lists(st.floats(0.001, 1.0), min_size=3, max_size=40, unique=True), st.booleans())
+def test_the_coordinate_rises_with_the_position(sigmas, flow):
+    schedule = Schedule([*sorted(sigmas, reverse=True), 0.0], flow)
+    places = [schedule.moment(s) for s in schedule.sigmas]
+    assert all(a.coordinate < b.coordinate for a, b in pairwise(places) if a.position < b.position)
+
+
+@pytest.mark.parametrize("sigmas", [[1.0, 0.5, 0.0], [0.0, 0.3, 0.6, 1.0], [1.0, 0.5, 0.5, 0.0]])
+def test_short_and_odd_schedules_count_steps(sigmas):
+    schedule = Schedule(sigmas)
+    assert schedule.moment(sigmas[1]).coordinate == schedule.moment(sigmas[1]).position

@@ -10,18 +10,20 @@ from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval, Threshold
 from speca_core.forecasters import Newton, Reuse
 from speca_core.session import EXIT
+from speca_core.verifiers import Embedded, LastBlock
 
 STEPS = 20
-SIGMAS = [1 - i / STEPS for i in range(STEPS + 1)]
+# Log SNR even in steps, so that the coordinate is the position and arithmetic stays easy.
+SIGMAS = [1 / (1 + math.exp((i - STEPS / 2) / 2)) for i in range(STEPS)] + [0.0]
 
 
 def config(threshold=math.inf, **settings):
-    budget = settings.pop("budget", Threshold(max_streak=4))
-    return SpecaConfig(threshold=threshold, budget=budget, **settings)
+    settings = {"budget": Threshold(max_streak=4), "forecaster": Newton(1, 0.0), "verifier": LastBlock()} | settings
+    return SpecaConfig(threshold=threshold, **settings)
 
 
 def play(session, feature, lanes=("a",), images=None, errors=None):
-    """Sample: `feature(position, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
+    """Sample: `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
     served = []
     images = images or list(range(len(lanes)))
     for sigma in SIGMAS[:-1]:
@@ -30,7 +32,7 @@ def play(session, feature, lanes=("a",), images=None, errors=None):
         found = [errors(call, row) for row in call.draft_rows] if errors else None
         _, rejected = call.judge(call.draft_rows, found)
         for row in sorted(call.full_rows + rejected):
-            outputs[row] = torch.tensor([feature(call.moment.position, row)])
+            outputs[row] = torch.tensor([feature(call.moment.coordinate, row)])
             call.observe(EXIT, [row], [outputs[row]])
         call.close(0.01)
         served.append([outputs[row].item() for row in range(len(lanes))])
@@ -48,7 +50,7 @@ def test_infinite_tolerance_computes_warm_up_and_anchors_only():
 
 
 def test_lines_are_drafted_exactly_at_order_one():
-    served = play(Session(config(forecaster=Newton(1)), SIGMAS), lambda s, row: 3 * s - 1)
+    served = play(Session(config(forecaster=Newton(1, 0.0)), SIGMAS), lambda s, row: 3 * s - 1)
     assert served == [pytest.approx([3 * s - 1], abs=1e-4) for s in range(STEPS)]
 
 
@@ -61,7 +63,7 @@ def test_forecasts_never_become_anchors():
 def test_a_rejected_draft_is_computed_in_the_same_call():
     session = Session(config(threshold=0.1), SIGMAS)
     served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
-    assert served == [[s * s] for s in range(STEPS)]  # nothing unverified was served
+    assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]  # nothing unverified was served
     assert session.report.count("drafted") == 0
     assert session.report.count("rejected") == STEPS - 3 - 1  # all but warm-up and the last step
 
@@ -75,7 +77,7 @@ def test_an_error_that_is_not_finite_is_rejected_at_any_tolerance(error):
 
 
 def test_equality_passes():
-    session = Session(config(threshold=0.1, budget=Threshold(decay=1.0)), SIGMAS)
+    session = Session(config(threshold=0.1, budget=Threshold(decay=1.0, max_streak=4)), SIGMAS)
     play(session, lambda s, row: s, errors=lambda call, row: 0.1)
     assert session.report.count("rejected") == 0
 
@@ -113,7 +115,7 @@ def test_a_new_lane_makes_its_image_compute():
 
 
 def test_window():
-    session = Session(SpecaConfig(threshold=math.inf, start=0.5, end=0.75), SIGMAS)
+    session = Session(config(start=0.5, end=0.75), SIGMAS)
     play(session, lambda s, row: s)
     drafted = [c.position for c in session.report.calls if c.rows[0].verdict == "drafted"]
     assert drafted and min(drafted) >= 0.5 * STEPS and max(drafted) <= 0.75 * STEPS
@@ -131,7 +133,7 @@ def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
 
 
 def test_too_few_anchors_for_the_order():
-    session = Session(config(budget=Threshold(warmup=1), forecaster=Newton(3)), SIGMAS)
+    session = Session(config(budget=Threshold(warmup=1), forecaster=Newton(3, 0.0)), SIGMAS)
     play(session, lambda s, row: s)
     assert [c.rows[0].reason for c in session.report.calls[:4]] == ["warmup", "anchors", "anchors", "anchors"]
 
@@ -156,6 +158,19 @@ def test_hindcast_is_offered_only_where_a_forecast_exists():
         call.close(0.0)
     assert offered == [[], [], [0], [0]]
     assert [c.rows[0].hindcast for c in session.report.calls] == [None, None, 0.25, 0.25]
+
+
+def test_two_opinions_by_hand():
+    session = Session(config(forecaster=Reuse(), verifier=Embedded()), SIGMAS)
+    for sigma, value in zip(SIGMAS[:3], (0.0, 1.0, 4.0), strict=True):
+        call = session.open_call(["a"], [0], [0], sigma)
+        call.observe(EXIT, [0], [torch.tensor([value])])
+        call.close(0.0)
+    call = session.open_call(["a"], [0], [0], SIGMAS[3])
+    assert len(session.lanes["a"].exit.anchors) == 3  # the verifier's depth, though reuse needs one
+    low, high = call.opinions([0])
+    assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)  # the line and the parabola through 0, 1, 4
+    assert call.forecast(EXIT, [0])[0].item() == 4.0
 
 
 def test_observers_see_every_call():
