@@ -14,6 +14,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - here, before the first line that
 import argparse
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -95,12 +96,13 @@ class Environment:
             return
         self._record.unlink()
         try:
-            step(what, [*self._installer(), *arguments], ONLINE)
+            step(what, [*self._installer, *arguments], ONLINE)
         except Trouble:
             self._write(record)  # the installer refused: what was there still is
             raise
         self._write(record | {what: digest})
 
+    @functools.cached_property
     def _installer(self) -> Sequence[str | Path]:
         """uv, which is many times faster, or pip where uv cannot be had."""
         uv = self.python.with_name("uv.exe" if WINDOWS else "uv")
@@ -269,17 +271,18 @@ def do_suite(options: argparse.Namespace) -> int:
     """Run the parts of a suite one after the other, also after a failure, and sum up. Returns 1 if any failed."""
     python, comfyui = prepare(options.comfyui, tools=True)
     tests = ROOT / "tests"
+    scripts = sorted((tests / "js").rglob("*.test.*js"))
     commands: dict[str, Sequence[str | Path]] = {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
         "tests/unit": [python, "-m", "pytest", tests / "unit", *options.pytest],
         "tests/comfy": [python, "-m", "pytest", tests / "comfy", *options.pytest],
-        "tests/js": ["node", "--test", *sorted((tests / "js").rglob("*.test.*js"))],
+        "tests/js": ["node", "--test", *scripts],
     }
     summary, failed = [], False
     for part in SUITES[options.command]:
-        if not (ROOT / part).exists() and part.startswith("tests/"):
+        if part == "tests/js" and not scripts:
             continue
         print(f"\n== {part}", flush=True)
         started = time.monotonic()
@@ -289,8 +292,12 @@ def do_suite(options: argparse.Namespace) -> int:
         # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
         folder = tests / "comfy" if part == "tests/comfy" else ROOT
         code = subprocess.run(commands[part], cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
-        failed = failed or code != 0
-        summary.append(f"  {part:<14}{'passed' if code == 0 else 'FAILED'}{time.monotonic() - started:9.1f} s")
+        none_chosen = (
+            bool(options.pytest) and part.startswith("tests/") and code == 5
+        )  # pytest's code; -k may choose tests of one part only
+        failed = failed or (code != 0 and not none_chosen)
+        result = "passed" if code == 0 else "no test chosen" if none_chosen else "FAILED"
+        summary.append(f"  {part:<14}{result:<14}{time.monotonic() - started:7.1f} s")
     print("\n== summary", *summary, sep="\n", flush=True)
     return int(failed)
 

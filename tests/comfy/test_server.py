@@ -1,0 +1,117 @@
+"""The whole line: a real ComfyUI server, its HTTP interface, the demo's workflow."""
+
+import copy
+import importlib.util
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import PACK
+
+WORKFLOW = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-8"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    """The address of a running server, made as `run.py serve` makes it."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    server = load(PACK / "demo/server.py").server
+    with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
+        yield address
+
+
+def ask(address, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as response:
+        return json.load(response)
+
+
+def graph(**changed):
+    """The demo's graph, smaller: one image, twelve steps; `changed` sets inputs of the accelerate node."""
+    made = copy.deepcopy(WORKFLOW)
+    made["6"]["inputs"]["batch_size"] = 1
+    made["8"]["inputs"]["steps"] = 12
+    made["7"]["inputs"] |= changed
+    return made
+
+
+def finish(address, prompt):
+    """Queue a graph and wait for its end; returns its entry in the history."""
+    identity = ask(address, "/prompt", {"prompt": prompt})["prompt_id"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if entry := ask(address, f"/history/{identity}").get(identity):
+            return entry
+        time.sleep(0.1)
+    pytest.fail("the server did not finish in two minutes")
+
+
+def test_the_demos_workflow_runs_and_reports(comfy):
+    entry = finish(comfy, graph())
+    assert entry["status"]["status_str"] == "success"
+    shown = entry["outputs"]["9"]
+    report = json.loads(shown["speca_report"][0])
+    assert report["totals"]["calls"] == 12 and report["totals"]["drafted"] > 0 and report["finished"]
+    assert shown["images"] and "evaluations computed" in shown["text"][0]
+    assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
+
+
+def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
+    prompt = graph(threshold=0.19)
+    bare = {name: node for name, node in prompt.items() if name not in ("9", "12")}
+    bare["10"]["inputs"]["samples"] = ["8", 0]
+    finish(comfy, bare)
+    entry = finish(comfy, graph(threshold=0.19))
+    cached = next(data["nodes"] for kind, data in entry["status"]["messages"] if kind == "execution_cached")
+    assert "8" in cached and "9" not in cached
+    assert json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]["threshold"] == 0.19
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [({"threshold": 7.0}, "threshold"), ({"forecaster": "nonsense"}, "forecaster"), ({"budget.warmup": "many"}, "warmup")],
+)
+def test_bad_widget_values_are_refused_with_their_name(comfy, changed, word):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        finish(comfy, graph(**changed))
+    assert refused.value.code == 400 and word in refused.value.read().decode()
+
+
+def test_an_error_leaves_the_next_run_as_it_was(comfy):
+    """start after end gets past ComfyUI's own checks: our message, and the next run is not harmed."""
+    before = json.loads(finish(comfy, graph(threshold=0.21))["outputs"]["9"]["speca_report"][0])
+    entry = finish(comfy, graph(start=0.9, end=0.1))
+    assert entry["status"]["status_str"] == "error"
+    assert "expected start < end" in json.dumps(entry["status"]["messages"])
+    again = graph(threshold=0.21)
+    again["4"]["inputs"]["text"] += " "  # the same words, but the sampler has to run again
+    after = json.loads(finish(comfy, again)["outputs"]["9"]["speca_report"][0])
+    assert [c["rows"] for c in after["calls"]] == [c["rows"] for c in before["calls"]]
+
+
+def test_the_example_workflow_is_the_demos(comfy):
+    """example_workflows and demo/workflow_api.json hold the same nodes with the same values."""
+    example = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
+    nodes = {str(node["id"]): node for node in example["nodes"]}
+    wanted = {name: node for name, node in WORKFLOW.items() if name != "12"}  # the page shows the timeline without a node to save it
+    assert {name: node["type"] for name, node in nodes.items()} == {name: node["class_type"] for name, node in wanted.items()}
+    values = [v for k, v in WORKFLOW["7"]["inputs"].items() if k != "model"]
+    assert nodes["7"]["widgets_values"] == values
+
+
+def test_the_page_gets_our_script_and_the_template(comfy):
+    assert "/extensions/speca/speca.js" in ask(comfy, "/extensions")
+    assert "SpeCa demo - start here" in ask(comfy, "/workflow_templates")["speca"]
