@@ -35,9 +35,9 @@ def widget(name: str, knob: Any) -> io.Input:
     return io.Float.Input(name, default=default, min=rule.low, max=rule.high, step=rule.step, tooltip=tooltip)
 
 
-def chosen(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
     """A combo's value as {"name": entry, knob: value, ...}."""
-    return {"name" if key == name else key: value for key, value in values.items()}
+    return {"name" if key == name else key: value for key, value in (values or {}).items()}
 
 
 class SpeCaAccelerate(io.ComfyNode):
@@ -96,13 +96,16 @@ class SpeCaAccelerate(io.ComfyNode):
         cls,
         model: Any,
         threshold: float,
-        forecaster: dict[str, Any],
-        verifier: dict[str, Any],
-        budget: dict[str, Any],
         start: float,
         end: float,
+        forecaster: Mapping[str, Any] | None = None,
+        verifier: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        """Check the settings, then attach them to a clone of the model."""
+        """Check the settings, then attach them to a clone of the model.
+
+        ComfyUI leaves a combo out when it does not know the chosen entry; the settings then say what the entries are.
+        """
         config = SpecaConfig.from_choices(
             threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end
         )
