@@ -292,9 +292,8 @@ def do_suite(options: argparse.Namespace) -> int:
         # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
         folder = tests / "comfy" if part == "tests/comfy" else ROOT
         code = subprocess.run(commands[part], cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
-        none_chosen = (
-            bool(options.pytest) and part.startswith("tests/") and code == 5
-        )  # pytest's code; -k may choose tests of one part only
+        # pytest's code 5: no test was chosen. With -k that may well be so in one part.
+        none_chosen = code == 5 and part.startswith("tests/") and bool(options.pytest)
         failed = failed or (code != 0 and not none_chosen)
         result = "passed" if code == 0 else "no test chosen" if none_chosen else "FAILED"
         summary.append(f"  {part:<14}{result:<14}{time.monotonic() - started:7.1f} s")

@@ -33,6 +33,7 @@ class Lane:
         self.histories: dict[str, FeatureHistory] = {}
         self.streak = 0
         self.computed = 0
+        self.calls = 0
 
     @property
     def exit(self) -> FeatureHistory | None:
@@ -110,7 +111,7 @@ class Call:
 
     def _outlook(self, lane: Lane) -> Outlook:
         newest = lane.exit.coordinates[-1] if lane.exit else self.moment.coordinate
-        return Outlook(self.moment, self.moment.coordinate - newest, lane.streak, lane.computed)
+        return Outlook(self.moment, self.moment.coordinate - newest, lane.streak, lane.computed, lane.calls)
 
     def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
         config = self.session.config
@@ -195,6 +196,7 @@ class Call:
     def close(self, seconds: float) -> CallRecord:
         """Settle every lane's account and write the call's record."""
         for lane, outlook, record in zip(self.lanes, self.outlooks, self._rows, strict=True):
+            lane.calls += 1
             if record.verdict == "drafted":
                 lane.streak += 1
                 lane.ledger.served(outlook, record.error)

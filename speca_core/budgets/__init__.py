@@ -3,9 +3,10 @@
 from .accumulated import Accumulated
 from .base import Budget, Ledger, Limits, Outlook, Reason
 from .interval import Interval
+from .target import Target
 from .threshold import Threshold
 
-_ALL: tuple[type[Budget], ...] = (Accumulated, Threshold, Interval)
+_ALL: tuple[type[Budget], ...] = (Accumulated, Target, Threshold, Interval)
 BUDGETS = {budget.name: budget for budget in _ALL}
 
-__all__ = ["BUDGETS", "Accumulated", "Budget", "Interval", "Ledger", "Limits", "Outlook", "Reason", "Threshold"]
+__all__ = ["BUDGETS", "Accumulated", "Budget", "Interval", "Ledger", "Limits", "Outlook", "Reason", "Target", "Threshold"]

@@ -32,6 +32,7 @@ class Outlook:
     distance: float  # steps since the newest anchor
     streak: int  # drafts served since the last full computation
     computed: int  # full computations of this lane in this run
+    calls: int  # calls of this lane in this run, this one not counted
 
 
 class Ledger(Protocol):

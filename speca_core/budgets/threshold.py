@@ -21,33 +21,41 @@ class Threshold(Limits):
     floor: float = knob(0.1, 0.0, 1.0, 0.01, "Smallest tolerance, as a fraction of the threshold")
     min_streak: int = knob(0, 0, 20, 1, "Drafts served unchecked after each full computation, in calls. 0 checks every draft")
 
+    deferred: int = knob(0, 0, 1, 1, "1: serve a draft that failed and compute the next call instead, as SpeCa's released code does")
+
     def ledger(self, threshold: float) -> "ThresholdLedger":
         """An account with this rule."""
         return ThresholdLedger(self, threshold)
 
 
 class ThresholdLedger:
-    """Stateless: the rule needs nothing but the outlook."""
+    """Remembers only whether a served draft had failed, which `deferred` allows."""
 
     def __init__(self, budget: Threshold, threshold: float) -> None:
         self.budget = budget
         self.threshold = threshold
+        self.failed = False
 
     def grant(self, outlook: Outlook) -> Reason:
         """Draft within the limits, unless nothing could pass."""
         if self.threshold == 0:
             return Reason.TOLERANCE
-        return self.budget.refuse(outlook) or Reason.DRAFT
+        return self.budget.refuse(outlook) or (Reason.BUDGET if self.failed else Reason.DRAFT)
 
     def tolerance(self, outlook: Outlook) -> float:
-        """The rule above; unchecked for the first `min_streak` drafts of a streak."""
-        if outlook.streak < self.budget.min_streak:
+        """The rule above; unchecked for the first `min_streak` drafts of a streak, and where the verdict is deferred."""
+        if outlook.streak < self.budget.min_streak or self.budget.deferred:
             return float("inf")
+        return self._rule(outlook)
+
+    def _rule(self, outlook: Outlook) -> float:
         share: float = max(self.budget.decay**outlook.moment.progress, self.budget.floor)
         return self.threshold * share
 
     def served(self, outlook: Outlook, error: float | None) -> None:
-        """Nothing to remember."""
+        """Deferred, the first `min_streak` drafts are not looked at either."""
+        self.failed = error is not None and outlook.streak >= self.budget.min_streak and error > self._rule(outlook)
 
     def computed(self, outlook: Outlook, hindcast: float | None) -> None:
-        """Nothing to remember."""
+        """The streak starts anew."""
+        self.failed = False

@@ -7,6 +7,18 @@ from math import factorial
 from ..knobs import Settings, knob
 
 
+def ladder(coordinates: Sequence[float]) -> list[list[float]]:
+    """D^0, D^1, ... at the newest anchor, as weights over the anchors; one fewer difference than anchors."""
+    count = len(coordinates)
+    level = [[float(i == k) for k in range(count)] for i in range(count)]  # D^j at every anchor that has one
+    derivatives = [level[-1]]
+    for j in range(1, count):
+        gaps = [coordinates[i] - coordinates[i - 1] for i in range(j, count)]
+        level = [[(new - old) / h for new, old in zip(level[i], level[i - 1], strict=True)] for i, h in enumerate(gaps, 1)]
+        derivatives.append(level[-1])
+    return derivatives
+
+
 @dataclass(frozen=True)
 class Taylor(Settings):
     """F(s) = sum_j D^j(n) (s - s_n)^j / j!   with   D^0(n) = F_n,   D^j(n) = (D^(j-1)(n) - D^(j-1)(n-1)) / (s_n - s_(n-1)).
@@ -32,14 +44,9 @@ class Taylor(Settings):
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
         """Weights of the ladder over the newest order + 1 anchors."""
-        count = len(coordinates)
         distance = at - coordinates[-1]
-        # ladder[i] is D^j at anchor i, as weights over the anchors; each round raises j by one.
-        ladder = [[float(i == k) for k in range(count)] for i in range(count)]
-        total = ladder[-1]
-        for j in range(1, count):
-            gaps = [coordinates[i] - coordinates[i - 1] for i in range(j, count)]
-            ladder = [[(new - old) / h for new, old in zip(ladder[i], ladder[i - 1], strict=True)] for i, h in enumerate(gaps, 1)]
+        total = [0.0] * len(coordinates)
+        for j, derivative in enumerate(ladder(coordinates)):
             scale = distance**j / factorial(j)
-            total = [t + scale * d for t, d in zip(total, ladder[-1], strict=True)]
+            total = [t + scale * d for t, d in zip(total, derivative, strict=True)]
         return total

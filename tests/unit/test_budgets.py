@@ -7,7 +7,7 @@ SCHEDULE = Schedule([1 - i / 20 for i in range(21)])
 
 
 def outlook(step=10, streak=0, computed=5):
-    return Outlook(SCHEDULE.moment(SCHEDULE.sigmas[step]), distance=streak + 1.0, streak=streak, computed=computed)
+    return Outlook(SCHEDULE.moment(SCHEDULE.sigmas[step]), distance=streak + 1.0, streak=streak, computed=computed, calls=step)
 
 
 every_budget = pytest.mark.parametrize("budget", [b() for b in BUDGETS.values()], ids=lambda b: b.name)

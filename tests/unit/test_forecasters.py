@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speca_core.forecasters import FORECASTERS, Newton, Reuse, Taylor
+from speca_core.forecasters import FORECASTERS, AdamsBashforth, Chebyshev, FoCa, Hermite, Newton, Reuse, Spline, Taylor
 from speca_core.history import weighted_sum
 from speca_core.knobs import knobs_of
 
@@ -45,7 +45,7 @@ def test_weights_sum_to_one(forecaster, where):
 @every_forecaster
 @given(where=places(), slope=st.floats(-5, 5), offset=st.floats(-5, 5))
 def test_forecasters_of_order_one_and_up_are_exact_on_lines(forecaster, where, slope, offset):
-    if getattr(forecaster, "order", 0) < 1 + (getattr(forecaster, "damping", 0) > 0):
+    if forecaster.name not in ("spline", "adams", "foca") and getattr(forecaster, "order", 0) < 1 + (getattr(forecaster, "damping", 0) > 0):
         return  # not claimed
     coordinates, ahead = where
     coordinates = coordinates[-forecaster.depth :]
@@ -66,7 +66,8 @@ def test_a_constant_feature_is_forecast_exactly(forecaster, dtype):
     coordinates = [0.0, 1.0, 2.0, 3.0][: forecaster.depth]
     anchors = [torch.full((3, 2), 0.5, dtype=dtype)] * len(coordinates)
     forecast = weighted_sum(forecaster.weights(coordinates, 4.0), anchors)
-    assert forecast.dtype == dtype and (forecast == 0.5).all()
+    assert forecast.dtype == dtype
+    torch.testing.assert_close(forecast, anchors[0], rtol=1e-6, atol=0)
 
 
 @every_forecaster
@@ -117,3 +118,54 @@ def test_damping_takes_a_share_of_the_next_lower_order():
 
 def test_newton_interpolates_where_a_sampler_goes_back():
     assert Newton(1, 0.0).weights([1.0, 3.0], 2.0) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "at", "newest_first"),
+    [
+        ([0, 1, 2], 3, [2.25, -1.5, 0.25]),
+        ([0, 1, 2, 3], 4, [2.2667, -1.6, 0.4, -0.0667]),
+        ([0, 1, 2, 3], 5, [3.5333, -3.2, 0.8, -0.1333]),
+        ([1, 2, 5, 8], 10, [1.8506, -1.1034, 0.4598, -0.2069]),
+        ([0, 2], 3, [1.5, -0.5]),
+    ],
+)
+def test_spline_by_hand(coordinates, at, newest_first):
+    assert Spline().weights(coordinates, at)[::-1] == pytest.approx(newest_first, abs=1e-4)
+
+
+def test_beyond_the_newest_anchor_the_spline_is_straight():
+    near, far, farther = (Spline().weights([0.0, 1.0, 3.0, 4.0], at) for at in (4.0, 5.0, 6.0))
+    assert [2 * b - a for a, b in zip(near, far, strict=True)] == pytest.approx(farther)
+
+
+def test_adams_and_foca_on_even_anchors_are_one_formula():
+    assert AdamsBashforth().weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([0.5, -2.0, 2.5])
+    assert FoCa().weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([0.5, -2.0, 2.5])
+
+
+def test_adams_by_hand_on_uneven_anchors():
+    # slopes (F0-F1)/1 and (F1-F2)/2, k = 2, h1 = 1: F0 + 2 (2 f0 - f1)
+    assert AdamsBashforth().weights([0.0, 2.0, 3.0], 5.0) == pytest.approx([1.0, -5.0, 5.0])
+
+
+def test_foca_by_hand_on_uneven_anchors():
+    # F = s^2 at 0, 2, 3: the parabola's slope at 3 is 6, and the line reaches 9 + 2 * 6 at 5.
+    places = [0.0, 2.0, 3.0]
+    assert sum(w * s * s for w, s in zip(FoCa().weights(places, 5.0), places, strict=True)) == pytest.approx(21.0)
+
+
+def test_hermite_is_taylor_at_a_contracted_horizon():
+    # 2 sigma^2 = 1: F0 + k D1 + (k^2/2 - 1/2) D2; at k = 1 the curvature cancels.
+    assert Hermite(0.5**0.5).weights([0.0, 1.0, 2.0], 3.0) == pytest.approx([0.0, -1.0, 2.0])
+
+
+def test_a_strong_ridge_makes_chebyshev_reuse_the_newest_anchor():
+    assert Chebyshev(ridge=10.0, degree=1).weights([0.0, 1.0, 2.0], 2.001)[-1] == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_weak_ridge_makes_chebyshev_follow_a_line():
+    places = [0.0, 1.0, 2.0, 3.0]
+    assert sum(w * s for w, s in zip(Chebyshev(ridge=0.001, degree=1).weights(places, 4.0), places, strict=True)) == pytest.approx(
+        4, abs=0.01
+    )

@@ -2,12 +2,13 @@
 
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from speca_core import Session, SpecaConfig
-from speca_core.budgets import Interval, Threshold
+from speca_core.budgets import Interval, Target, Threshold
 from speca_core.forecasters import Newton, Reuse
 from speca_core.session import EXIT
 from speca_core.verifiers import Embedded, LastBlock
@@ -194,3 +195,52 @@ def test_report_json():
     assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"}
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['drafted']} drafted" in session.report.summary
+
+
+def schedule(steps):
+    return [1 / (1 + math.exp((i - steps / 2) / 2)) for i in range(steps)] + [0.0]
+
+
+@pytest.mark.parametrize("steps", [20, 28, 50])
+@pytest.mark.parametrize("speedup", [2.0, 2.5, 3.0, 4.0])
+@pytest.mark.parametrize("calls_per_step", [1, 2])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step, noise):
+    """Also where some drafts are rejected, and with samplers that call twice a step (second time between two sigmas)."""
+    sigmas = schedule(steps)
+    session = Session(config(threshold=0.5, budget=Target(speedup=speedup)), sigmas)
+    rejections = 0
+    for i in range(steps):
+        for half in range(calls_per_step):
+            sigma = sigmas[i] if half == 0 else (sigmas[i] + sigmas[i + 1]) / 2
+            call = session.open_call(["a"], [0], [0], sigma)
+            bad = call.draft_rows and rejections < noise * steps / speedup / 2 and i % 5 == 3
+            rejections += bool(bad)
+            _, rejected = call.judge(call.draft_rows, [1.0 if bad else 0.001] * len(call.draft_rows))
+            computed = call.full_rows + rejected
+            call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+            call.close(0.0)
+    total = steps * calls_per_step
+    computed = total - session.report.count("drafted")
+    # The plan is in whole calls, and at four calls per computation three of warm-up and the last are most of a short schedule.
+    assert abs(computed - total / speedup) <= max(1.0, 0.05 * total / speedup)
+
+
+def test_target_spaces_its_computations_evenly():
+    sigmas = schedule(50)
+    session = Session(config(budget=Target(speedup=4.0)), sigmas)
+    for sigma in sigmas[:-1]:
+        call = session.open_call(["a"], [0], [0], sigma)
+        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.close(0.0)
+    places = [c.index for c in session.report.calls if c.rows[0].verdict == "computed"]
+    gaps = [b - a for a, b in pairwise(places[2:])]
+    assert max(gaps) - min(gaps) <= 2, places
+
+
+def test_deferred_serves_the_failed_draft_and_computes_the_next_call():
+    session = Session(config(threshold=0.1, budget=Threshold(deferred=1, max_streak=4)), SIGMAS)
+    play(session, lambda s, row: s, errors=lambda call, row: 0.5)
+    verdicts = [c.rows[0].verdict for c in session.report.calls]
+    assert verdicts[3:9] == ["drafted", "computed"] * 3
+    assert session.report.calls[3].rows[0].error == 0.5
