@@ -1,0 +1,117 @@
+"""What is compared: a table of methods, each a group (one curve), a label, and what it does to the setting or the model."""
+
+from testbed import Setting  # first: it makes ComfyUI importable
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.budgets import Accumulated, Interval, Target, Threshold
+from speca_pack.speca_core.forecasters import AdamsBashforth, Chebyshev, Hermite, Newton, Reuse, Spline, Taylor
+from speca_pack.speca_core.verifiers import FirstBlock, LastBlock, Unverified
+
+
+@dataclass(frozen=True)
+class Method:
+    """One point of one curve.
+
+    Attributes:
+        group: the curve.
+        label: of the point.
+        patch: what is done to the model.
+        change: what is done to the setting.
+    """
+
+    group: str
+    label: str
+    patch: Callable[[Any], Any] = lambda model: model
+    change: Callable[[Setting], Setting] = lambda setting: setting
+
+    @property
+    def name(self) -> str:
+        """For resuming."""
+        return f"{self.group} {self.label}"
+
+
+def speca(group: str, label: str, **config: Any) -> Method:
+    """A method of ours."""
+    settings = SpecaConfig(**config)
+    return Method(group, label, lambda model: accelerate(model, settings))
+
+
+def fewer(sampler: str | None, share: float) -> Method:
+    """The plain model with a share of the steps; another sampler is still compared with the plain run of the setting's own."""
+
+    def change(setting: Setting) -> Setting:
+        return dataclasses.replace(setting, steps=max(2, round(setting.steps * share)), sampler=sampler or setting.sampler)
+
+    return Method(f"fewer steps{f', {sampler}' if sampler else ''}", f"{share:.0%}", change=change)
+
+
+def core_cache(node: Any, threshold: float) -> Method:
+    """EasyCache or LazyCache of ComfyUI. In float32 their in-place addition would write into the sampler's latent: x is cloned first."""
+
+    def patch(model: Any) -> Any:
+        def clone(executor: Any, x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
+            return executor(x.clone(), *rest, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "clone", clone)
+        return node.execute(model, threshold, 0.15, 0.95, False).result[0]
+
+    return Method(node.__name__.removesuffix("Node"), f"{threshold:g}", patch)
+
+
+def interval(label: str, forecaster: Any, every: int) -> Method:
+    """Compute every n-th call, unverified: TaylorSeer and its kin."""
+    budget = Interval(interval=every, max_streak=100)
+    return speca(f"interval, {label}", f"1/{every}", threshold=1.0, forecaster=forecaster, verifier=Unverified(), budget=budget)
+
+
+METHODS = [
+    *(fewer(None, share) for share in (0.72, 0.5, 0.4, 0.33, 0.25)),
+    *(fewer(sampler, share) for sampler in ("dpmpp_2m", "ipndm", "uni_pc", "res_multistep") for share in (0.5, 0.33)),
+    *(core_cache(EasyCacheNode, threshold) for threshold in (0.03, 0.06, 0.1, 0.2)),
+    *(core_cache(LazyCacheNode, threshold) for threshold in (0.03, 0.06, 0.1, 0.2)),
+    *(interval("reuse", Reuse(), n) for n in (2, 3)),
+    *(interval("Taylor 1", Taylor(1), n) for n in (2, 3, 4)),
+    *(interval("Taylor 2", Taylor(2), n) for n in (2, 3, 4)),
+    *(interval("Newton 2", Newton(2, 0.0), n) for n in (2, 3, 4)),
+    *(interval("damped Newton", Newton(), n) for n in (2, 3, 4, 6)),
+    *(interval("spline", Spline(), n) for n in (2, 3, 4, 6)),
+    *(interval("Adams-Bashforth", AdamsBashforth(), n) for n in (2, 3, 4)),
+    *(interval("Hermite .5", Hermite(), n) for n in (2, 3, 4)),
+    *(interval("Chebyshev", Chebyshev(), n) for n in (2, 3, 4)),
+    *(
+        speca(f"SpeCa paper, {mode}", f"{tau:g}", threshold=tau, forecaster=Taylor(2), verifier=LastBlock(), budget=budget)
+        for mode, budget in (
+            ("deferred", Threshold(decay=0.3, max_streak=8, min_streak=2, deferred=1)),
+            ("strict", Threshold(decay=0.3, max_streak=8)),
+        )
+        for tau in (0.005, 0.01, 0.02, 0.04)
+    ),
+    *(speca("default (threshold)", f"{tau:g}", threshold=tau) for tau in (0.05, 0.1, 0.2, 0.4)),
+    *(speca("target", f"{s:g}x", threshold=1.0, budget=Target(speedup=s), verifier=Unverified()) for s in (1.5, 2.0, 2.5, 3.0, 4.0)),
+    *(speca("target, embedded veto", f"{s:g}x", threshold=0.2, budget=Target(speedup=s)) for s in (1.5, 2.0, 2.5, 3.0, 4.0)),
+    *(speca("target, spline", f"{s:g}x", threshold=0.2, forecaster=Spline(), budget=Target(speedup=s)) for s in (2.0, 3.0, 4.0)),
+    *(
+        speca("last block, accumulated", f"{t:g}", threshold=t, verifier=LastBlock(), budget=Accumulated(max_streak=6))
+        for t in (0.02, 0.04)
+    ),
+    *(
+        speca("first block, accumulated", f"{t:g}", threshold=t, verifier=FirstBlock(), budget=Accumulated(max_streak=6))
+        for t in (0.03, 0.06)
+    ),
+    speca("accept everything", "cap 2", threshold=math.inf, verifier=Unverified()),
+]
+
+QUICK = [
+    m for m in METHODS if m.group in ("fewer steps", "EasyCache", "interval, Taylor 2", "default (threshold)", "target, embedded veto")
+]

@@ -1,0 +1,148 @@
+"""The benchmark page and its pictures, made from a results file."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+OURS = "target, embedded veto"
+SHOWN = {
+    "fewer steps": ("#999999", "o"),
+    "EasyCache": ("#D55E00", "s"),
+    "LazyCache": ("#E69F00", "D"),
+    "interval, Taylor 2": ("#CC79A7", "v"),
+    "interval, damped Newton": ("#56B4E9", "^"),
+    "SpeCa paper, strict": ("#F0E442", "P"),
+    "default (threshold)": ("#0072B2", "X"),
+    OURS: ("#009E73", "*"),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method's results over all images: medians of the ratios, mean, spread and worst of PSNR in dB."""
+
+    group: str
+    label: str
+    images: int
+    speedup: float
+    saved: float
+    psnr: float
+    spread: float
+    worst: float
+    ssim: float
+    latent: float
+
+
+def points(lines: Iterable[Mapping[str, Any]], setting: str) -> list[Point]:
+    """One point per method, in the order they were measured."""
+    by_method: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if line["setting"] == setting:
+            by_method[line["group"], line["label"]].append(line)
+
+    def mean(rows: list[Mapping[str, Any]], key: str) -> float:
+        return statistics.fmean(row[key] for row in rows)
+
+    return [
+        Point(
+            group,
+            label,
+            len(rows),
+            statistics.median(row["speedup"] for row in rows),
+            mean(rows, "saved"),
+            mean(rows, "psnr"),
+            statistics.stdev(row["psnr"] for row in rows) if len(rows) > 1 else 0.0,
+            min(row["psnr"] for row in rows),
+            mean(rows, "ssim"),
+            mean(rows, "latent"),
+        )
+        for (group, label), rows in by_method.items()
+    ]
+
+
+def table(lines: Iterable[Mapping[str, Any]], setting: str) -> str:
+    """A Markdown table of a setting."""
+    rows = [
+        "| method | | time, x | evaluations, x | PSNR mean ± sd, dB | worst | SSIM | latent distance |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for p in points(lines, setting):
+        quality = f"{p.psnr:.1f} ± {p.spread:.1f} | {p.worst:.1f} | {p.ssim:.3f} | {p.latent:.3f}"
+        rows.append(f"| {p.group} | {p.label} | {p.speedup:.2f} | {p.saved:.2f} | {quality} |")
+    return "\n".join(rows)
+
+
+def at_speed(curve: list[Point], speed: float, key: str) -> float | None:
+    """A curve's value at a measured speed-up, linear between its points; None outside them."""
+    ordered = sorted(curve, key=lambda p: p.speedup)
+    for a, b in pairwise(ordered):
+        if a.speedup <= speed <= b.speedup and b.speedup > a.speedup:
+            share = (speed - a.speedup) / (b.speedup - a.speedup)
+            return float((1 - share) * getattr(a, key) + share * getattr(b, key))
+    return None
+
+
+def versus(found: list[Point]) -> str:
+    """At five equal measured times: ours, the best fixed interval of others, and the best of fewer steps and core's caches."""
+    curves: dict[str, list[Point]] = defaultdict(list)
+    for p in found:
+        curves[p.group].append(p)
+    fixed = [g for g in curves if g.startswith("interval, ") and "damped" not in g and "spline" not in g]
+    simple = [g for g in curves if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")]
+
+    def best(groups: list[str], speed: float) -> str:
+        values = [(at_speed(curves[g], speed, "psnr"), at_speed(curves[g], speed, "worst"), g) for g in groups]
+        reached = [v for v in values if v[0] is not None]
+        if not reached:
+            return "none reaches it"
+        psnr, worst, group = max(reached, key=lambda v: v[0] or 0.0)
+        return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
+
+    rows = [
+        "| time, x | ours, mean / worst dB | best published interval | best of fewer steps, EasyCache, LazyCache |",
+        "|---|---|---|---|",
+    ]
+    rows += [f"| {s:g} | {best([OURS], s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.5, 2.0, 2.5, 3.0, 4.0)]
+    return "\n".join(rows)
+
+
+def draw(found: list[Point], setting: str, path: Path) -> None:
+    """PSNR against measured speed-up: means as lines, worst images as faint marks."""
+    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    for group, (colour, marker) in SHOWN.items():
+        curve = sorted((p for p in found if p.group == group), key=lambda p: p.speedup)
+        if curve:
+            axes.plot([p.speedup for p in curve], [p.psnr for p in curve], color=colour, marker=marker, label=group, markersize=8)
+            axes.scatter([p.speedup for p in curve], [p.worst for p in curve], color=colour, marker=marker, alpha=0.35, s=28)
+    axes.set(xlabel="speed-up of sampling, measured (x)", ylabel="PSNR to the plain picture (dB)", title=f"{setting}; faint: worst image")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def write_page(results: Path, folder: Path) -> Path:
+    """Write bench.md and one picture per setting into `folder`."""
+    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
+    settings = list(dict.fromkeys(line["setting"] for line in lines))
+    parts = []
+    for setting in settings:
+        found = points(lines, setting)
+        picture = f"bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
+        draw(found, setting, folder / picture)
+        parts.append(
+            f"## {setting}\n\n{found[0].images} images. ![PSNR against time]({picture})\n\n{versus(found)}\n\n{table(lines, setting)}\n"
+        )
+    page = folder / "bench.md"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return page
