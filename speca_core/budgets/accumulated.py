@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .base import Limits, Outlook, Reason
+from .base import LimitedLedger, Limits, Outlook
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,14 @@ class Accumulated(Limits):
         return AccumulatedLedger(self, threshold)
 
 
-class AccumulatedLedger:
+class AccumulatedLedger(LimitedLedger):
     """Remembers what the streak has spent."""
 
-    def __init__(self, budget: Accumulated, threshold: float) -> None:
-        self.budget = budget
-        self.threshold = threshold
-        self.spent = 0.0
+    spent = 0.0
 
-    def grant(self, outlook: Outlook) -> Reason:
-        """Draft within the limits, unless nothing is left."""
-        if self.threshold == 0:
-            return Reason.TOLERANCE
-        if refused := self.budget.refuse(outlook):
-            return refused
-        return Reason.BUDGET if self.spent >= self.threshold else Reason.DRAFT
+    def wants(self, outlook: Outlook) -> bool:
+        """Draft while something is left."""
+        return self.spent < self.threshold
 
     def tolerance(self, outlook: Outlook) -> float:
         """What is left."""

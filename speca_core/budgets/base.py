@@ -83,3 +83,31 @@ class Limits(Settings):
         if outlook.streak >= self.max_streak:
             return Reason.STREAK
         return None
+
+
+class LimitedLedger:
+    """A ledger that keeps the limits and has nothing to remember; budgets override what they decide otherwise."""
+
+    def __init__(self, limits: Limits, threshold: float) -> None:
+        self.limits = limits
+        self.threshold = threshold
+
+    def grant(self, outlook: Outlook) -> Reason:
+        """Draft within the limits, if the budget wants to, and never where nothing could pass."""
+        if self.threshold == 0:
+            return Reason.TOLERANCE
+        return self.limits.refuse(outlook) or (Reason.DRAFT if self.wants(outlook) else Reason.BUDGET)
+
+    def wants(self, outlook: Outlook) -> bool:
+        """Whether the budget would draft here."""
+        return True
+
+    def tolerance(self, outlook: Outlook) -> float:
+        """The threshold."""
+        return self.threshold
+
+    def served(self, outlook: Outlook, error: float | None) -> None:
+        """Nothing to remember."""
+
+    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
+        """Nothing to remember."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .base import Limits, Outlook, Reason
+from .base import LimitedLedger, Limits, Outlook
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,13 @@ class Interval(Limits):
         return IntervalLedger(self, threshold)
 
 
-class IntervalLedger:
-    """Stateless: the lane's streak says how long ago the last full computation was."""
+class IntervalLedger(LimitedLedger):
+    """The lane's streak says how long ago the last full computation was."""
 
     def __init__(self, budget: Interval, threshold: float) -> None:
-        self.budget = budget
-        self.threshold = threshold
+        super().__init__(budget, threshold)
+        self.interval = budget.interval
 
-    def grant(self, outlook: Outlook) -> Reason:
+    def wants(self, outlook: Outlook) -> bool:
         """Draft until the interval is over."""
-        if self.threshold == 0:
-            return Reason.TOLERANCE
-        if refused := self.budget.refuse(outlook):
-            return refused
-        return Reason.BUDGET if outlook.streak + 1 >= self.budget.interval else Reason.DRAFT
-
-    def tolerance(self, outlook: Outlook) -> float:
-        """The same threshold everywhere."""
-        return self.threshold
-
-    def served(self, outlook: Outlook, error: float | None) -> None:
-        """Nothing to remember."""
-
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
-        """Nothing to remember."""
+        return outlook.streak + 1 < self.interval

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .base import Limits, Outlook, Reason
+from .accumulated import AccumulatedLedger
+from .base import Limits, Outlook
 
 
 @dataclass(frozen=True)
@@ -27,43 +28,24 @@ class Target(Limits):
         return TargetLedger(self, threshold)
 
 
-class TargetLedger:
-    """Remembers where warm-up ended and what the streak has spent."""
+class TargetLedger(AccumulatedLedger):
+    """Remembers, besides what the streak has spent, where warm-up ended."""
 
     def __init__(self, budget: Target, threshold: float) -> None:
+        super().__init__(budget, threshold)
         self.budget = budget
-        self.threshold = threshold
-        self.spent = 0.0
         self.began: Outlook | None = None  # first call after warm-up
 
-    def grant(self, outlook: Outlook) -> Reason:
+    def wants(self, outlook: Outlook) -> bool:
         """Draft until the plan says that a computation is due."""
-        if self.threshold == 0:
-            return Reason.TOLERANCE
-        if refused := self.budget.refuse(outlook):
-            return refused
         self.began = self.began or outlook
-        return Reason.BUDGET if outlook.computed < self._planned(outlook) else Reason.DRAFT
+        return outlook.computed >= self._planned(self.began, outlook)
 
-    def _planned(self, outlook: Outlook) -> float:
+    def _planned(self, began: Outlook, now: Outlook) -> float:
         """Computations that should have been made before this call is answered."""
-        assert self.began is not None
-        done = self.began.moment.progress
         # Calls per unit of progress: one or two per step, as the sampler has it.
-        rate = outlook.calls / outlook.moment.progress if outlook.moment.progress > 0 else 1.0
+        rate = now.calls / now.moment.progress if now.moment.progress > 0 else 1.0
         total = rate / self.budget.speedup - self.budget.protect_last
-        share = (outlook.moment.progress - done) / (1.0 - done)
+        share = (now.moment.progress - began.moment.progress) / max(1.0 - began.moment.progress, 1e-6)
         # Half a call early: the first of n evenly spaced computations lies in the middle of its share.
-        return self.began.computed + max(0.0, total - self.began.computed) * share - 0.5
-
-    def tolerance(self, outlook: Outlook) -> float:
-        """What is left of the threshold in this streak."""
-        return self.threshold - self.spent
-
-    def served(self, outlook: Outlook, error: float | None) -> None:
-        """Spend the error."""
-        self.spent += error or 0.0
-
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
-        """The streak starts anew."""
-        self.spent = 0.0
+        return began.computed + max(0.0, total - began.computed) * share - 0.5

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .base import Limits, Outlook, Reason
+from .base import LimitedLedger, Limits, Outlook
 
 
 @dataclass(frozen=True)
@@ -28,34 +28,34 @@ class Threshold(Limits):
         return ThresholdLedger(self, threshold)
 
 
-class ThresholdLedger:
+class ThresholdLedger(LimitedLedger):
     """Remembers only whether a served draft had failed, which `deferred` allows."""
 
-    def __init__(self, budget: Threshold, threshold: float) -> None:
-        self.budget = budget
-        self.threshold = threshold
-        self.failed = False
+    failed = False
 
-    def grant(self, outlook: Outlook) -> Reason:
-        """Draft within the limits, unless nothing could pass."""
-        if self.threshold == 0:
-            return Reason.TOLERANCE
-        return self.budget.refuse(outlook) or (Reason.BUDGET if self.failed else Reason.DRAFT)
+    def __init__(self, budget: Threshold, threshold: float) -> None:
+        super().__init__(budget, threshold)
+        self.budget = budget
+
+    def wants(self, outlook: Outlook) -> bool:
+        """Draft, unless the draft before turned out bad."""
+        return not self.failed
 
     def tolerance(self, outlook: Outlook) -> float:
         """The rule above; unchecked for the first `min_streak` drafts of a streak, and where the verdict is deferred."""
-        if outlook.streak < self.budget.min_streak or self.budget.deferred:
-            return float("inf")
-        return self._rule(outlook)
-
-    def _rule(self, outlook: Outlook) -> float:
-        share: float = max(self.budget.decay**outlook.moment.progress, self.budget.floor)
-        return self.threshold * share
+        return float("inf") if self._unchecked(outlook) or self.budget.deferred else self._rule(outlook)
 
     def served(self, outlook: Outlook, error: float | None) -> None:
-        """Deferred, the first `min_streak` drafts are not looked at either."""
-        self.failed = error is not None and outlook.streak >= self.budget.min_streak and error > self._rule(outlook)
+        """Deferred, a draft is judged now; the first `min_streak` drafts are not looked at either."""
+        self.failed = error is not None and not self._unchecked(outlook) and error > self._rule(outlook)
 
     def computed(self, outlook: Outlook, hindcast: float | None) -> None:
         """The streak starts anew."""
         self.failed = False
+
+    def _unchecked(self, outlook: Outlook) -> bool:
+        return outlook.streak < self.budget.min_streak
+
+    def _rule(self, outlook: Outlook) -> float:
+        share: float = max(self.budget.decay**outlook.moment.progress, self.budget.floor)
+        return self.threshold * share
