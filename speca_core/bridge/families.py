@@ -1,6 +1,6 @@
 """Model families as data: where a diffusion model keeps its blocks. A new family is one entry in the table.
 
-`python -m speca_core.bridge.families` prints the table of docs/families.md.
+`python -m speca_core.bridge.families` prints docs/families.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -179,21 +179,35 @@ def check(family: Family, config: SpecaConfig) -> None:
         )
 
 
-def table() -> str:
-    """The families as a Markdown table."""
+PAGE = """# Model families
+
+Made by `python -m speca_core.bridge.families > docs/families.md` from the table in `speca_core/bridge/families.py`; a test keeps it so.
+How to add one: [adding a model family](adding-a-model-family.md).
+
+| family | class | blocks | head | verifiers | rows |
+|---|---|---|---|---|---|
+{families}
+
+Refused, with the reason:
+
+{refused}"""
+
+
+def page() -> str:
+    """The text of docs/families.md."""
 
     def code(names: tuple[str, ...]) -> str:
         return ", ".join(f"`{name}`" for name in names)
 
-    lines = ["| family | class | blocks | head | verifiers | rows |", "|---|---|---|---|---|---|"]
+    families = []
     for family in FAMILIES:
-        heads = code(family.heads) or "none: the last block's output"
+        head = code(family.heads) or "none: the last block's output"
         verifiers = f"not `last_block`: {family.no_last_block}" if family.no_last_block else "all"
         rows = f"together: {family.joint}" if family.joint else "one per call" if family.batch is None else "each image apart"
-        cells = (family.name, code(family.models), code(family.stacks), heads, verifiers, rows)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        families.append("| " + " | ".join((family.name, code(family.models), code(family.stacks), head, verifiers, rows)) + " |")
+    refused = [f"* `{name}`: {reason}" for name, reason in REFUSED.items()]
+    return PAGE.format(families="\n".join(families), refused="\n".join(refused))
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201 - this is the generator of docs/families.md
+    print(page())  # noqa: T201 - this is the generator of docs/families.md

@@ -30,7 +30,7 @@ def build(name, seed=0):
         else:
             parameter.copy_(1.0 + 0.1 * torch.randn(parameter.shape, generator=generator))
     for name, buffer in model.diffusion_model.named_buffers():
-        if name.endswith(("pos_embed", "pos_emb")):  # ComfyUI leaves it uninitialised for the checkpoint to fill
+        if name.endswith(("pos_embed", "pos_emb", "inv_freq", "beta")):  # ComfyUI leaves it uninitialised for the checkpoint to fill
             buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
@@ -38,11 +38,11 @@ def build(name, seed=0):
 def noise_tiny(name, images, seed=7):
     """Noise of the given images of a batch, whichever others are with them."""
     shapes = TINY[name].latent
-    nested = isinstance(shapes, list)
     parts = [
-        torch.stack([random(seed + 100 * image + i, *shape) for image in images]) for i, shape in enumerate(shapes if nested else [shapes])
+        torch.stack([random(seed + 100 * image + part, *shape) for image in images])
+        for part, shape in enumerate(shapes if isinstance(shapes, list) else [shapes])
     ]
-    return comfy.nested_tensor.NestedTensor(parts) if nested else parts[0]
+    return comfy.nested_tensor.NestedTensor(parts) if isinstance(shapes, list) else parts[0]
 
 
 def sample_tiny(model, name, images=None, steps=10, cfg=3.0, sampler="euler", **kwargs):

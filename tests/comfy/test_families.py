@@ -79,14 +79,14 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
             draft = passes.DraftPass(self.anatomy, self.verifier, call, call.draft_rows)
             drafted = run(draft, call.draft_rows)
             assert not draft.rejected
-            torch.testing.assert_close(drafted, output, rtol=0, atol=0)
+            torch.testing.assert_close(drafted, output, rtol=0, atol=TINY[name].rounding)
             return drafted
         return output
 
     monkeypatch.setattr("speca_pack.speca_core.bridge.run.Run._answer", full_pass_first)
     if fast := accelerated(model, SpecaConfig(threshold=1.0, verifier=verifier)):
         latent = sample_tiny(fast, name)
-        assert torch.equal(latent, expected)
+        torch.testing.assert_close(latent, expected, rtol=0, atol=TINY[name].rounding)
         assert find(latent).count("drafted") > 0
 
 
@@ -127,7 +127,7 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
     for image in (0, 1) if mixed else ():
         images["now"] = [image]
         alone = sample_tiny(fast, name, [image])
-        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-4 * alone.std().item())
 
 
 @every_family
@@ -172,9 +172,56 @@ def test_an_exception_in_a_block_restores_everything(plain, name):
     assert [getattr(*place) for place in places] == stacks and not [a for parent, a in places if a in vars(parent)]
 
 
+@pytest.mark.parametrize("name", ["wan_vace", "wan_s2v", "wan_animate", "wan_dancer"])
+def test_modules_between_blocks_rest_on_drafts(plain, name):
+    model, _ = plain(name)
+    diffusion_model = model.model.diffusion_model
+    (path,) = family_of(diffusion_model).between
+    module = getattr(*resolve(diffusion_model, path))
+    calls = []
+    hooks = [m.register_forward_hook(lambda *_: calls.append(1)) for m in (module if isinstance(module, torch.nn.ModuleList) else [module])]
+    try:
+        sample_tiny(model, name)
+        every = len(calls)
+        sample_tiny(accelerate(model, SpecaConfig(math.inf, budget=Threshold(warmup=2, max_streak=3), forecaster=Newton(1, 0.0))), name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert every and len(calls) - every == every * 4 // 10  # 4 of 10 calls are computed
+
+
+def test_an_autoregressive_sampler_gets_the_plain_model(plain):
+    """Its blocks fill the caches that the next frames read, so every one of them has to run."""
+    model, _ = plain("wan_causal")
+    latents = []
+    for sampled in (model, accelerate(model, SpecaConfig(math.inf))):
+        torch.manual_seed(0)  # the sampler draws its noise from the global generator
+        latents.append(sample_tiny(sampled, "wan_causal", cfg=1.0, sampler="ar_video"))
+    assert torch.equal(*latents) and find(latents[1]).calls == []
+
+
+@each_way
+def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
+    """HiDream-O1 keeps the text's keys and values; without them a pass is longer, and a draft has none to offer."""
+    model, _ = plain("hidream_o1")
+    fast = accelerate(model, SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3)))
+    expected = sample_tiny(fast, "hidream_o1")
+
+    def lose(step, *_):
+        if step == 2:
+            model.model.diffusion_model.clear_kv_cache()
+
+    latent = sample_tiny(fast, "hidream_o1", callback=lose)
+    verdicts = [call.rows[0].verdict for call in find(latent).calls]
+    if verifier.runs == "none":
+        torch.testing.assert_close(latent, expected, rtol=1e-3, atol=1e-4)
+    else:
+        assert verdicts[3] == "rejected", "what has another shape than its forecast cannot be checked"
+
+
 def test_every_class_of_the_table_is_tried(plain):
     tried = {type(plain(name)[0].model.diffusion_model).__name__ for name in TINY}
-    assert {model for family in FAMILIES for model in family.models} - tried == {"SCAIL2WanModel"}
+    assert tried == {model for family in FAMILIES for model in family.models}
 
 
 def test_a_unet_is_refused_before_sampling():
