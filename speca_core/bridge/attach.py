@@ -9,7 +9,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
-from .families import Family, family_of
+from .families import Family, check, family_of
 from .reports import remember
 from .run import Run
 
@@ -22,8 +22,10 @@ def accelerate(model: Any, config: SpecaConfig) -> Any:
 
     Raises:
         UnsupportedModel: the model is no diffusion transformer that SpeCa knows.
+        ConfigError: the settings do not go with the model.
     """
     family = family_of(model.model.diffusion_model)
+    check(family, config)
     patched = model.clone()
     if patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")

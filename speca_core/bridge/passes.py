@@ -1,5 +1,6 @@
 """The two ways to evaluate the model: in full, or as a draft."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from ..errors import UnsupportedModel
 from ..session import EXIT, Call
 from ..verifiers import Verifier
 from .families import Family
-from .proxy import Place
-from .streams import StreamLearner, Streams, as_list
+from .proxy import Head, Place
+from .streams import StreamLearner, Streams, as_given, as_list, rows_first
 
 FIRST = "first"  # tap: the image stream as it leaves the first block
 LAST_INPUT = "last_input"  # taps: the streams that enter the last block, one each
@@ -38,23 +39,23 @@ class Anatomy:
             )
         return streams
 
-    def image_output(self, outputs: Any) -> torch.Tensor:
-        """The image stream in the first block's outputs."""
-        arguments = [argument for argument, _ in self.streams(0).slots]
-        image: torch.Tensor = as_list(outputs)[arguments.index(self.family.image)]
-        return image
+    def image_output(self, place: Place, outputs: Any) -> torch.Tensor:
+        """The image stream in the outputs of the block at `place`, the model's first: [rows, ...]."""
+        streams = self.streams(place.stack)
+        arguments = [argument for argument, _ in streams.slots]
+        return rows_first(as_list(outputs)[streams.outputs[arguments.index(self.family.image)]], self.family.batch)
 
 
 def split(stream: torch.Tensor, rows: Sequence[int]) -> list[torch.Tensor]:
     """One view per row.
 
     Raises:
-        UnsupportedModel: the stream's first dimension is not the batch.
+        UnsupportedModel: the first dimension does not hold the rows.
     """
     if stream.shape[0] != len(rows):
         raise UnsupportedModel(
-            f"SpeCa cannot accelerate this model: a residual stream has shape {tuple(stream.shape)} for {len(rows)} rows; expected the "
-            "batch in the first dimension. Bypass SpeCa Accelerate and report the model."
+            f"SpeCa cannot accelerate this model: a residual stream has shape {tuple(stream.shape)} for {len(rows)} rows; expected "
+            "one entry per row in the first dimension. Bypass SpeCa Accelerate and report the model."
         )
     return list(stream.unbind(0))
 
@@ -74,7 +75,17 @@ class FullPass:
         self.verifier = verifier
         self.call = call
         self.rows = list(rows)
-        self._first_outputs: list[torch.Tensor] = []
+        self._first: tuple[Place, list[Any]] | None = None
+
+    @property
+    def computing(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Always."""
+        return True
 
     def runs(self, place: Place) -> bool:
         """All of them."""
@@ -86,31 +97,30 @@ class FullPass:
         learner.enter(args, kwargs)
         if place.last and self.verifier.runs == "last":
             for i, stream in enumerate(self.anatomy.streams(place.stack).inputs(args, kwargs)):
-                self.call.observe(f"{LAST_INPUT}.{i}", self.rows, split(stream, self.rows))
+                self.call.observe(f"{LAST_INPUT}.{i}", self.rows, split(rows_first(stream, self.anatomy.family.batch), self.rows))
         outputs = block(*args, **kwargs)
         learner.leave(outputs)
         if place.first and self.verifier.runs == "first":
-            self.keep_first(outputs)
+            self.keep_first(place, outputs)
         return outputs
 
-    def keep_first(self, outputs: Any) -> None:
+    def keep_first(self, place: Place, outputs: Any) -> None:
         """Keep the first block's outputs: later blocks write into them, and which one is the image may not be learnt yet."""
-        self._first_outputs = [out.clone() for out in as_list(outputs)]
+        self._first = place, [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
 
-    def head(self, head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def head(self, head: Head) -> Any:
         """Run the head on the true stream; score the forecast of that stream; keep the stream."""
-        stream, *rest = args
-        output = head(stream, *rest, **kwargs)
+        output = head()
         scorable = self.call.scorable(self.rows)
         if scorable:
-            guess = stream.clone()
+            guess = head.exit.clone()
             for row, forecast in zip(scorable, self.call.forecast(EXIT, scorable), strict=True):
                 guess[self.rows.index(row)] = forecast
-            errors = self.verifier.error(head(guess, *rest, **kwargs), output).tolist()
+            errors = self.verifier.error(head.measured(head(guess)), head.measured(output)).tolist()
             self.call.score(scorable, [errors[self.rows.index(row)] for row in scorable])
-        if self._first_outputs:
-            self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(self._first_outputs), self.rows))
-        self.call.observe(EXIT, self.rows, split(stream, self.rows))
+        if self._first is not None:
+            self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(*self._first), self.rows))
+        self.call.observe(EXIT, self.rows, split(head.exit, self.rows))
         return output
 
 
@@ -129,11 +139,22 @@ class DraftPass:
         self.accepted: list[int] = []
         self.rejected: list[int] = []
         self._full: FullPass | None = None
+        self._last_ran = False
 
     @property
     def resumed(self) -> bool:
         """Whether this pass went on as a full one."""
         return self._full is not None
+
+    @property
+    def computing(self) -> bool:
+        """As soon as the pass has gone on as a full one, and behind a last block that really ran."""
+        return self.resumed or self._last_ran
+
+    @property
+    def complete(self) -> bool:
+        """If it went on as a full one."""
+        return self.resumed
 
     def runs(self, place: Place) -> bool:
         """Only the verifier's block."""
@@ -147,35 +168,43 @@ class DraftPass:
         if place.first and self.verifier.runs == "first":
             outputs = block(*args, **kwargs)
             forecast = torch.stack(self.call.forecast(FIRST, self.rows))
-            self._judge(self.verifier.error(forecast, self.anatomy.image_output(outputs)))
+            computed = self.anatomy.image_output(place, outputs)
+            self._judge(self.verifier.error(forecast, computed) if forecast.shape == computed.shape else None)
             if not self.accepted:
                 self._full = FullPass(self.anatomy, self.verifier, self.call, self.rows)
-                self._full.keep_first(outputs)
+                self._full.keep_first(place, outputs)
             return outputs
+        given = streams.inputs(args, kwargs)
         if place.last and self.verifier.runs == "last":
-            taps = [f"{LAST_INPUT}.{i}" for i in range(len(streams.slots))]
-            forecasts = [torch.stack(self.call.forecast(tap, self.rows)) for tap in taps]
-            new_args, new_kwargs = streams.replace(args, kwargs, forecasts)
-            return block(*new_args, **new_kwargs)
-        return streams.pack(streams.inputs(args, kwargs))
+            batch = self.anatomy.family.batch
+            forecasts = [torch.stack(self.call.forecast(f"{LAST_INPUT}.{i}", self.rows)) for i in range(len(given))]
+            new = [as_given(forecast, stream, batch) for forecast, stream in zip(forecasts, given, strict=True)]
+            self._last_ran = all(a.shape == b.shape for a, b in zip(new, given, strict=True))
+            if self._last_ran:
+                new_args, new_kwargs = streams.replace(args, kwargs, new)
+                return block(*new_args, **new_kwargs)
+        return streams.pack(given)
 
-    def head(self, head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def head(self, head: Head) -> Any:
         """Run the head on the forecast; with last-block verification also on the computed stream, and serve that."""
         if self._full is not None:
-            return self._full.head(head, args, kwargs)
-        stream, *rest = args
-        drafted = head(torch.stack(self.call.forecast(EXIT, self.rows)), *rest, **kwargs)
+            return self._full.head(head)
+        drafted = head(torch.stack(self.call.forecast(EXIT, self.rows)))
         if self.verifier.runs == "last":
-            output = head(stream, *rest, **kwargs)
-            self._judge(self.verifier.error(drafted, output))
+            if not self._last_ran:
+                self._judge(None)
+                return drafted
+            output = head()
+            self._judge(self.verifier.error(head.measured(drafted), head.measured(output)))
             return output
         if opinions := self.call.opinions(self.rows):
-            low, high = (head(torch.stack(opinion), *rest, **kwargs) for opinion in opinions)
+            low, high = (head.measured(head(torch.stack(opinion))) for opinion in opinions)
             self._judge(self.verifier.error(high, low))
         elif self.verifier.runs == "none":
             self.accepted, self.rejected = self.call.judge(self.rows, None)
         return drafted
 
-    def _judge(self, errors: torch.Tensor) -> None:
+    def _judge(self, errors: torch.Tensor | None) -> None:
+        """`None`: the anchors have another shape than this pass's stream (caches filled or empty), so nothing can be compared."""
         # Reading the errors is the one place where the device is waited for during a draft.
-        self.accepted, self.rejected = self.call.judge(self.rows, errors.tolist())
+        self.accepted, self.rejected = self.call.judge(self.rows, [math.inf] * len(self.rows) if errors is None else errors.tolist())

@@ -1,18 +1,23 @@
 """Stand-ins for a model's blocks, for the time of one call.
 
-ComfyUI's models iterate `nn.ModuleList`s and then call a head. Writing a plain list of stand-ins into the *instance dict* of the list's
-parent shadows the registered list: `nn.Module.__getattr__`, the only thing that looks into `_modules`, is never reached. So
-`state_dict`, LoRA keys, weight casting, offloading and other packs see an untouched model, and `del` restores everything.
+ComfyUI's models iterate `nn.ModuleList`s (or a `ModuleDict`) and then call a head. Writing a plain list of stand-ins into the *instance
+dict* of the list's parent shadows the registered list: `nn.Module.__getattr__`, the only thing that looks into `_modules`, is never
+reached. So `state_dict`, LoRA keys, weight casting, offloading and other packs see an untouched model, and `del` restores everything.
+A method that serves as head is shadowed in the same way: the instance dict is searched before the class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
-from .families import Family
+from .families import Family, unchanged
+from .streams import as_given, as_list, rows_first
+
+ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,55 @@ class Place:
     stack: int
     first: bool  # first block of the model
     last: bool  # last block of the model
-    ends_stack: bool
+
+
+class Head:
+    """One call of the model's head, as a function of the stream that it consumes.
+
+    Attributes:
+        exit: the stream, [rows, ...]: the exit tap. Several tensors are laid end to end, one row each.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int | None, after: Callable[..., Any]
+    ) -> None:
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._keyword = None if args else next(iter(kwargs))
+        self._stream = args[0] if self._keyword is None else kwargs[self._keyword]
+        self._batch = batch
+        self._after = after
+        self.exit = rows_first(self._stream, batch)
+
+    def __call__(self, exit: torch.Tensor | None = None) -> Any:
+        """The head's result for another exit, [rows, ...]; for the stream it was called with if none is given."""
+        stream = self._stream if exit is None else as_given(exit, self._stream, self._batch)
+        if self._keyword is None:
+            return self._function(stream, *self._args[1:], **self._kwargs)
+        return self._function(**{**self._kwargs, self._keyword: stream})
+
+    def measured(self, result: Any) -> torch.Tensor:
+        """The model's output in which errors are measured, [rows, ...]."""
+        return rows_first(self._after(result), self._batch)
 
 
 class Pass(Protocol):
     """What one evaluation of the model does with its blocks and its head."""
 
+    @property
+    def computing(self) -> bool:
+        """Whether the stream now holds what blocks have computed: then modules between blocks run too."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block ran."""
+        ...
+
     def block(self, place: Place, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
 
-    def head(self, head: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
+    def head(self, head: Head) -> Any: ...
 
     def runs(self, place: Place) -> bool: ...
 
@@ -54,18 +99,52 @@ class BlockStandIn:
         return self._block.modules() if self._handler.runs(self._place) else iter(())
 
 
+class HeadlessStandIn(BlockStandIn):
+    """Takes the last block's place in a model without a head: the block's first output goes through a head that changes nothing."""
+
+    def __init__(self, handler: Pass, place: Place, block: nn.Module, batch: int | None) -> None:
+        super().__init__(handler, place, block)
+        self._batch = batch
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().__call__(*args, **kwargs)
+        first, *others = as_list(outputs)
+        served = self._handler.head(Head(unchanged, (first,), {}, self._batch, unchanged))
+        return type(outputs)((served, *others)) if isinstance(outputs, tuple | list) else served
+
+
 class HeadStandIn:
     """Takes the head's place."""
 
-    def __init__(self, handler: Pass, head: nn.Module) -> None:
+    def __init__(self, handler: Pass, head: Callable[..., Any], batch: int | None, after: Callable[..., Any]) -> None:
         self._handler = handler
         self._head = head
+        self._batch = batch
+        self._after = after
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._handler.head(self._head, args, kwargs)
+        return self._handler.head(Head(self._head, args, kwargs, self._batch, self._after))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._head, name)
+
+
+class BetweenStandIn:
+    """Takes the place of a module, or of a list of modules, that the model calls between blocks."""
+
+    def __init__(self, handler: Pass, module: Any, skipped: Callable[..., Any]) -> None:
+        self._handler = handler
+        self._module = module
+        self._skipped = skipped
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._module(*args, **kwargs) if self._handler.computing else self._skipped(*args, **kwargs)
+
+    def __getitem__(self, index: int) -> "BetweenStandIn":
+        return BetweenStandIn(self._handler, self._module[index], self._skipped)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def resolve(model: Any, path: str) -> tuple[Any, str]:
@@ -76,28 +155,46 @@ def resolve(model: Any, path: str) -> tuple[Any, str]:
     return model, name
 
 
+def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple[str, Any]]:
+    """(path, what takes its place) for everything that a call must see replaced."""
+
+    def real(path: str) -> Any:
+        return getattr(*resolve(model, path))
+
+    stacks = [real(path) for path in family.stacks]
+    filled = [i for i, blocks in enumerate(stacks) if len(blocks)]  # a variant of the model may leave a stack empty
+    for stack, blocks in enumerate(stacks):
+        end = len(blocks) - 1
+        made: list[BlockStandIn] = []
+        for i, block in enumerate(blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks):
+            place = Place(stack, stack == filled[0] and i == 0, stack == filled[-1] and i == end)
+            headless = place.last and not family.heads
+            made.append(HeadlessStandIn(handler, place, block, family.batch) if headless else BlockStandIn(handler, place, block))
+        yield family.stacks[stack], dict(zip(blocks, made, strict=True)) if isinstance(blocks, nn.ModuleDict) else made
+    after = real(family.after) if family.after else unchanged
+    for path in family.heads:
+        yield path, HeadStandIn(handler, real(path), None if family.batch is None else 0, after)
+    for path, skipped in family.between.items():
+        yield path, BetweenStandIn(handler, real(path), skipped)
+
+
 @contextmanager
 def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]:
-    """Shadow the family's stacks and head with stand-ins that call `handler`; everything is restored on the way out."""
-    shadowed: list[tuple[Any, str]] = []
-
-    def shadow(path: str, make: Any) -> None:
-        parent, name = resolve(model, path)
-        vars(parent)[name] = make(getattr(parent, name))
-        shadowed.append((parent, name))
-
+    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out."""
+    written = [(*resolve(model, path), getattr(*resolve(model, path))) for path in family.state]
+    shadowed: list[tuple[Any, str, Any]] = []
     try:
-        for stack, path in enumerate(family.stacks):
-            final = stack == len(family.stacks) - 1
-
-            def stand_ins(blocks: Any, stack: int = stack, final: bool = final) -> list[BlockStandIn]:
-                end = len(blocks) - 1
-                places = [Place(stack, stack == 0 and i == 0, final and i == end, i == end) for i in range(end + 1)]
-                return [BlockStandIn(handler, place, block) for place, block in zip(places, blocks, strict=True)]
-
-            shadow(path, stand_ins)
-        shadow(family.head, lambda head: HeadStandIn(handler, head))
+        for path, stand_in in stand_ins(model, family, handler):
+            parent, name = resolve(model, path)
+            shadowed.append((parent, name, vars(parent).get(name, ABSENT)))
+            vars(parent)[name] = stand_in
         yield
     finally:
-        for parent, name in shadowed:
-            del vars(parent)[name]
+        for parent, name, before in reversed(shadowed):
+            if before is ABSENT:
+                del vars(parent)[name]
+            else:
+                vars(parent)[name] = before
+        if not handler.complete:
+            for parent, name, before in written:
+                setattr(parent, name, before)

@@ -46,9 +46,14 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
 
 
 def take(value: Any, rows: Sequence[int], total: int) -> Any:
-    """`value` for some rows only: every tensor whose first dimension is the batch is indexed, in lists and dicts too."""
+    """`value` for some rows only: every tensor whose first dimension is the batch is indexed, in lists and dicts too.
+
+    Lists and dicts are new ones also if all rows are taken: models empty the lists of control residuals that they are given.
+    """
     if torch.is_tensor(value):
-        return value[list(rows)] if value.ndim > 0 and value.shape[0] == total else value
+        return value[list(rows)] if len(rows) != total and value.ndim > 0 and value.shape[0] == total else value
+    if isinstance(value, torch.Size):
+        return value  # of a nested latent; its rows are counted by the latent itself
     if isinstance(value, list | tuple):
         return type(value)(take(item, rows, total) for item in value)
     if isinstance(value, dict):

@@ -43,17 +43,17 @@ class Run:
         begun = time.perf_counter()
         self.started = self.started or begun
         options = inputs[3]
+        if options.get(self.family.never_with) is not None:
+            return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
         rows = rows_of(x, options)
-        call = self.session.open_call(rows.lanes, rows.images, rows.branches, float(options["sigmas"][0]))
+        images = [0] * len(rows.images) if self.family.joint else rows.images
+        call = self.session.open_call(rows.lanes, images, rows.branches, float(options["sigmas"][0]))
         model = bare(executor.class_obj.diffusion_model)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
-            if len(chosen) == x.shape[0]:
-                args, kwargs = (x, t, *inputs), conds
-            else:
-                # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do on the options still holds.
-                args, kwargs = take((x, t, *inputs[:3]), chosen, x.shape[0]), take(conds, chosen, x.shape[0])
-                args = (*args, options)
+            # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do on the options still holds.
+            args, kwargs = take((x, t, *inputs[:3]), chosen, x.shape[0]), take(conds, chosen, x.shape[0])
+            args = (*args, options)
             with installed(model, self.family, handler):
                 output: torch.Tensor = executor(*args, **kwargs)
             return output

@@ -24,15 +24,46 @@ def as_list(outputs: Any) -> list[Any]:
     return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
 
 
+def rows_first(value: Any, batch: int | None) -> torch.Tensor:
+    """A tensor with its rows in the first dimension, [rows, ...]; several tensors are flattened and laid end to end, [rows, all].
+
+    Args:
+        value: a tensor, or a tuple or list of them.
+        batch: the dimension that holds the rows; None if there is none and the value is one row.
+    """
+    if isinstance(value, tuple | list):
+        return torch.cat([rows_first(part, batch).flatten(1) for part in value], dim=1)
+    tensor: torch.Tensor = value
+    return tensor.unsqueeze(0) if batch is None else tensor.movedim(batch, 0)
+
+
+def as_given(rows: torch.Tensor, given: Any, batch: int | None) -> Any:
+    """The way back: `rows_first` of the result is `rows`, and its shapes, and its tuple or list, are those of `given`."""
+    if isinstance(given, tuple | list):
+        shapes = [rows_first(part, batch).shape for part in given]
+        parts = torch.split(rows, [shape[1:].numel() for shape in shapes], dim=1)
+        return type(given)(as_given(part.reshape(shape), g, batch) for part, shape, g in zip(parts, shapes, given, strict=True))
+    return rows.squeeze(0) if batch is None else rows.movedim(0, batch)
+
+
+def hollow(value: Any) -> Any:
+    """Stands for what a skipped block would have returned besides its streams: tensors without elements, anything else as it is."""
+    if torch.is_tensor(value):
+        return value.new_empty((0,) * value.ndim)
+    return type(value)(map(hollow, value)) if isinstance(value, tuple | list) else value
+
+
 @dataclass
 class Streams:
-    """The streams of one stack: output `i` of a block is the next block's input at `slots[i]`."""
+    """The streams of one stack: output `outputs[i]` of a block is the next block's input at `slots[i]`."""
 
     slots: list[Slot]
+    outputs: list[int]
     container: type | None  # tuple or list; None for a bare tensor
+    others: list[Any]  # what a skipped block returns, without its streams
 
     def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-        """The streams in a call's arguments, in the order of the outputs."""
+        """The streams in a call's arguments."""
         found = []
         for key, index in self.slots:
             value = args[key] if isinstance(key, int) else kwargs[key]
@@ -52,9 +83,14 @@ class Streams:
                 holder[key] = type(holder[key])(items)
         return args, kwargs
 
-    def pack(self, outputs: Sequence[torch.Tensor]) -> Any:
+    def pack(self, streams: Sequence[torch.Tensor]) -> Any:
         """Streams in the form in which a block returns them."""
-        return outputs[0] if self.container is None else self.container(outputs)
+        if self.container is None:
+            return streams[0]
+        outputs = list(self.others)
+        for output, stream in zip(self.outputs, streams, strict=True):
+            outputs[output] = stream
+        return self.container(outputs)
 
 
 class StreamLearner:
@@ -73,15 +109,19 @@ class StreamLearner:
         if self.streams is not None or self._outputs is None:
             return
         slots: list[Slot] = []
+        outputs: list[int] = []
         inputs = list(slots_of(args, kwargs))
-        for out in as_list(self._outputs):
+        for i, out in enumerate(as_list(self._outputs)):
+            if not torch.is_tensor(out):
+                continue  # not a stream: attention caches, for example
             match = next((slot for slot, value in inputs if value is out), None)
             match = match or next((slot for slot, value in inputs if slot not in slots and like(value, out)), None)
             if match is None:
                 return  # this pair of blocks does not tell; a later one may
             slots.append(match)
+            outputs.append(i)
         container = type(self._outputs) if isinstance(self._outputs, tuple | list) else None
-        self.streams, self._outputs = Streams(slots, container), None
+        self.streams, self._outputs = Streams(slots, outputs, container, hollow(as_list(self._outputs))), None
 
     def leave(self, outputs: Any) -> None:
         """The block has run and returned these."""

@@ -3,61 +3,16 @@
 Random weights say nothing about quality, but bit-exactness, row independence and bookkeeping do not need any.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import comfy.model_patcher
+import comfy.nested_tensor
 import comfy.sample
 import comfy.sd
-import comfy.supported_models as supported
+import comfy.utils
 import torch
 from conftest import PACK
+from tiny import TINY, random
 
 CPU = torch.device("cpu")
-
-
-def random(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A tiny model of one family: its ComfyUI class and config, latent and text shapes."""
-
-    config: type
-    unet: dict[str, Any]
-    latent: tuple[int, ...]
-    text: tuple[int, int]
-    pooled: int | None = None
-
-
-FLUX = {
-    "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": 32, "context_in_dim": 32, "hidden_size": 64,
-    "mlp_ratio": 2.0, "num_heads": 2, "depth": 2, "depth_single_blocks": 3, "axes_dim": [8, 12, 12], "theta": 10000, "patch_size": 2,
-    "qkv_bias": True, "guidance_embed": True, "txt_ids_dims": [],
-}  # fmt: skip
-FLUX2 = FLUX | {
-    "image_model": "flux2", "in_channels": 128, "out_channels": 128, "vec_in_dim": None, "axes_dim": [8, 8, 8, 8], "theta": 2000,
-    "patch_size": 1, "global_modulation": True, "mlp_silu_act": True, "qkv_bias": False, "ops_bias": False,
-    "default_ref_method": "index", "ref_index_scale": 10.0, "txt_ids_dims": [3],
-}  # fmt: skip
-SD3 = {
-    "in_channels": 16, "patch_size": 2, "out_channels": 16, "depth": 2, "num_blocks": 3, "input_size": None, "adm_in_channels": 32,
-    "qk_norm": "rms", "num_patches": 64, "pos_embed_max_size": 8, "pos_embed_scaling_factor": None, "x_block_self_attn_layers": [0],
-    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 32, "out_features": 128}},
-}  # fmt: skip
-Z_IMAGE = {
-    "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 256, "cap_feat_dim": 32, "n_layers": 3, "n_refiner_layers": 1,
-    "qk_norm": True, "n_heads": 8, "n_kv_heads": 8, "axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "multiple_of": 16,
-    "ffn_dim_multiplier": 0.25, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 4, "rope_theta": 256.0,
-}  # fmt: skip
-
-TINY = {
-    "flux": Tiny(supported.Flux, FLUX, (16, 8, 8), (6, 32), 32),
-    "flux2": Tiny(supported.Flux2, FLUX2, (128, 4, 4), (6, 32)),
-    "sd3": Tiny(supported.SD3, SD3, (16, 8, 8), (6, 32), 32),
-    "z_image": Tiny(supported.ZImage, Z_IMAGE, (16, 8, 8), (6, 32)),
-}
 
 
 def build(name, seed=0):
@@ -66,7 +21,7 @@ def build(name, seed=0):
     config = tiny.config(dict(tiny.unet))
     config.unet_config.update(tiny.unet)  # the class's defaults would win otherwise
     config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "", device=CPU).eval()
+    model = tiny.make(config).eval()
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.diffusion_model.parameters():
         if parameter.ndim >= 2:
@@ -75,25 +30,33 @@ def build(name, seed=0):
         else:
             parameter.copy_(1.0 + 0.1 * torch.randn(parameter.shape, generator=generator))
     for name, buffer in model.diffusion_model.named_buffers():
-        if name.endswith("pos_embed"):  # ComfyUI leaves it uninitialised for the checkpoint to fill
+        if name.endswith(("pos_embed", "pos_emb", "inv_freq", "beta")):  # ComfyUI leaves it uninitialised for the checkpoint to fill
             buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
-def conditioning(name, seed):
+def noise_tiny(name, images, seed=7):
+    """Noise of the given images of a batch, whichever others are with them."""
+    shapes = TINY[name].latent
+    parts = [
+        torch.stack([random(seed + 100 * image + part, *shape) for image in images])
+        for part, shape in enumerate(shapes if isinstance(shapes, list) else [shapes])
+    ]
+    return comfy.nested_tensor.NestedTensor(parts) if isinstance(shapes, list) else parts[0]
+
+
+def sample_tiny(model, name, images=None, steps=10, cfg=3.0, sampler="euler", **kwargs):
+    """Sample a tiny model through ComfyUI's own KSampler; a nested latent comes back packed into one tensor."""
     tiny = TINY[name]
-    extra = {"pooled_output": random(seed + 50, 1, tiny.pooled)} if tiny.pooled else {}
-    return [[random(seed, 1, *tiny.text), extra]]
-
-
-def sample_tiny(model, name, batch=2, steps=10, cfg=3.0, sampler="euler", seed=7, noise=None, **kwargs):
-    """Sample a tiny model through ComfyUI's own KSampler."""
-    latent = torch.zeros(batch, *TINY[name].latent)
-    noise = comfy.sample.prepare_noise(latent, seed) if noise is None else noise
-    positive, negative = conditioning(name, 1), conditioning(name, 2)
+    noise = noise_tiny(name, range(tiny.batch) if images is None else images)
+    blank = comfy.nested_tensor.NestedTensor([0 * part for part in noise.unbind()]) if noise.is_nested else 0 * noise
+    positive, negative = ([[random(seed, 1, *tiny.text), tiny.extra(seed)]] for seed in (1, 2))
+    getattr(model.model.diffusion_model, "clear_kv_cache", lambda: None)()  # of the run before
     latent = comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "simple", positive, negative, latent, disable_pbar=True, seed=seed, **kwargs
+        model, noise, steps, cfg, sampler, tiny.scheduler, positive, negative, blank, disable_pbar=True, seed=7, **kwargs
     )
+    if latent.is_nested:
+        latent, _ = comfy.utils.pack_latents(latent.unbind())
     assert torch.isfinite(latent).all(), "a tiny model with bad weights proves nothing"
     return latent
 

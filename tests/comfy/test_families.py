@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from models import TINY, build, sample_tiny
-from speca_pack.speca_core import SpecaConfig, UnsupportedModel
+from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.bridge import passes
 from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.families import family_of
+from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
@@ -16,7 +16,16 @@ from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
 
 every_family = pytest.mark.parametrize("name", TINY)
-every_verifier = pytest.mark.parametrize("verifier", [v() for v in VERIFIERS.values()], ids=lambda v: v.name)
+each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
+
+
+def accelerated(model, config):
+    """`model` with SpeCa; None if the family does not allow the verifier, which must then be said before sampling."""
+    if config.verifier.runs == "last" and family_of(model.model.diffusion_model).no_last_block:
+        with pytest.raises(ConfigError, match="Choose another verifier"):
+            accelerate(model, config)
+        return None
+    return accelerate(model, config)
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +43,26 @@ def plain():
 
 
 @every_family
-@every_verifier
-def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name, verifier):
+def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
     model, expected = plain(name)
-    latent = sample_tiny(accelerate(model, SpecaConfig(threshold=0.0, verifier=verifier)), name)
+    latent = sample_tiny(accelerate(model, SpecaConfig(threshold=0.0)), name)
     assert torch.equal(latent, expected)
     assert find(latent).count("drafted") == 0
 
 
 @every_family
-@pytest.mark.parametrize("verifier", ["embedded", "last_block", "first_block"])
+@each_way
 def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verifier):
     model, expected = plain(name)
-    latent = sample_tiny(accelerate(model, SpecaConfig(threshold=1e-12, verifier=VERIFIERS[verifier]())), name)
-    assert torch.equal(latent, expected)
-    assert find(latent).count("rejected") == 6 * 4  # 10 steps less 3 of warm-up and the last, 2 images of 2 branches
+    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier)):
+        latent = sample_tiny(fast, name)
+        assert torch.equal(latent, expected)
+        drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last
+        assert find(latent).count("rejected") == drafts * 2 * TINY[name].batch  # each image has two branches
 
 
 @every_family
-@every_verifier
+@each_way
 def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeypatch):
     """Serve drafts from an oracle: every forecast is what a full pass computes in the same call. Then skipping changes nothing."""
     model, expected = plain(name)
@@ -69,32 +79,38 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
             draft = passes.DraftPass(self.anatomy, self.verifier, call, call.draft_rows)
             drafted = run(draft, call.draft_rows)
             assert not draft.rejected
-            torch.testing.assert_close(drafted, output, rtol=0, atol=0)
+            torch.testing.assert_close(drafted, output, rtol=0, atol=TINY[name].rounding)
             return drafted
         return output
 
     monkeypatch.setattr("speca_pack.speca_core.bridge.run.Run._answer", full_pass_first)
-    latent = sample_tiny(accelerate(model, SpecaConfig(threshold=1.0, verifier=verifier, hindsight=False)), name)
-    assert torch.equal(latent, expected)
-    assert find(latent).count("drafted") > 0
+    if fast := accelerated(model, SpecaConfig(threshold=1.0, verifier=verifier, hindsight=False)):
+        latent = sample_tiny(fast, name)
+        torch.testing.assert_close(latent, expected, rtol=0, atol=TINY[name].rounding)
+        assert find(latent).count("drafted") > 0
 
 
 @every_family
-@every_verifier
+@each_way
 def test_infinite_tolerance_computes_exactly_warm_up_and_anchors(plain, name, verifier):
     model, _ = plain(name)
-    config = SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3))
-    report = find(sample_tiny(accelerate(model, config), name))
-    computed = [call.index for call in report.calls if call.rows[0].verdict == "computed"]
-    assert computed == [0, 1, 5, 9]  # two of warm-up, three drafts, one, three drafts and the protected last step
-    assert report.count("drafted") == 6 * 4 and report.finished
+    if fast := accelerated(model, SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3))):
+        report = find(sample_tiny(fast, name))
+        branches = {call.rows[0].branch: [] for call in report.calls}  # a model may take cond and uncond in calls of their own
+        for call in report.calls:
+            branches[call.rows[0].branch].append(call.rows[0].verdict)
+        # Two of warm-up, three drafts, one, three drafts and the protected last step; a call of another shape is one more of warm-up.
+        cold = TINY[name].cold if verifier.runs != "none" else 0
+        computed = [0, 1, 2, 6, 9] if cold else [0, 1, 5, 9]
+        assert all([i for i, verdict in enumerate(verdicts) if verdict == "computed"] == computed for verdicts in branches.values())
+        assert report.finished
 
 
 @every_family
 def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
     """Image 0 is forced to compute where image 1 drafts; both must come out as when run alone with the same decisions."""
     model, _ = plain(name)
-    noise = torch.randn(2, *TINY[name].latent, generator=torch.Generator().manual_seed(3))
+    family = family_of(model.model.diffusion_model)
     images = {"now": [0, 1]}
 
     def judge_by_image(self, rows, errors):
@@ -105,13 +121,13 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
 
     monkeypatch.setattr("speca_pack.speca_core.session.Call.judge", judge_by_image)
     fast = accelerate(model, SpecaConfig(threshold=1.0))
-    together = sample_tiny(fast, name, noise=noise)
+    together = sample_tiny(fast, name)
     mixed = [call for call in find(together).calls if {row.verdict for row in call.rows} == {"drafted", "rejected"}]
-    assert mixed, "no call had one image drafted and the other computed"
-    for image in (0, 1):
+    assert bool(mixed) == (not family.joint and TINY[name].batch == 2)
+    for image in (0, 1) if mixed else ():
         images["now"] = [image]
-        alone = sample_tiny(fast, name, batch=1, noise=noise[image : image + 1])
-        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-4, atol=1e-4)
+        alone = sample_tiny(fast, name, [image])
+        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-4 * alone.std().item())
 
 
 @every_family
@@ -120,7 +136,7 @@ def test_nothing_stays_behind(plain, name):
     keys = list(model.model.state_dict())
     diffusion_model = model.model.diffusion_model
     family = family_of(diffusion_model)
-    places = [resolve(diffusion_model, path) for path in (*family.stacks, family.head)]
+    places = [resolve(diffusion_model, path) for path in (*family.stacks, *family.heads, *family.between)]
     options = {k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()}
     fast = accelerate(model, SpecaConfig(threshold=1.0))
     first, second = sample_tiny(fast, name), sample_tiny(fast, name)
@@ -135,11 +151,11 @@ def test_nothing_stays_behind(plain, name):
 def test_an_exception_in_a_block_restores_everything(plain, name):
     model, _ = plain(name)
     diffusion_model = model.model.diffusion_model
-    family = family_of(diffusion_model)
-    parent, attribute = resolve(diffusion_model, family.stacks[-1])
-    block = getattr(parent, attribute)[-1]
+    places = [resolve(diffusion_model, path) for path in family_of(diffusion_model).stacks]
+    stacks = [getattr(*place) for place in places]
+    blocks = next(stack for stack in reversed(stacks) if len(stack))
+    block = list(blocks.values() if isinstance(blocks, torch.nn.ModuleDict) else blocks)[-1]
     fast = accelerate(model, SpecaConfig(threshold=1.0))
-    expected = sample_tiny(fast, name)
     calls = []
 
     def fail_on_the_fourth(*_):
@@ -153,8 +169,59 @@ def test_an_exception_in_a_block_restores_everything(plain, name):
             sample_tiny(fast, name)
     finally:
         hook.remove()
-    assert attribute not in vars(parent)
-    assert torch.equal(sample_tiny(fast, name), expected)
+    assert [getattr(*place) for place in places] == stacks and not [a for parent, a in places if a in vars(parent)]
+
+
+@pytest.mark.parametrize("name", ["wan_vace", "wan_s2v", "wan_animate", "wan_dancer"])
+def test_modules_between_blocks_rest_on_drafts(plain, name):
+    model, _ = plain(name)
+    diffusion_model = model.model.diffusion_model
+    (path,) = family_of(diffusion_model).between
+    module = getattr(*resolve(diffusion_model, path))
+    calls = []
+    hooks = [m.register_forward_hook(lambda *_: calls.append(1)) for m in (module if isinstance(module, torch.nn.ModuleList) else [module])]
+    try:
+        sample_tiny(model, name)
+        every = len(calls)
+        sample_tiny(accelerate(model, SpecaConfig(math.inf, budget=Threshold(warmup=2, max_streak=3), forecaster=Newton(1, 0.0))), name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert every and len(calls) - every == every * 4 // 10  # 4 of 10 calls are computed
+
+
+def test_an_autoregressive_sampler_gets_the_plain_model(plain):
+    """Its blocks fill the caches that the next frames read, so every one of them has to run."""
+    model, _ = plain("wan_causal")
+    latents = []
+    for sampled in (model, accelerate(model, SpecaConfig(math.inf))):
+        torch.manual_seed(0)  # the sampler draws its noise from the global generator
+        latents.append(sample_tiny(sampled, "wan_causal", cfg=1.0, sampler="ar_video"))
+    assert torch.equal(*latents) and find(latents[1]).calls == []
+
+
+@each_way
+def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
+    """HiDream-O1 keeps the text's keys and values; without them a pass is longer, and a draft has none to offer."""
+    model, _ = plain("hidream_o1")
+    fast = accelerate(model, SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3)))
+    expected = sample_tiny(fast, "hidream_o1")
+
+    def lose(step, *_):
+        if step == 2:
+            model.model.diffusion_model.clear_kv_cache()
+
+    latent = sample_tiny(fast, "hidream_o1", callback=lose)
+    verdicts = [call.rows[0].verdict for call in find(latent).calls]
+    if verifier.runs == "none":
+        torch.testing.assert_close(latent, expected, rtol=1e-3, atol=1e-4)
+    else:
+        assert verdicts[3] == "rejected", "what has another shape than its forecast cannot be checked"
+
+
+def test_every_class_of_the_table_is_tried(plain):
+    tried = {type(plain(name)[0].model.diffusion_model).__name__ for name in TINY}
+    assert tried == {model for family in FAMILIES for model in family.models}
 
 
 def test_a_unet_is_refused_before_sampling():
@@ -168,3 +235,9 @@ def test_a_unet_is_refused_before_sampling():
     model = comfy.model_patcher.ModelPatcher(Holder(), load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
     with pytest.raises(UnsupportedModel, match=r"is a Linear; expected a diffusion transformer .*Flux.*bypass SpeCa Accelerate"):
         accelerate(model, SpecaConfig())
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_refused_with_its_reason(name):
+    with pytest.raises(UnsupportedModel, match="expected a diffusion transformer"):
+        family_of(type(name, (), {})())
