@@ -14,7 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-OURS = "target, embedded veto"
+OURS = "target, hindsight"
 SHOWN = {
     "fewer steps": ("#999999", "o"),
     "EasyCache": ("#D55E00", "s"),
@@ -22,7 +22,7 @@ SHOWN = {
     "interval, Taylor 2": ("#CC79A7", "v"),
     "interval, damped Newton": ("#56B4E9", "^"),
     "SpeCa paper, strict": ("#F0E442", "P"),
-    "default (threshold)": ("#0072B2", "X"),
+    "default": ("#0072B2", "X"),
     OURS: ("#009E73", "*"),
 }
 
@@ -97,7 +97,8 @@ def versus(found: list[Point]) -> str:
     curves: dict[str, list[Point]] = defaultdict(list)
     for p in found:
         curves[p.group].append(p)
-    fixed = [g for g in curves if g.startswith("interval, ") and "damped" not in g and "spline" not in g]
+    own = ("interval, damped Newton", "interval, spline", "interval, hindsight")
+    fixed = [g for g in curves if g.startswith("interval, ") and g not in own]
     simple = [g for g in curves if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")]
 
     def best(groups: list[str], speed: float) -> str:

@@ -87,6 +87,13 @@ class SpeCaAccelerate(io.ComfyNode):
                     advanced=True,
                     tooltip="Drafts are allowed up to here, as a fraction of the sampling steps (0 to 1)",
                 ),
+                io.Boolean.Input(
+                    "hindsight",
+                    default=defaults.hindsight,
+                    advanced=True,
+                    tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with the euler and ddim "
+                    "samplers only",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, accelerated. The input model is left as it is")],
         )
@@ -98,6 +105,7 @@ class SpeCaAccelerate(io.ComfyNode):
         threshold: float,
         start: float,
         end: float,
+        hindsight: bool = True,
         forecaster: Mapping[str, Any] | None = None,
         verifier: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any] | None = None,
@@ -107,6 +115,6 @@ class SpeCaAccelerate(io.ComfyNode):
         ComfyUI leaves a combo out when it does not know the chosen entry; the settings then say what the entries are.
         """
         config = SpecaConfig.from_choices(
-            threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end
+            threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end, hindsight
         )
         return io.NodeOutput(accelerate(model, config))

@@ -22,6 +22,7 @@ class SpecaConfig:
     Attributes:
         threshold: largest estimated error that passes, 0 (plain model) to 1; what it is an error of is the verifier's and budget's word.
         forecaster, verifier, budget: entries of the tables of the same names.
+        hindsight: repair past drafts when the next call is computed; only with samplers that follow one slope per step (Euler).
         start, end: part of the schedule in which drafts are allowed, as progress 0..1; outside every call is computed.
 
     Raises:
@@ -34,6 +35,7 @@ class SpecaConfig:
     budget: Budget = field(default_factory=Accumulated)
     start: float = 0.0
     end: float = 1.0
+    hindsight: bool = True
 
     def __post_init__(self) -> None:
         if self.threshold != math.inf:  # tests and benchmarks may ask for "accept everything"
@@ -52,6 +54,7 @@ class SpecaConfig:
         budget: Mapping[str, Any],
         start: float = 0.0,
         end: float = 1.0,
+        hindsight: bool = True,
     ) -> "SpecaConfig":
         """Build from widget values; each choice is {"name": key in its table, knob: value, ...}.
 
@@ -69,6 +72,7 @@ class SpecaConfig:
             budget=pick(BUDGETS, "budget", budget),
             start=start,
             end=end,
+            hindsight=bool(hindsight),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,4 +84,5 @@ class SpecaConfig:
             "budget": self.budget.to_dict(),
             "start": self.start,
             "end": self.end,
+            "hindsight": self.hindsight,
         }

@@ -18,6 +18,7 @@ import torch
 from .budgets import Outlook, Reason
 from .budgets.base import Ledger
 from .config import SpecaConfig
+from .hindsight import Hindsight
 from .history import FeatureHistory, weighted_sum
 from .report import CallRecord, RowRecord, RunReport
 from .schedule import Schedule
@@ -28,8 +29,9 @@ EXIT = "exit"  # the tap every lane has: the stream that the model's head consum
 class Lane:
     """One batch row's own history, account and counters."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, hindsight: Hindsight) -> None:
         self.ledger = ledger
+        self.hindsight = hindsight
         self.histories: dict[str, FeatureHistory] = {}
         self.streak = 0
         self.computed = 0
@@ -79,7 +81,7 @@ class Session:
         """
         for key in lanes:
             if key not in self.lanes:
-                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold))
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), Hindsight(self.schedule.sigmas))
         return Call(self, [self.lanes[key] for key in lanes], images, branches, sigma)
 
     @property
@@ -192,6 +194,29 @@ class Call:
         """Record the hindcast: the measured error of the forecast that would have been served, one per row."""
         for row, error in zip(rows, errors, strict=True):
             self._rows[row].hindcast = error
+
+    def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+        """Serve computed rows such that the sampler's next step repairs the drafts before them; see `Hindsight`.
+
+        Only for samplers that go from sigma_i to sigma_(i+1) along (x - denoised) / sigma_i, one call per step.
+
+        Args:
+            x: [rows, ...] latents of the call. denoised: [rows, ...] the model's answer; it is left as it is.
+
+        Returns:
+            [rows, ...] what the sampler gets.
+        """
+        step, sigma = int(self.moment.position), self.moment.sigma
+        if sigma == 0 or step != self.moment.position:
+            return denoised
+        served = denoised.clone()
+        for row, (lane, record) in enumerate(zip(self.lanes, self._rows, strict=True)):
+            velocity = (x[row].float() - denoised[row].float()) / sigma
+            if record.verdict == "drafted":
+                lane.hindsight.drafted(step, self.moment.coordinate, velocity)
+            else:
+                served[row] -= sigma * lane.hindsight.computed(step, self.moment.coordinate, velocity).to(served.dtype)
+        return served
 
     def close(self, seconds: float) -> CallRecord:
         """Settle every lane's account and write the call's record."""

@@ -46,7 +46,7 @@ def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kw
     wrappers = options["wrappers"][WrappersMP.APPLY_MODEL]
     wrappers[KEY] = wrappers.pop(KEY)
     flow = isinstance(executor.class_obj.model_patcher.get_model_object("model_sampling"), CONST)
-    run = options[KEY] = Run(config, family, sigmas, flow)
+    run = options[KEY] = Run(config, family, sigmas, flow, is_first_order(args[2]))
     report = run.session.report
     try:
         latent = executor(*args, **kwargs)
@@ -57,6 +57,12 @@ def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kw
         log.info("SpeCa: %s", report.summary)
     remember(latent, report)
     return latent
+
+
+def is_first_order(sampler: Any) -> bool:
+    """Whether a sampler is plain Euler (ComfyUI's ddim is it too): one call per step, one slope, no churn."""
+    function = getattr(sampler, "sampler_function", None)
+    return getattr(function, "__name__", "") == "sample_euler" and not getattr(sampler, "extra_options", {}).get("s_churn")
 
 
 def _apply_model(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,13 +22,15 @@ class Run:
         family: of the model.
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
+        first_order: the sampler follows one slope per step, so that past drafts can be repaired.
     """
 
-    def __init__(self, config: SpecaConfig, family: Family, sigmas: Sequence[float], flow: bool) -> None:
+    def __init__(self, config: SpecaConfig, family: Family, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
         self.family = family
         self.verifier = config.verifier
         self.session = Session(config, sigmas, model=family.name, flow=flow)
         self.anatomy = Anatomy(family)
+        self.repairs = config.hindsight and first_order
         self.started: float | None = None  # when the first call came in: sampling time without loading the weights
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
@@ -57,6 +59,8 @@ class Run:
             return output
 
         output = self._answer(call, run)
+        if self.repairs:
+            output = call.repair(x, output)
         call.close(time.perf_counter() - begun)
         return output
 

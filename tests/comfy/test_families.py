@@ -84,7 +84,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
         return output
 
     monkeypatch.setattr("speca_pack.speca_core.bridge.run.Run._answer", full_pass_first)
-    if fast := accelerated(model, SpecaConfig(threshold=1.0, verifier=verifier)):
+    if fast := accelerated(model, SpecaConfig(threshold=1.0, verifier=verifier, hindsight=False)):
         latent = sample_tiny(fast, name)
         torch.testing.assert_close(latent, expected, rtol=0, atol=TINY[name].rounding)
         assert find(latent).count("drafted") > 0

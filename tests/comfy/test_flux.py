@@ -143,3 +143,19 @@ def test_one_log_line_per_run(flux, caplog):
     with caplog.at_level(logging.INFO, "speca"):
         sample_flux(accelerate(flux, SpecaConfig()), steps=12)
     assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations computed" in caplog.text
+
+
+@pytest.mark.parametrize(("sampler", "repaired"), [("euler", True), ("ddim", True), ("dpmpp_2m", False), ("heun", False)])
+def test_hindsight_only_where_the_sampler_follows_one_slope(flux, sampler, repaired):
+    on, off = (
+        sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
+        for hindsight in (True, False)
+    )
+    assert torch.equal(on, off) != repaired
+
+
+def test_hindsight_brings_the_picture_closer(flux):
+    decode = decoder()
+    plain = decode(sample_flux(flux, cfg=1.0))
+    on, off = (psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h)), cfg=1.0)), plain) for h in (True, False))
+    assert sum(on) / len(on) > sum(off) / len(off) + 1

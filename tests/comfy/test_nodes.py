@@ -31,7 +31,16 @@ def inputs_of(node):
 
 def test_ids_and_widget_names_are_public_api(nodes):
     assert set(nodes) == {"SpeCaAccelerate", "SpeCaReport"}
-    assert list(inputs_of(nodes["SpeCaAccelerate"])) == ["model", "threshold", "forecaster", "verifier", "budget", "start", "end"]
+    assert list(inputs_of(nodes["SpeCaAccelerate"])) == [
+        "model",
+        "threshold",
+        "forecaster",
+        "verifier",
+        "budget",
+        "start",
+        "end",
+        "hindsight",
+    ]
     assert list(inputs_of(nodes["SpeCaReport"])) == ["latent"]
 
 
