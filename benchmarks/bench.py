@@ -14,6 +14,7 @@ from pathlib import Path
 from testbed import PACK, Setting, Testbed, captions, compare  # first: it makes ComfyUI importable
 
 from methods import METHODS, QUICK, Method
+from page import table, write_page
 
 CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
 IMAGE_SEED = 40_000
@@ -48,7 +49,8 @@ def run(bed: Testbed, setting: Setting, methods: list[Method], images: int, path
         with path.open("a", encoding="utf-8") as file:
             for line in lines:
                 speed = {"plain_seconds": seconds, "speedup": seconds / line["seconds"], "saved": plain.evaluations / line["evaluations"]}
-                file.write(json.dumps(line | speed) + "\n")
+                rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in (line | speed).items()}
+                file.write(json.dumps(rounded) + "\n")
 
 
 class Progress:
@@ -81,7 +83,11 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="only methods of these groups")
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
+    parser.add_argument("--docs", action="store_true", help="measure nothing: write docs/benchmarks.md from benchmarks/results.jsonl")
     options = parser.parse_args()
+    if options.docs:
+        print(f"page: {write_page(PACK / 'benchmarks/results.jsonl', PACK / 'docs', 'images')}")
+        return 0
     settings = [Setting(steps, cfg, sampler) for sampler in options.sampler for steps in options.steps for cfg in options.cfg]
     methods, images = METHODS, options.images
     if options.quick:
@@ -95,8 +101,6 @@ def main() -> int:
     for setting in settings:
         run(bed, setting, methods, images, options.json, progress)
     print()
-    from page import table, write_page
-
     print(table(measured(options.json).values(), settings[0].name))
     print(f"page: {write_page(options.json, options.json.parent)}")
     return 0

@@ -132,18 +132,19 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(results: Path, folder: Path) -> Path:
-    """Write bench.md and one picture per setting into `folder`."""
+INTRO = Path(__file__).with_name("intro.md")
+
+
+def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
+    """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    settings = list(dict.fromkeys(line["setting"] for line in lines))
-    parts = []
-    for setting in settings:
+    parts = [INTRO.read_text(encoding="utf-8")]
+    for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
-        picture = f"bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
+        picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
         draw(found, setting, folder / picture)
-        parts.append(
-            f"## {setting}\n\n{found[0].images} images. ![PSNR against time]({picture})\n\n{versus(found)}\n\n{table(lines, setting)}\n"
-        )
-    page = folder / "bench.md"
+        head = f"## {setting}\n\n{found[0].images} images.\n\n![PSNR against time]({picture})"
+        parts.append(f"{head}\n\nAt equal measured time:\n\n{versus(found)}\n\nAll of it:\n\n{table(lines, setting)}\n")
+    page = folder / "benchmarks.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page
