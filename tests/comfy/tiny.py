@@ -277,7 +277,7 @@ TINY = {
     "wan_dancer": Tiny(
         supported.WAN22_WanDancer, WAN | {"model_type": "wandancer", "in_dim": 36, "audio_inject_layers": [0, 3], "music_dim": 64,
                                           "music_latent_dim": 64, "music_heads": 2}, (16, 3, 8, 8),
-        extra=lambda seed: {"audio_embed": random(seed + 50, 1, 8, 35), "fps": 24.0},
+        extra=lambda seed: {"audio_embed": random(seed + 50, 1, 8, 35)},
     ),
     "wan_scail": Tiny(
         supported.WAN21_SCAIL, WAN | {"model_type": "scail", "in_dim": 20}, VIDEO,
