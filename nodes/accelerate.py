@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..speca_core import SpecaConfig
 from ..speca_core.bridge.attach import accelerate
 from ..speca_core.budgets import BUDGETS
-from ..speca_core.config import THRESHOLD
+from ..speca_core.config import LEVELS, THRESHOLD
 from ..speca_core.forecasters import FORECASTERS
 from ..speca_core.knobs import knobs_of
 from ..speca_core.verifiers import VERIFIERS
@@ -94,6 +94,19 @@ class SpeCaAccelerate(io.ComfyNode):
                     tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with the euler and ddim "
                     "samplers only",
                 ),
+                io.Boolean.Input(
+                    "guided",
+                    default=defaults.guided,
+                    advanced=True,
+                    tooltip="Errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of them by itself",
+                ),
+                io.Combo.Input(
+                    "level",
+                    options=list(LEVELS),
+                    default=defaults.level,
+                    advanced=True,
+                    tooltip="What is forecast.\n" + "\n".join(f"{name}: {help}" for name, help in LEVELS.items()),
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, accelerated. The input model is left as it is")],
         )
@@ -106,6 +119,8 @@ class SpeCaAccelerate(io.ComfyNode):
         start: float,
         end: float,
         hindsight: bool = True,
+        guided: bool = True,
+        level: str = "features",
         forecaster: Mapping[str, Any] | None = None,
         verifier: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any] | None = None,
@@ -115,6 +130,14 @@ class SpeCaAccelerate(io.ComfyNode):
         ComfyUI leaves a combo out when it does not know the chosen entry; the settings then say what the entries are.
         """
         config = SpecaConfig.from_choices(
-            threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end, hindsight
+            threshold,
+            chosen("forecaster", forecaster),
+            chosen("verifier", verifier),
+            chosen("budget", budget),
+            start,
+            end,
+            hindsight,
+            guided,
+            level,
         )
         return io.NodeOutput(accelerate(model, config))

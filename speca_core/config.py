@@ -12,6 +12,10 @@ from .knobs import Knob, check, make
 from .verifiers import VERIFIERS, Embedded, Verifier
 
 THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
+LEVELS = {
+    "features": "the stream that leaves the last block. Best quality; drafts run the model's light outer parts",
+    "prediction": "the guided prediction itself. A draft runs nothing, not even a ControlNet; works with every model, U-Nets too",
+}
 PERCENT = Knob(0.0, 1.0, 0.01, "")
 
 
@@ -23,6 +27,8 @@ class SpecaConfig:
         threshold: largest estimated error that passes, 0 (plain model) to 1; what it is an error of is the verifier's and budget's word.
         forecaster, verifier, budget: entries of the tables of the same names.
         hindsight: repair past drafts when the next call is computed; only with samplers that follow one slope per step (Euler).
+        guided: errors are judged in what guidance makes of cond and uncond; else in each of them.
+        level: what is forecast, one of `LEVELS`.
         start, end: part of the schedule in which drafts are allowed, as progress 0..1; outside every call is computed.
 
     Raises:
@@ -36,6 +42,8 @@ class SpecaConfig:
     start: float = 0.0
     end: float = 1.0
     hindsight: bool = True
+    guided: bool = True
+    level: str = "features"
 
     def __post_init__(self) -> None:
         if self.threshold != math.inf:  # tests and benchmarks may ask for "accept everything"
@@ -44,6 +52,13 @@ class SpecaConfig:
         check("SpeCa", "end", self.end, 0.0, PERCENT)
         if self.start >= self.end:
             raise ConfigError(f"SpeCa: start is {self.start:g} and end is {self.end:g}; expected start < end. Move start down or end up.")
+        if self.level not in LEVELS:
+            raise ConfigError(f"SpeCa: level is {self.level!r}; expected one of {', '.join(LEVELS)}. Choose one of these.")
+        if self.level == "prediction" and self.verifier.runs != "none":
+            raise ConfigError(
+                f"SpeCa: verifier {self.verifier.name} runs a block of the model, but level prediction forecasts what the model "
+                "makes, without running it. Choose verifier embedded or none, or level features."
+            )
 
     @classmethod
     def from_choices(
@@ -55,6 +70,8 @@ class SpecaConfig:
         start: float = 0.0,
         end: float = 1.0,
         hindsight: bool = True,
+        guided: bool = True,
+        level: str = "features",
     ) -> "SpecaConfig":
         """Build from widget values; each choice is {"name": key in its table, knob: value, ...}.
 
@@ -73,6 +90,8 @@ class SpecaConfig:
             start=start,
             end=end,
             hindsight=bool(hindsight),
+            guided=bool(guided),
+            level=level,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,4 +104,6 @@ class SpecaConfig:
             "start": self.start,
             "end": self.end,
             "hindsight": self.hindsight,
+            "guided": self.guided,
+            "level": self.level,
         }

@@ -116,7 +116,8 @@ class FullPass:
             guess = head.exit.clone()
             for row, forecast in zip(scorable, self.call.forecast(EXIT, scorable), strict=True):
                 guess[self.rows.index(row)] = forecast
-            errors = self.verifier.error(head.measured(head(guess)), head.measured(output)).tolist()
+            forecast, truth = (self.call.guided(self.rows, head.measured(value)) for value in (head(guess), output))
+            errors = self.verifier.error(forecast, truth).tolist()
             self.call.score(scorable, [errors[self.rows.index(row)] for row in scorable])
         if self._first is not None:
             self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(*self._first), self.rows))
@@ -195,14 +196,18 @@ class DraftPass:
                 self._judge(None)
                 return drafted
             output = head()
-            self._judge(self.verifier.error(head.measured(drafted), head.measured(output)))
+            self._judge(self._error(head, drafted, output))
             return output
         if opinions := self.call.opinions(self.rows):
-            low, high = (head.measured(head(torch.stack(opinion))) for opinion in opinions)
-            self._judge(self.verifier.error(high, low))
+            low, high = (head(torch.stack(opinion)) for opinion in opinions)
+            self._judge(self._error(head, high, low))
         elif self.verifier.runs == "none":
             self.accepted, self.rejected = self.call.judge(self.rows, None)
         return drafted
+
+    def _error(self, head: Head, forecast: Any, reference: Any) -> torch.Tensor:
+        """Error per row of two results of the head, in what guidance makes of them."""
+        return self.verifier.error(*(self.call.guided(self.rows, head.measured(result)) for result in (forecast, reference)))
 
     def _judge(self, errors: torch.Tensor | None) -> None:
         """`None`: the anchors have another shape than this pass's stream (caches filled or empty), so nothing can be compared."""

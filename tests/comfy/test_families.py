@@ -60,7 +60,10 @@ def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verif
         latent = sample_tiny(fast, name)
         assert torch.equal(latent, expected)
         drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last
-        assert find(latent).count("rejected") == drafts * 2 * TINY[name].batch  # each image has two branches
+        rows = [row for call in find(latent).calls for row in call.rows]
+        # Each image has two branches. Where they come in two calls, the second one is computed because the first was rejected.
+        assert sum(row.verdict == "rejected" or row.reason == "joint" for row in rows) == drafts * 2 * TINY[name].batch
+        assert sum(row.verdict == "rejected" for row in rows) >= drafts * TINY[name].batch
 
 
 @every_family

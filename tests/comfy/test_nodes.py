@@ -40,6 +40,8 @@ def test_ids_and_widget_names_are_public_api(nodes):
         "start",
         "end",
         "hindsight",
+        "guided",
+        "level",
     ]
     assert list(inputs_of(nodes["SpeCaReport"])) == ["latent"]
 

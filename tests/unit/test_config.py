@@ -11,7 +11,7 @@ from speca_core.budgets import BUDGETS
 from speca_core.config import THRESHOLD
 from speca_core.forecasters import FORECASTERS
 from speca_core.knobs import knobs_of
-from speca_core.verifiers import VERIFIERS
+from speca_core.verifiers import VERIFIERS, LastBlock
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
 entries = pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
@@ -81,3 +81,11 @@ def test_the_settings_page_names_every_entry_and_no_other():
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) and set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
             table
         )
+
+
+def test_a_whole_prediction_cannot_be_checked_by_a_block():
+    SpecaConfig(level="prediction")
+    with pytest.raises(ConfigError, match=r"verifier last_block runs a block .* Choose verifier embedded or none"):
+        SpecaConfig(level="prediction", verifier=LastBlock())
+    with pytest.raises(ConfigError, match="level is 'blocks'; expected one of features, prediction"):
+        SpecaConfig(level="blocks")
