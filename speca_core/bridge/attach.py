@@ -47,7 +47,7 @@ def accelerate(model: Any, config: SpecaConfig) -> Any:
 def _sample(start: Any, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
-    if len(sigmas) < 2:
+    if len(sigmas) < 2 or not len(args[0]):
         return executor(*args, **kwargs)  # nothing to sample
     guider = executor.class_obj
     options = guider.model_options["transformer_options"]
