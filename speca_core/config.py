@@ -52,7 +52,10 @@ class SpecaConfig:
         check("SpeCa", "end", self.end, 0.0, PERCENT)
         if self.start >= self.end:
             raise ConfigError(f"SpeCa: start is {self.start:g} and end is {self.end:g}; expected start < end. Move start down or end up.")
-        if self.level not in LEVELS:
+        for switch in ("hindsight", "guided"):
+            if not isinstance(getattr(self, switch), bool):
+                raise ConfigError(f"SpeCa: {switch} is {getattr(self, switch)!r}; expected true or false. Set it to one of these.")
+        if not isinstance(self.level, str) or self.level not in LEVELS:
             raise ConfigError(f"SpeCa: level is {self.level!r}; expected one of {', '.join(LEVELS)}. Choose one of these.")
         if self.level == "prediction" and self.verifier.runs != "none":
             raise ConfigError(
@@ -80,6 +83,8 @@ class SpecaConfig:
         """
 
         def pick(table: Mapping[str, type[Any]], kind: str, choice: Mapping[str, Any]) -> Any:
+            if not isinstance(choice, Mapping):
+                raise ConfigError(f"{kind} is {choice!r}; expected its name and settings. Choose one of {', '.join(table)}.")
             return make(table, kind, choice.get("name"), {k: v for k, v in choice.items() if k != "name"})
 
         return cls(
@@ -89,8 +94,8 @@ class SpecaConfig:
             budget=pick(BUDGETS, "budget", budget),
             start=start,
             end=end,
-            hindsight=bool(hindsight),
-            guided=bool(guided),
+            hindsight=hindsight,
+            guided=guided,
             level=level,
         )
 

@@ -5,7 +5,6 @@ beside the default, once: validation, the node's widgets and the docs all read t
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -48,7 +47,7 @@ def knobs_of(settings: Any) -> dict[str, tuple[Any, Knob | Text]]:
 
 
 def check(owner: str, name: str, value: object, default: object, rule: Knob | Text) -> None:
-    """Raise ConfigError unless `value` is a finite number of the right type in the knob's range, or a text that can be read."""
+    """Raise ConfigError unless `value` is a number of the right type in the knob's range, which NaN is not, or a text that can be read."""
     if isinstance(rule, Text):
         if not isinstance(value, str):
             raise ConfigError(f"{owner}: {name} is {value!r}; expected text. {rule.help}")
@@ -56,7 +55,7 @@ def check(owner: str, name: str, value: object, default: object, rule: Knob | Te
         return
     whole = isinstance(default, int)
     ok = isinstance(value, int) if whole else isinstance(value, int | float)
-    if not ok or isinstance(value, bool) or not math.isfinite(value) or not rule.low <= value <= rule.high:  # type: ignore[arg-type, operator]
+    if not ok or isinstance(value, bool) or not rule.low <= value <= rule.high:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{owner}: {name} is {value!r}; expected {kind} from {rule.low:g} to {rule.high:g}. Set it in that range.")
 
@@ -86,7 +85,7 @@ def make(table: Mapping[str, type[T]], kind: str, name: object, values: Mapping[
         raise ConfigError(f"{kind} is {name!r}; expected one of {', '.join(table)}. Choose one of these.")
     settings = table[name]
     known = knobs_of(settings)
-    if unknown := sorted(set(values) - set(known)):
+    if unknown := sorted(map(str, set(values) - set(known))):
         raise ConfigError(
             f"{kind} {name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}. Remove the unknown ones."
         )

@@ -71,7 +71,7 @@ class Schedule:
             )
         self.sigmas = tuple(float(s) for s in sigmas)
         self.steps = len(sigmas) - 1
-        self.falls = all(a - b > 1e-5 * a for a, b in pairwise(self.sigmas))  # step by step, so that a sigma names its step
+        self.falls = all(a - b > 1e-5 * abs(a) for a, b in pairwise(self.sigmas))  # step by step, so that a sigma names its step
         self._coordinates = blended(self.sigmas, flow)
 
     def moment(self, sigma: float) -> Moment:
