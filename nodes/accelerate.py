@@ -10,7 +10,7 @@ from ..speca_core.bridge.attach import accelerate
 from ..speca_core.budgets import BUDGETS
 from ..speca_core.config import LEVELS, THRESHOLD
 from ..speca_core.forecasters import FORECASTERS
-from ..speca_core.knobs import knobs_of
+from ..speca_core.knobs import Text, knobs_of
 from ..speca_core.verifiers import VERIFIERS
 
 
@@ -29,6 +29,8 @@ def choice(name: str, table: Mapping[str, Any], tooltip: str) -> io.DynamicCombo
 def widget(name: str, knob: Any) -> io.Input:
     """The widget of one knob."""
     default, rule = knob
+    if isinstance(rule, Text):
+        return io.String.Input(name, default=default, tooltip=rule.help)
     tooltip = f"{rule.help} ({rule.low:g} to {rule.high:g})"
     if isinstance(default, int):
         return io.Int.Input(name, default=default, min=int(rule.low), max=int(rule.high), step=int(rule.step), tooltip=tooltip)

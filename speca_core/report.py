@@ -82,6 +82,12 @@ class RunReport:
         """Number of rows of all calls: the evaluations the plain model would have computed."""
         return sum(len(call.rows) for call in self.calls)
 
+    @property
+    def mask(self) -> dict[str, Any]:
+        """The steps in which anything was computed, as the budget `mask` reads it."""
+        computed = {int(call.position) for call in self.calls if any(row.verdict != "drafted" for row in call.rows)}
+        return {"steps": self.steps, "computed": sorted(step for step in computed if step < self.steps)}
+
     def seconds_per_call(self, drafted: bool) -> float | None:
         """Median seconds of the calls whose rows were all drafted (or of those where none was); None if there was no such call."""
         times = [c.seconds for c in self.calls if c.rows and all((r.verdict == "drafted") == drafted for r in c.rows)]
@@ -116,6 +122,7 @@ class RunReport:
                 "per_drafted_call": _rounded(self.seconds_per_call(drafted=True)),
             },
             "cache_bytes": self.cache_bytes,
+            "mask": self.mask,
             "calls": [
                 {
                     "index": call.index,

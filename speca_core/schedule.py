@@ -24,15 +24,23 @@ class Moment:
         sigma: noise level of the call.
         position: in steps, 0 .. steps.
         coordinate: where forecasts are made, in steps on average; rises with the position.
-        progress: position / steps, 0 .. 1.
-        last: the call belongs to the schedule's last step.
+        steps: of the whole schedule.
     """
 
     sigma: float
     position: float
     coordinate: float
-    progress: float
-    last: bool
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        """position / steps, 0 .. 1."""
+        return self.position / self.steps
+
+    @property
+    def last(self) -> bool:
+        """The call belongs to the schedule's last step."""
+        return self.position >= self.steps - 1
 
     @property
     def step(self) -> int:
@@ -71,7 +79,7 @@ class Schedule:
         position = self._position(sigma)
         step = min(int(position), self.steps - 1)
         coordinate = self._coordinates[step] + (position - step) * (self._coordinates[step + 1] - self._coordinates[step])
-        return Moment(sigma, position, coordinate, position / self.steps, position >= self.steps - 1)
+        return Moment(sigma, position, coordinate, self.steps)
 
     def _position(self, sigma: float) -> float:
         # Grid points first: a float32 sigma that went to the device and back must land exactly on its index.

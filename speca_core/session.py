@@ -258,7 +258,7 @@ class Call:
             else:
                 lane.streak = 0
                 lane.computed += 1
-                lane.ledger.computed(outlook, record.hindcast)
+                lane.ledger.computed(outlook, record.hindcast, record.verdict == "rejected")
         report = self.session.report
         call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows)
         report.calls.append(call)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speca_core import Session, SpecaConfig
-from speca_core.budgets import Interval, Target, Threshold
+from speca_core.budgets import Interval, Mask, Target, Threshold
 from speca_core.forecasters import Newton, Reuse
 from speca_core.session import EXIT
 from speca_core.verifiers import Embedded, LastBlock
@@ -69,7 +69,7 @@ def test_forecasts_never_become_anchors():
 
 
 def test_a_rejected_draft_is_computed_in_the_same_call():
-    session = Session(config(threshold=0.1), SIGMAS)
+    session = Session(config(threshold=0.1, budget=Threshold(max_streak=4, give_up=0)), SIGMAS)
     served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
     assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]  # nothing unverified was served
     assert session.report.count("drafted") == 0
@@ -200,6 +200,7 @@ def test_report_json():
     assert report["settings"] == config(threshold=0.1).to_dict()
     assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
     assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"}
+    assert Mask(computed=json.dumps(report["mask"])).ledger(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['drafted']} drafted" in session.report.summary
 
