@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .families import Family, unchanged
-from .streams import as_given, as_list, rows_first
+from .streams import Arguments, as_given, as_list, rows_first
 
 ABSENT = object()
 
@@ -73,7 +73,7 @@ class Pass(Protocol):
         """Whether every block ran."""
         ...
 
-    def block(self, place: Place, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
+    def block(self, place: Place, block: nn.Module, arguments: Arguments) -> Any: ...
 
     def head(self, head: Head) -> Any: ...
 
@@ -89,7 +89,7 @@ class BlockStandIn:
         self._block = block
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._handler.block(self._place, self._block, args, kwargs)
+        return self._handler.block(self._place, self._block, Arguments(self._block, args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._block, name)
