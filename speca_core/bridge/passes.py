@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from ..errors import UnsupportedModel
-from ..session import EXIT, Call
+from ..session import EXIT
 from ..verifiers import Verifier
 from .families import Family
 from .proxy import Head, Place
@@ -65,6 +65,34 @@ def split(stream: torch.Tensor, rows: Sequence[int]) -> list[torch.Tensor]:
     return list(stream.unbind(0))
 
 
+class Source(Protocol):
+    """Where a pass takes its forecasts from and brings its features to: a session's `Call`, or a rehearsal."""
+
+    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+        """Forecasts of a tap, one tensor per row."""
+        ...
+
+    def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
+        """Two forecasts of the exit to be compared, if the verifier compares such a pair."""
+        ...
+
+    def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
+        """(accepted rows, rejected rows)."""
+        ...
+
+    def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
+        """Computed features of a tap, one tensor per row."""
+        ...
+
+    def scorable(self, rows: Sequence[int]) -> list[int]:
+        """Rows whose forecast is to be scored against the truth."""
+        ...
+
+    def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
+        """The measured error of those forecasts, one per row."""
+        ...
+
+
 class FullPass:
     """Every block runs. Taps become anchors, and the forecast that would have been served is scored against the truth (hindcast).
 
@@ -75,7 +103,7 @@ class FullPass:
         rows: the call's rows that this pass evaluates, in the order of its batch.
     """
 
-    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Call, rows: Sequence[int]) -> None:
+    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Source, rows: Sequence[int]) -> None:
         self.anatomy = anatomy
         self.verifier = verifier
         self.call = call
@@ -136,7 +164,7 @@ class DraftPass:
     rejects every row, the pass has gone on as a FullPass and its whole output is computed: `resumed` is True.
     """
 
-    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Call, rows: Sequence[int]) -> None:
+    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Source, rows: Sequence[int]) -> None:
         self.anatomy = anatomy
         self.verifier = verifier
         self.call = call

@@ -100,17 +100,22 @@ class BlockStandIn:
 
 
 class HeadlessStandIn(BlockStandIn):
-    """Takes the last block's place in a model without a head: the block's first output goes through a head that changes nothing."""
+    """Takes the last block's place in a model without a head: what the block returns goes through a head that changes nothing."""
 
-    def __init__(self, handler: Pass, place: Place, block: nn.Module, batch: int | None) -> None:
+    def __init__(self, handler: Pass, place: Place, block: nn.Module, batch: int | None, exit: int | None) -> None:
         super().__init__(handler, place, block)
         self._batch = batch
+        self._exit = exit
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outputs = super().__call__(*args, **kwargs)
-        first, *others = as_list(outputs)
-        served = self._handler.head(Head(unchanged, (first,), {}, self._batch, unchanged))
-        return type(outputs)((served, *others)) if isinstance(outputs, tuple | list) else served
+        served = as_list(outputs)
+        tapped = [i for i, out in enumerate(served) if (torch.is_tensor(out) if self._exit is None else i == self._exit)]
+        stream = served[tapped[0]] if len(tapped) == 1 else tuple(served[i] for i in tapped)
+        result = self._handler.head(Head(unchanged, (stream,), {}, self._batch, unchanged))
+        for i, out in zip(tapped, as_list(result), strict=True):
+            served[i] = out
+        return type(outputs)(served) if isinstance(outputs, tuple | list) else served[0]
 
 
 class HeadStandIn:
@@ -169,7 +174,9 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
         for i, block in enumerate(blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks):
             place = Place(stack, stack == filled[0] and i == 0, stack == filled[-1] and i == end)
             headless = place.last and not family.heads
-            made.append(HeadlessStandIn(handler, place, block, family.batch) if headless else BlockStandIn(handler, place, block))
+            made.append(
+                HeadlessStandIn(handler, place, block, family.batch, family.exit) if headless else BlockStandIn(handler, place, block)
+            )
         yield family.stacks[stack], dict(zip(blocks, made, strict=True)) if isinstance(blocks, nn.ModuleDict) else made
     after = real(family.after) if family.after else unchanged
     for path in family.heads:

@@ -8,6 +8,7 @@ import torch
 
 from ..config import SpecaConfig
 from ..session import Call, Session
+from .discovery import settled
 from .families import Family, bare
 from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
@@ -45,10 +46,21 @@ class Run:
         options = inputs[3]
         if options.get(self.family.never_with) is not None:
             return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
+        model = bare(executor.class_obj.diffusion_model)
+        if not self.family.stacks:  # its class is in no table
+
+            def plain(latent: torch.Tensor) -> torch.Tensor:
+                everyone = range(x.shape[0])
+                answer: torch.Tensor = executor(
+                    latent, t, *take(inputs[:3], everyone, x.shape[0]), options, **take(conds, everyone, x.shape[0])
+                )
+                return answer
+
+            self.family = settled(self.family, self.verifier, model, plain, x)
+            self.anatomy = Anatomy(self.family)
         rows = rows_of(x, options)
         images = [0] * len(rows.images) if self.family.joint else rows.images
         call = self.session.open_call(rows.lanes, images, rows.branches, float(options["sigmas"][0]))
-        model = bare(executor.class_obj.diffusion_model)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
             # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do on the options still holds.
