@@ -10,6 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
 from .families import Family, check, family_of
+from .neighbours import check_neighbours
 from .reports import remember
 from .run import Run
 
@@ -41,6 +42,7 @@ def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kw
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
     if len(sigmas) < 2:
         return executor(*args, **kwargs)  # nothing to sample
+    check_neighbours(executor.class_obj.model_options)
     options = executor.class_obj.model_options["transformer_options"]
     # Innermost: below wrappers of others, so that they see every call, and below torch.compile's swap of the module.
     wrappers = options["wrappers"][WrappersMP.APPLY_MODEL]

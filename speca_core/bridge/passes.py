@@ -108,6 +108,7 @@ class FullPass:
         self.verifier = verifier
         self.call = call
         self.rows = list(rows)
+        self.reached = False
         self._first: tuple[Place, str, list[Any]] | None = None
 
     @property
@@ -143,6 +144,7 @@ class FullPass:
 
     def head(self, head: Head) -> Any:
         """Run the head on the true stream; score the forecast of that stream; keep the stream."""
+        self.reached = True
         output = head()
         scorable = self.call.scorable(self.rows)
         if scorable:
@@ -169,6 +171,7 @@ class DraftPass:
         self.verifier = verifier
         self.call = call
         self.rows = list(rows)
+        self.reached = False
         self.accepted: list[int] = []
         self.rejected: list[int] = []
         self._full: FullPass | None = None
@@ -220,6 +223,7 @@ class DraftPass:
 
     def head(self, head: Head) -> Any:
         """Run the head on the forecast; with last-block verification also on the computed stream, and serve that."""
+        self.reached = True
         if self._full is not None:
             return self._full.head(head)
         drafted = head(torch.stack(self.call.forecast(EXIT, self.rows)))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ..errors import UnsupportedModel
 from .families import Family, unchanged
 from .streams import Arguments, as_given, as_list, rows_first
 
@@ -61,7 +62,13 @@ class Head:
 
 
 class Pass(Protocol):
-    """What one evaluation of the model does with its blocks and its head."""
+    """What one evaluation of the model does with its blocks and its head.
+
+    Attributes:
+        reached: the model has called its head.
+    """
+
+    reached: bool
 
     @property
     def computing(self) -> bool:
@@ -187,7 +194,11 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
 
 @contextmanager
 def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]:
-    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out."""
+    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out.
+
+    Raises:
+        UnsupportedModel: the call was answered without the model's head: whatever did so, we have seen nothing of it.
+    """
     written = [(*resolve(model, path), getattr(*resolve(model, path))) for path in family.state]
     shadowed: list[tuple[Any, str, Any]] = []
     try:
@@ -196,6 +207,12 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
             shadowed.append((parent, name, vars(parent).get(name, ABSENT)))
             vars(parent)[name] = stand_in
         yield
+        if not handler.reached:
+            raise UnsupportedModel(
+                f"SpeCa cannot accelerate this model: a call was answered, but {family.name} did not run to its head "
+                f"({', '.join(family.heads) or 'its last block'}); expected nothing to answer in the model's place. Remove other caches "
+                "and patches that skip the model, or bypass SpeCa Accelerate."
+            )
     finally:
         for parent, name, before in reversed(shadowed):
             if before is ABSENT:
