@@ -35,7 +35,8 @@ class Anatomy:
         if streams is None:
             raise UnsupportedModel(
                 f"SpeCa cannot accelerate this model: the data flow of {self.family.name}.{self.family.stacks[stack]} shows no residual "
-                "streams; expected each block's outputs among the next block's inputs. Set level to prediction, which works with every model, and report this one."
+                "streams; expected each block's outputs among the next block's inputs. Set level to prediction, which works with every "
+                "model, and report this one."
             )
         return streams
 
