@@ -11,6 +11,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
 from .families import check, family_of
+from .neighbours import check_neighbours
 from .reports import remember
 from .run import Run
 from .whole import WholeRun
@@ -50,6 +51,7 @@ def _sample(start: Any, executor: Any, *args: Any, **kwargs: Any) -> Any:
     if len(sigmas) < 2 or not len(args[0]):
         return executor(*args, **kwargs)  # nothing to sample
     guider = executor.class_obj
+    check_neighbours(guider.model_options)
     options = guider.model_options["transformer_options"]
     for kind in KINDS[1:]:
         # Innermost: below wrappers of others, so that they see every call, and below torch.compile's swap of the module.

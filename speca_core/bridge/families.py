@@ -29,6 +29,7 @@ class Family:
         no_last_block: why the last block cannot be checked on its forecast input; empty if it can.
         joint: why the rows of a call cannot be evaluated apart, so that they are drafted or computed together; empty if they can.
         never_with: key of the transformer options; while it is set, calls go straight to the model and are not recorded.
+        exit: without heads, which of the last block's outputs is the tap; None for all of them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Family:
     no_last_block: str = ""
     joint: str = ""
     never_with: str = ""
+    exit: int | None = 0
 
 
 def unchanged(stream: Any, *_: Any, **__: Any) -> Any:
@@ -146,24 +148,22 @@ def bare(diffusion_model: Any) -> Any:
 
 
 def family_of(diffusion_model: Any) -> Family:
-    """The family of a loaded `diffusion_model`.
+    """The family of a loaded `diffusion_model`. One of a class that is in no table has no stacks yet: see `discovery`.
 
     Raises:
-        UnsupportedModel: no family has this class.
+        UnsupportedModel: its class is known not to work, or is in no table and shows no blocks.
     """
     found = type(bare(diffusion_model)).__name__
     if found in REFUSED:
         raise UnsupportedModel(
             f"SpeCa cannot accelerate this model: its diffusion model is a {found}, and {REFUSED[found]}; expected a diffusion "
-            "transformer. Remove or bypass SpeCa Accelerate for this model."
+            "transformer. Set level to prediction, which works with every model."
         )
-    if found not in BY_CLASS:
-        known = ", ".join(f"{family.name} ({', '.join(family.models)})" for family in FAMILIES)
-        raise UnsupportedModel(
-            f"SpeCa cannot accelerate this model: its diffusion model is a {found}; expected a diffusion transformer of one of these "
-            f"families: {known}. Remove or bypass SpeCa Accelerate for this model."
-        )
-    return BY_CLASS[found]
+    if found in BY_CLASS:
+        return BY_CLASS[found]
+    from .discovery import prospect  # it makes families, and so needs this module
+
+    return prospect(bare(diffusion_model))
 
 
 def check(family: Family, config: SpecaConfig) -> None:
@@ -187,6 +187,9 @@ How to add one: [adding a model family](adding-a-model-family.md).
 | family | class | blocks | head | verifiers | rows |
 |---|---|---|---|---|---|
 {families}
+
+A class that is in no table is looked at when it is first called, and tried out before anything is drafted
+([adding a model family](adding-a-model-family.md#without-an-entry)).
 
 Refused, with the reason:
 

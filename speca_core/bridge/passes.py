@@ -1,18 +1,18 @@
 """The two ways to evaluate the model: in full, or as a draft."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from ..errors import UnsupportedModel
-from ..session import EXIT, Call
+from ..session import EXIT
 from ..verifiers import Verifier
 from .families import Family
 from .proxy import Head, Place
-from .streams import StreamLearner, Streams, as_given, as_list, rows_first
+from .streams import Arguments, StreamLearner, Streams, as_given, as_list, rows_first
 
 FIRST = "first"  # tap: the image stream as it leaves the first block
 LAST_INPUT = "last_input"  # taps: the streams that enter the last block, one each
@@ -35,15 +35,21 @@ class Anatomy:
         if streams is None:
             raise UnsupportedModel(
                 f"SpeCa cannot accelerate this model: the data flow of {self.family.name}.{self.family.stacks[stack]} shows no residual "
-                "streams; expected each block's outputs among the next block's inputs. Bypass SpeCa Accelerate and report the model."
+                "streams; expected each block's outputs among the next block's inputs. Set level to prediction, which works with every "
+                "model, and report this one."
             )
         return streams
 
-    def image_output(self, place: Place, outputs: Any) -> torch.Tensor:
-        """The image stream in the outputs of the block at `place`, the model's first: [rows, ...]."""
+    def image(self, arguments: Arguments) -> str:
+        """Name of the argument that holds the image stream in the first block's call."""
+        image = self.family.image
+        return image if isinstance(image, str) else arguments.name(image)
+
+    def image_output(self, place: Place, image: str, outputs: Any) -> torch.Tensor:
+        """The stream that came in as `image`, in the outputs of the block at `place`, the model's first: [rows, ...]."""
         streams = self.streams(place.stack)
-        arguments = [argument for argument, _ in streams.slots]
-        return rows_first(as_list(outputs)[streams.outputs[arguments.index(self.family.image)]], self.family.batch)
+        output = streams.outputs[[name for name, _ in streams.slots].index(image)]
+        return rows_first(as_list(outputs)[output], self.family.batch)
 
 
 def split(stream: torch.Tensor, rows: Sequence[int]) -> list[torch.Tensor]:
@@ -55,9 +61,41 @@ def split(stream: torch.Tensor, rows: Sequence[int]) -> list[torch.Tensor]:
     if stream.shape[0] != len(rows):
         raise UnsupportedModel(
             f"SpeCa cannot accelerate this model: a residual stream has shape {tuple(stream.shape)} for {len(rows)} rows; expected "
-            "one entry per row in the first dimension. Bypass SpeCa Accelerate and report the model."
+            "one entry per row in the first dimension. Set level to prediction, which works with every model, and report this one."
         )
     return list(stream.unbind(0))
+
+
+class Source(Protocol):
+    """Where a pass takes its forecasts from and brings its features to: a session's `Call`, or a rehearsal."""
+
+    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+        """Forecasts of a tap, one tensor per row."""
+        ...
+
+    def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
+        """Two forecasts of the exit to be compared, if the verifier compares such a pair."""
+        ...
+
+    def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
+        """What guidance makes of the rows' outputs."""
+        ...
+
+    def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
+        """(accepted rows, rejected rows)."""
+        ...
+
+    def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
+        """Computed features of a tap, one tensor per row."""
+        ...
+
+    def scorable(self, rows: Sequence[int]) -> list[int]:
+        """Rows whose forecast is to be scored against the truth."""
+        ...
+
+    def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
+        """The measured error of those forecasts, one per row."""
+        ...
 
 
 class FullPass:
@@ -70,12 +108,13 @@ class FullPass:
         rows: the call's rows that this pass evaluates, in the order of its batch.
     """
 
-    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Call, rows: Sequence[int]) -> None:
+    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Source, rows: Sequence[int]) -> None:
         self.anatomy = anatomy
         self.verifier = verifier
         self.call = call
         self.rows = list(rows)
-        self._first: tuple[Place, list[Any]] | None = None
+        self.reached = False
+        self._first: tuple[Place, str, list[Any]] | None = None
 
     @property
     def computing(self) -> bool:
@@ -91,25 +130,26 @@ class FullPass:
         """All of them."""
         return True
 
-    def block(self, place: Place, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def block(self, place: Place, block: nn.Module, arguments: Arguments) -> Any:
         """Run the block; keep what the verifier will need."""
         learner = self.anatomy.learners[place.stack]
-        learner.enter(args, kwargs)
+        learner.enter(arguments)
         if place.last and self.verifier.runs == "last":
-            for i, stream in enumerate(self.anatomy.streams(place.stack).inputs(args, kwargs)):
+            for i, stream in enumerate(self.anatomy.streams(place.stack).inputs(arguments)):
                 self.call.observe(f"{LAST_INPUT}.{i}", self.rows, split(rows_first(stream, self.anatomy.family.batch), self.rows))
-        outputs = block(*args, **kwargs)
+        outputs = block(*arguments.args, **arguments.kwargs)
         learner.leave(outputs)
         if place.first and self.verifier.runs == "first":
-            self.keep_first(place, outputs)
+            self.keep_first(place, self.anatomy.image(arguments), outputs)
         return outputs
 
-    def keep_first(self, place: Place, outputs: Any) -> None:
+    def keep_first(self, place: Place, image: str, outputs: Any) -> None:
         """Keep the first block's outputs: later blocks write into them, and which one is the image may not be learnt yet."""
-        self._first = place, [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
+        self._first = place, image, [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
 
     def head(self, head: Head) -> Any:
         """Run the head on the true stream; score the forecast of that stream; keep the stream."""
+        self.reached = True
         output = head()
         scorable = self.call.scorable(self.rows)
         if scorable:
@@ -132,11 +172,12 @@ class DraftPass:
     rejects every row, the pass has gone on as a FullPass and its whole output is computed: `resumed` is True.
     """
 
-    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Call, rows: Sequence[int]) -> None:
+    def __init__(self, anatomy: Anatomy, verifier: Verifier, call: Source, rows: Sequence[int]) -> None:
         self.anatomy = anatomy
         self.verifier = verifier
         self.call = call
         self.rows = list(rows)
+        self.reached = False
         self.accepted: list[int] = []
         self.rejected: list[int] = []
         self._full: FullPass | None = None
@@ -161,33 +202,34 @@ class DraftPass:
         """Only the verifier's block."""
         return self.resumed or (place.first and self.verifier.runs == "first") or (place.last and self.verifier.runs == "last")
 
-    def block(self, place: Place, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def block(self, place: Place, block: nn.Module, arguments: Arguments) -> Any:
         """Run the verifier's block; hand every other block's input on."""
         if self._full is not None:
-            return self._full.block(place, block, args, kwargs)
+            return self._full.block(place, block, arguments)
         streams = self.anatomy.streams(place.stack)
         if place.first and self.verifier.runs == "first":
-            outputs = block(*args, **kwargs)
+            outputs = block(*arguments.args, **arguments.kwargs)
             forecast = torch.stack(self.call.forecast(FIRST, self.rows))
-            computed = self.anatomy.image_output(place, outputs)
+            computed = self.anatomy.image_output(place, self.anatomy.image(arguments), outputs)
             self._judge(self.verifier.error(forecast, computed) if forecast.shape == computed.shape else None)
             if not self.accepted:
                 self._full = FullPass(self.anatomy, self.verifier, self.call, self.rows)
-                self._full.keep_first(place, outputs)
+                self._full.keep_first(place, self.anatomy.image(arguments), outputs)
             return outputs
-        given = streams.inputs(args, kwargs)
+        given = streams.inputs(arguments)
         if place.last and self.verifier.runs == "last":
             batch = self.anatomy.family.batch
             forecasts = [torch.stack(self.call.forecast(f"{LAST_INPUT}.{i}", self.rows)) for i in range(len(given))]
             new = [as_given(forecast, stream, batch) for forecast, stream in zip(forecasts, given, strict=True)]
             self._last_ran = all(a.shape == b.shape for a, b in zip(new, given, strict=True))
             if self._last_ran:
-                new_args, new_kwargs = streams.replace(args, kwargs, new)
-                return block(*new_args, **new_kwargs)
+                args, kwargs = streams.replace(arguments, new)
+                return block(*args, **kwargs)
         return streams.pack(given)
 
     def head(self, head: Head) -> Any:
         """Run the head on the forecast; with last-block verification also on the computed stream, and serve that."""
+        self.reached = True
         if self._full is not None:
             return self._full.head(head)
         drafted = head(torch.stack(self.call.forecast(EXIT, self.rows)))

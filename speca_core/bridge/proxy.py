@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ..errors import UnsupportedModel
 from .families import Family, unchanged
-from .streams import as_given, as_list, rows_first
+from .streams import Arguments, as_given, as_list, rows_first
 
 ABSENT = object()
 
@@ -61,7 +62,13 @@ class Head:
 
 
 class Pass(Protocol):
-    """What one evaluation of the model does with its blocks and its head."""
+    """What one evaluation of the model does with its blocks and its head.
+
+    Attributes:
+        reached: the model has called its head.
+    """
+
+    reached: bool
 
     @property
     def computing(self) -> bool:
@@ -73,7 +80,7 @@ class Pass(Protocol):
         """Whether every block ran."""
         ...
 
-    def block(self, place: Place, block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
+    def block(self, place: Place, block: nn.Module, arguments: Arguments) -> Any: ...
 
     def head(self, head: Head) -> Any: ...
 
@@ -89,7 +96,7 @@ class BlockStandIn:
         self._block = block
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._handler.block(self._place, self._block, args, kwargs)
+        return self._handler.block(self._place, self._block, Arguments(self._block, args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._block, name)
@@ -100,17 +107,22 @@ class BlockStandIn:
 
 
 class HeadlessStandIn(BlockStandIn):
-    """Takes the last block's place in a model without a head: the block's first output goes through a head that changes nothing."""
+    """Takes the last block's place in a model without a head: what the block returns goes through a head that changes nothing."""
 
-    def __init__(self, handler: Pass, place: Place, block: nn.Module, batch: int | None) -> None:
+    def __init__(self, handler: Pass, place: Place, block: nn.Module, batch: int | None, exit: int | None) -> None:
         super().__init__(handler, place, block)
         self._batch = batch
+        self._exit = exit
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outputs = super().__call__(*args, **kwargs)
-        first, *others = as_list(outputs)
-        served = self._handler.head(Head(unchanged, (first,), {}, self._batch, unchanged))
-        return type(outputs)((served, *others)) if isinstance(outputs, tuple | list) else served
+        served = as_list(outputs)
+        tapped = [i for i, out in enumerate(served) if (torch.is_tensor(out) if self._exit is None else i == self._exit)]
+        stream = served[tapped[0]] if len(tapped) == 1 else tuple(served[i] for i in tapped)
+        result = self._handler.head(Head(unchanged, (stream,), {}, self._batch, unchanged))
+        for i, out in zip(tapped, as_list(result), strict=True):
+            served[i] = out
+        return type(outputs)(served) if isinstance(outputs, tuple | list) else served[0]
 
 
 class HeadStandIn:
@@ -169,7 +181,9 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
         for i, block in enumerate(blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks):
             place = Place(stack, stack == filled[0] and i == 0, stack == filled[-1] and i == end)
             headless = place.last and not family.heads
-            made.append(HeadlessStandIn(handler, place, block, family.batch) if headless else BlockStandIn(handler, place, block))
+            made.append(
+                HeadlessStandIn(handler, place, block, family.batch, family.exit) if headless else BlockStandIn(handler, place, block)
+            )
         yield family.stacks[stack], dict(zip(blocks, made, strict=True)) if isinstance(blocks, nn.ModuleDict) else made
     after = real(family.after) if family.after else unchanged
     for path in family.heads:
@@ -180,7 +194,11 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
 
 @contextmanager
 def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]:
-    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out."""
+    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out.
+
+    Raises:
+        UnsupportedModel: the call was answered without the model's head: whatever did so, we have seen nothing of it.
+    """
     written = [(*resolve(model, path), getattr(*resolve(model, path))) for path in family.state]
     shadowed: list[tuple[Any, str, Any]] = []
     try:
@@ -189,6 +207,12 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
             shadowed.append((parent, name, vars(parent).get(name, ABSENT)))
             vars(parent)[name] = stand_in
         yield
+        if not handler.reached:
+            raise UnsupportedModel(
+                f"SpeCa cannot accelerate this model: a call was answered, but {family.name} did not run to its head "
+                f"({', '.join(family.heads) or 'its last block'}); expected nothing to answer in the model's place. Remove other caches "
+                "and patches that skip the model, or bypass SpeCa Accelerate."
+            )
     finally:
         for parent, name, before in reversed(shadowed):
             if before is ABSENT:

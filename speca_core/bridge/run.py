@@ -10,6 +10,7 @@ import torch
 
 from ..config import SpecaConfig
 from ..session import Call, Session
+from .discovery import settled
 from .families import Family, bare
 from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
@@ -67,9 +68,20 @@ class Run:
             return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
         if options.get(self.family.never_with) is not None:
             return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
+        model = bare(executor.class_obj.diffusion_model)
+        if not self.family.stacks:  # its class is in no table
+
+            def plain(latent: torch.Tensor) -> torch.Tensor:
+                everyone = range(x.shape[0])
+                answer: torch.Tensor = executor(
+                    latent, t, *take(inputs[:3], everyone, x.shape[0]), options, **take(conds, everyone, x.shape[0])
+                )
+                return answer
+
+            self.family = settled(self.family, self.verifier, model, plain, x)
+            self.anatomy = Anatomy(self.family)
         rows = rows_of(x, options)
         call = self.session.open_call(rows.lanes, rows.images, rows.branches, together=bool(self.family.joint))
-        model = bare(executor.class_obj.diffusion_model)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
             # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do on the options still holds.

@@ -1,18 +1,53 @@
 """Where the residual streams sit in a block's call, learnt by watching one full pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-Slot = tuple[int | str, int | None]  # argument (position or keyword), index inside it if it is a tuple or list
+Slot = tuple[str, int | None]  # name of the argument, index inside it if it is a tuple or list
 
 
-def slots_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Slot, torch.Tensor]]:
+@functools.cache
+def positional(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the arguments that a class's `forward` takes by position, without `self`."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in inspect.signature(forward).parameters.values() if p.kind in kinds)[1:]
+
+
+class Arguments:
+    """The arguments of one block's call, found by name however the caller passed them.
+
+    A model calls its blocks in one way, another pack's block patch may call them in another. The names are those of the block's class;
+    what a class takes as `*args` is named by its position.
+    """
+
+    def __init__(self, block: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self._names = positional(type(getattr(block, "_orig_mod", block)).forward)  # also under a torch.compile of the block
+
+    def name(self, index: int) -> str:
+        """Name of the argument at a position."""
+        return self._names[index] if index < len(self._names) else str(index)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """(name, value) of each argument."""
+        yield from ((self.name(i), value) for i, value in enumerate(self.args))
+        yield from self.kwargs.items()
+
+    def replaced(self, new: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments with some values replaced, in the form in which they were passed."""
+        args = [new.get(self.name(i), value) for i, value in enumerate(self.args)]
+        return args, {key: new.get(key, value) for key, value in self.kwargs.items()}
+
+
+def slots_of(arguments: Arguments) -> Iterator[tuple[Slot, torch.Tensor]]:
     """Every tensor of a call with its place: arguments, and one level into tuples and lists."""
-    arguments: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
-    for key, value in arguments:
+    for key, value in arguments.items():
         if torch.is_tensor(value):
             yield (key, None), value
         elif isinstance(value, tuple | list):
@@ -62,26 +97,22 @@ class Streams:
     container: type | None  # tuple or list; None for a bare tensor
     others: list[Any]  # what a skipped block returns, without its streams
 
-    def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    def inputs(self, arguments: Arguments) -> list[torch.Tensor]:
         """The streams in a call's arguments."""
-        found = []
-        for key, index in self.slots:
-            value = args[key] if isinstance(key, int) else kwargs[key]
-            found.append(value if index is None else value[index])
-        return found
+        values = dict(arguments.items())
+        return [values[key] if index is None else values[key][index] for key, index in self.slots]
 
-    def replace(self, args: Sequence[Any], kwargs: Mapping[str, Any], new: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
-        """The call's arguments with the streams replaced."""
-        args, kwargs = list(args), dict(kwargs)
+    def replace(self, arguments: Arguments, new: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
+        """The call's positional and keyword arguments with the streams replaced."""
+        values = dict(arguments.items())
         for (key, index), tensor in zip(self.slots, new, strict=True):
-            holder: Any = args if isinstance(key, int) else kwargs
             if index is None:
-                holder[key] = tensor
+                values[key] = tensor
             else:
-                items = list(holder[key])
+                items = list(values[key])
                 items[index] = tensor
-                holder[key] = type(holder[key])(items)
-        return args, kwargs
+                values[key] = type(values[key])(items)
+        return arguments.replaced(values)
 
     def pack(self, streams: Sequence[torch.Tensor]) -> Any:
         """Streams in the form in which a block returns them."""
@@ -104,13 +135,13 @@ class StreamLearner:
         self.streams: Streams | None = None
         self._outputs: Any = None  # of the block before; held until the next one is entered
 
-    def enter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def enter(self, arguments: Arguments) -> None:
         """A block is about to run with these arguments."""
         if self.streams is not None or self._outputs is None:
             return
         slots: list[Slot] = []
         outputs: list[int] = []
-        inputs = list(slots_of(args, kwargs))
+        inputs = list(slots_of(arguments))
         for i, out in enumerate(as_list(self._outputs)):
             if not torch.is_tensor(out):
                 continue  # not a stream: attention caches, for example

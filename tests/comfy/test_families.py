@@ -244,7 +244,10 @@ def test_a_unet_is_refused_before_sampling():
             self.diffusion_model = torch.nn.Linear(1, 1)
 
     model = comfy.model_patcher.ModelPatcher(Holder(), load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
-    with pytest.raises(UnsupportedModel, match=r"is a Linear; expected a diffusion transformer .*Flux.*bypass SpeCa Accelerate"):
+    with pytest.raises(
+        UnsupportedModel,
+        match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*Set level to prediction Accelerate",
+    ):
         accelerate(model, SpecaConfig())
 
 
