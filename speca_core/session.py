@@ -29,7 +29,8 @@ EXIT = "exit"  # the tap every lane has: the stream that the model's head consum
 class Lane:
     """One batch row's own history, account and counters."""
 
-    def __init__(self, ledger: Ledger, hindsight: Hindsight) -> None:
+    def __init__(self, ledger: Ledger, hindsight: Hindsight, index: int) -> None:
+        self.index = index
         self.ledger = ledger
         self.hindsight = hindsight
         self.histories: dict[str, FeatureHistory] = {}
@@ -67,7 +68,9 @@ class Session:
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.lanes: dict[Hashable, Lane] = {}
         self.observers = tuple(observers)
-        self.report = RunReport(model=model, settings=config.to_dict(), steps=self.schedule.steps)
+        self.report = RunReport(
+            model=model, settings=config.to_dict(), steps=self.schedule.steps, sigmas=[*self.schedule.sigmas], flow=flow
+        )
 
     def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], sigma: float) -> "Call":
         """Decide for each row of a call whether it may be drafted.
@@ -81,7 +84,7 @@ class Session:
         """
         for key in lanes:
             if key not in self.lanes:
-                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), Hindsight(self.schedule.sigmas))
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), Hindsight(self.schedule.sigmas), len(self.lanes))
         return Call(self, [self.lanes[key] for key in lanes], images, branches, sigma)
 
     @property
@@ -104,8 +107,8 @@ class Call:
         self.draft_rows = [row for row, image in enumerate(images) if image not in computed_images]
         self.full_rows = [row for row, image in enumerate(images) if image in computed_images]
         self._rows = [
-            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value)
-            for image, branch, reason in zip(images, branches, reasons, strict=True)
+            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value, lane=lane.index)
+            for image, branch, reason, lane in zip(images, branches, reasons, lanes, strict=True)
         ]
         for row in self.draft_rows:
             self._rows[row].verdict = "drafted"

@@ -9,6 +9,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
+from .events import LiveRun
 from .families import Family, check, family_of
 from .reports import remember
 from .run import Run
@@ -17,8 +18,10 @@ KEY = "speca"
 log = logging.getLogger("speca")
 
 
-def accelerate(model: Any, config: SpecaConfig) -> Any:
+def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
     """A clone of `model` (a ComfyUI ModelPatcher) that samples with SpeCa; `model` itself is untouched.
+
+    `node` is the id of the node whose page is shown the runs; empty if there is none.
 
     Raises:
         UnsupportedModel: the model is no diffusion transformer that SpeCa knows.
@@ -31,12 +34,12 @@ def accelerate(model: Any, config: SpecaConfig) -> Any:
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
         patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
         patched.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, functools.partial(_sample, config, family))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, functools.partial(_sample, config, family, node))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _apply_model)
     return patched
 
 
-def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kwargs: Any) -> Any:
+def _sample(config: SpecaConfig, family: Family, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
     if len(sigmas) < 2:
@@ -48,12 +51,14 @@ def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kw
     flow = isinstance(executor.class_obj.model_patcher.get_model_object("model_sampling"), CONST)
     run = options[KEY] = Run(config, family, sigmas, flow, is_first_order(args[2]))
     report = run.session.report
+    live = LiveRun(run.session, node)
     try:
         latent = executor(*args, **kwargs)
         report.finished = True
     finally:
         del options[KEY]
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
+        live.end()
         log.info("SpeCa: %s", report.summary)
     remember(latent, report)
     return latent

@@ -1,0 +1,157 @@
+"""What would a run have done under other settings? Its record is replayed through the real `Session`, with errors by a law of growth.
+
+The error of a forecast through anchors at s_0 > s_1 > ... is the remainder of interpolation, a rate times (s - s_0)(s - s_1)...: it
+grows with the distance from the anchors, and the rate changes slowly along the run. Every checked draft tells the rate at its place;
+so does every hindcast, which measures the served forecast itself and stands to the verifier's estimate in a ratio of its own. Between
+these places the logarithm of the rate is interpolated.
+
+It is an estimate. The sampler's path under other settings is another one, and the rate is the recorded path's.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+from .config import SpecaConfig
+from .errors import ConfigError
+from .report import CallRecord, RunReport
+from .schedule import Schedule
+from .session import EXIT, Session
+
+NODES = 2  # anchors whose distances count: the error of a line, which is what drafts mostly are
+DRAFT_SHARE = 0.1  # seconds of a draft, as a share of a full call's, if the record has none
+TINY = 1e-9
+
+
+def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
+    """Replay a run under other settings.
+
+    Args:
+        recorded: a run that made at least one call.
+        settings: as `SpecaConfig.to_dict()`; forecaster and verifier must be the record's.
+
+    Returns:
+        A report with predicted verdicts, errors, hindcasts and seconds of the recorded calls.
+
+    Raises:
+        ConfigError: a setting is out of range, or the record tells nothing about it.
+    """
+    config = SpecaConfig.from_choices(**settings)
+    for part in ("forecaster", "verifier"):
+        if settings[part] != recorded.settings[part]:
+            raise ConfigError(f"what-if: {part} is another than the recorded run's; expected the same. Queue the graph to measure it.")
+    if not recorded.calls:
+        raise ConfigError("what-if: the run has no calls; expected a recorded one. Queue the graph first.")
+    laws = laws_of(recorded)
+    session = Session(config, recorded.sigmas, model=recorded.model, flow=recorded.flow)
+    checked = config.verifier.name != "none"
+    for record in recorded.calls:
+        lanes = [row.lane for row in record.rows]
+        call = session.open_call(
+            lanes, [r.image for r in record.rows], [r.branch for r in record.rows], sigma_at(session.schedule, record.position)
+        )
+
+        def reached(row: int, call: Any = call) -> float:
+            return reach(call.moment.coordinate, call.lanes[row].exit.coordinates)
+
+        rates = [laws[lane].at(call.moment.coordinate) for lane in lanes]
+        drafts = call.draft_rows
+        _, rejected = call.judge(drafts, [rates[row] * reached(row) for row in drafts] if checked else None)
+        computed = sorted(call.full_rows + rejected)
+        scorable = call.scorable(computed)
+        call.score(scorable, [rates[row] * laws[lanes[row]].ratio * reached(row) for row in scorable])
+        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        seconds = seconds_of(recorded, len(drafts), len(computed))
+        call.close(record.seconds if record.computed and not drafts else seconds)
+    report = session.report
+    report.seconds = recorded.spent + sum(call.seconds for call in report.calls) - sum(call.seconds for call in recorded.calls)
+    report.finished = recorded.finished
+    return report
+
+
+def sigma_at(schedule: Schedule, position: float) -> float:
+    """The noise level at a position: reports round sigmas, but positions on the grid are exact."""
+    step = min(int(position), schedule.steps - 1)
+    share = position - step
+    return schedule.sigmas[step] * (1 - share) + schedule.sigmas[step + 1] * share
+
+
+def reach(at: float, anchors: Sequence[float]) -> float:
+    """(s - s_0)(s - s_1), in steps squared, with the newest anchors; a missing one counts as one step further back."""
+    newest = [*reversed(anchors)][:NODES]
+    missing = NODES - len(newest)
+    return max(math.prod(abs(at - s) for s in newest) * (abs(at - newest[-1]) + 1) ** missing, TINY)
+
+
+class Law:
+    """The verifier's error of one lane's drafts, per reach, along the run.
+
+    Args:
+        rates: (coordinate, error / reach), in order of the coordinate.
+        ratio: hindcast / estimated error.
+    """
+
+    def __init__(self, rates: Sequence[tuple[float, float]], ratio: float = 1.0) -> None:
+        self.places = [place for place, _ in rates]
+        self.logs = [math.log(max(rate, TINY)) for _, rate in rates]
+        self.ratio = ratio
+
+    def at(self, place: float) -> float:
+        """The rate there: its logarithm interpolated, constant beyond the ends; 0 if nothing is known."""
+        if not self.places:
+            return 0.0
+        i = bisect_left(self.places, place)
+        if i == 0 or i == len(self.places):
+            return math.exp(self.logs[min(i, len(self.logs) - 1)])
+        share = (place - self.places[i - 1]) / (self.places[i] - self.places[i - 1])
+        return math.exp(self.logs[i - 1] * (1 - share) + self.logs[i] * share)
+
+
+def laws_of(recorded: RunReport) -> dict[int, Law]:
+    """The law of each lane, from what a run has recorded."""
+    schedule = Schedule(recorded.sigmas, recorded.flow)
+    anchors: dict[int, list[float]] = {}
+    drafts: dict[int, list[tuple[float, float]]] = {}
+    hindcasts: dict[int, list[tuple[float, float]]] = {}
+    for call in recorded.calls:
+        place = schedule.moment(sigma_at(schedule, call.position)).coordinate
+        for row in call.rows:
+            known = anchors.setdefault(row.lane, [])
+            for found, value in ((drafts, row.error), (hindcasts, row.hindcast)):
+                rates = found.setdefault(row.lane, [])
+                if known and value is not None and (not rates or place > rates[-1][0]):
+                    rates.append((place, value / reach(place, known)))
+            if row.verdict != "drafted" and (not known or place > known[-1]):
+                known.append(place)
+    ratio = _ratio(drafts, hindcasts)
+    merged = {}
+    for lane in anchors:
+        by_place = {place: rate / ratio for place, rate in hindcasts[lane]} | dict(drafts[lane])
+        merged[lane] = Law(sorted(by_place.items()), ratio)
+    return merged
+
+
+def _ratio(drafts: Mapping[int, Sequence[tuple[float, float]]], hindcasts: Mapping[int, Sequence[tuple[float, float]]]) -> float:
+    """Median over all hindcasts of hindcast / what a check would have said there; 1 if no draft was checked."""
+    ratios = []
+    for lane, rates in drafts.items():
+        law = Law(rates)
+        ratios += [rate / law.at(place) for place, rate in hindcasts[lane] if rates and rates[0][0] <= place <= rates[-1][0]]
+    return max(median(ratios), TINY) if ratios else 1.0
+
+
+def seconds_of(recorded: RunReport, drafts: int, computed: int) -> float:
+    """Seconds of a call that drafts and computes so many rows, by the recorded calls' medians, in proportion to the rows."""
+    rows = max(drafts, computed, 1)
+    full = recorded.full_seconds(rows) or 0.0
+    whole = [call for call in recorded.calls if call.rows and all(row.verdict == "drafted" for row in call.rows)]
+    draft = median(_per_row(call) for call in whole) * rows if whole else DRAFT_SHARE * full
+    return (draft * drafts + full * computed) / rows
+
+
+def _per_row(call: CallRecord) -> float:
+    return call.seconds / len(call.rows)
