@@ -1,5 +1,6 @@
 """These tests drive the real page: a ComfyUI server with the demo's model, and Chromium, in both of ComfyUI's renderers."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -79,11 +80,19 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(params=["canvas", "vue"])
-def page(request, comfy, chromium):
-    """The page with an empty workflow, in one of the renderers. What it wrote into the console is looked at in the end."""
+@pytest.fixture(scope="session", params=["canvas", "vue"])
+def tab(request, comfy, chromium):
+    """The page in one of the renderers; opening it takes seconds, so the tests share it and load workflows of their own."""
     with opened(comfy, chromium, request.param == "vue") as page:
         yield page
+
+
+@pytest.fixture
+def page(tab):
+    """The shared page. What it wrote into the console is looked at after each test."""
+    yield tab
+    assert tab.errors == []
+    tab.messages.clear()
 
 
 class Page:
@@ -186,19 +195,13 @@ class Page:
         return [text for text in self.messages if not any(known in text for known in KNOWN_MESSAGES)]
 
 
+@contextlib.contextmanager
 def opened(address, chromium, vue, **settings):
-    """A context manager of a Page."""
-    import contextlib
-
-    @contextlib.contextmanager
-    def context():
-        for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
-            ask(address, f"/api/settings/{name}", value)
-        tab = chromium.new_page(viewport={"width": 1440, "height": 900})
-        page = Page(tab, address)
-        page.open()
-        yield page
-        tab.close()
-        assert page.errors == []
-
-    return context()
+    """A Page of its own, with ComfyUI's settings as given."""
+    for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
+        ask(address, f"/api/settings/{name}", value)
+    page = Page(chromium.new_page(viewport={"width": 1440, "height": 900}), address)
+    page.open()
+    yield page
+    page.tab.close()
+    assert page.errors == []
