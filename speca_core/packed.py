@@ -1,4 +1,4 @@
-"""The report's JSON in columns: a fifth of the size, for the page, for saved workflows and for pictures.
+"""The report's JSON in columns: less than half the size, for the page, for saved workflows and for pictures.
 
     unpack(pack(report.to_json())) == report.to_json()
 
