@@ -58,6 +58,7 @@ class SpeCaAccelerate(io.ComfyNode):
             "and really computes those that are too far off. Place it between the model loader and the sampler.",
             search_aliases=["speca", "teacache", "easycache", "taylorseer", "speed up", "faster sampling", "cache"],
             not_idempotent=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The model to accelerate: a diffusion transformer such as Flux, SD3 or Z-Image"),
                 io.Float.Input(
@@ -143,4 +144,4 @@ class SpeCaAccelerate(io.ComfyNode):
             guided,
             level,
         )
-        return io.NodeOutput(accelerate(model, config))
+        return io.NodeOutput(accelerate(model, config, str(getattr(cls.hidden, "unique_id", None) or "")))

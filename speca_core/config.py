@@ -35,7 +35,7 @@ class SpecaConfig:
         ConfigError: a value is out of range, or start is not before end.
     """
 
-    threshold: float = 0.2
+    threshold: float = 0.1
     forecaster: Forecaster = field(default_factory=Newton)
     verifier: Verifier = field(default_factory=Embedded)
     budget: Budget = field(default_factory=Accumulated)

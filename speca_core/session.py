@@ -33,7 +33,8 @@ ABSENT = 2  # a lane that takes no part in so many predictions is forgotten: con
 class Lane:
     """One batch row's own history, account and counters."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, index: int) -> None:
+        self.index = index  # in order of appearance
         self.ledger = ledger
         self.histories: dict[str, FeatureHistory] = {}
         self.streak = 0
@@ -73,8 +74,11 @@ class Session:
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
         self.lanes: dict[Hashable, Lane] = {}
         self.observers = tuple(observers)
-        self.report = RunReport(model=model, settings=config.to_dict(), steps=self.schedule.steps)
+        self.report = RunReport(
+            model=model, settings=config.to_dict(), steps=self.schedule.steps, sigmas=[*self.schedule.sigmas], flow=flow
+        )
         self.predictions = 0
+        self._lanes_made = 0
         self.caching = True  # until memory runs out
         self.open_prediction(self.schedule.sigmas[0])
 
@@ -109,9 +113,11 @@ class Session:
         for name in lanes:
             key = (name, self._occurrences[name])
             self._occurrences[name] += 1
-            lane = self.lanes.setdefault(key, Lane(self.config.budget.ledger(self.config.threshold)))
-            lane.seen = self.predictions
-            found.append(lane)
+            if key not in self.lanes:
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), self._lanes_made)
+                self._lanes_made += 1
+            self.lanes[key].seen = self.predictions
+            found.append(self.lanes[key])
         return Call(self, found, images, branches, together)
 
     def give_up(self) -> None:
@@ -120,7 +126,8 @@ class Session:
             self.caching = False
             del self.report.calls[self._before :]
             self.report.out_of_memory = self._before
-            self.lanes.clear()
+            for lane in self.lanes.values():
+                lane.histories.clear()
             self.hindsight = Hindsight(self.schedule)
 
     def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
@@ -149,8 +156,8 @@ class Call:
         self.draft_rows = [row for row, group in enumerate(self.groups) if group not in session.computed]
         self.full_rows = [row for row, group in enumerate(self.groups) if group in session.computed]
         self._rows = [
-            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value)
-            for image, branch, reason in zip(images, branches, reasons, strict=True)
+            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value, lane=lane.index)
+            for image, branch, reason, lane in zip(images, branches, reasons, lanes, strict=True)
         ]
         for row in self.draft_rows:
             self._rows[row].verdict = "drafted"
@@ -273,7 +280,7 @@ class Call:
                 lane.computed += 1
                 lane.ledger.computed(outlook, record.hindcast, record.verdict == "rejected")
         report = self.session.report
-        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows)
+        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows, self.session.predictions)
         report.calls.append(call)
         report.cache_bytes = max(report.cache_bytes, self.session.cache_bytes)
         for observer in self.session.observers:

@@ -10,6 +10,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
+from .events import LiveRun
 from .families import check, family_of
 from .memory import announced, attempt, expected, measured, need_of
 from .neighbours import check_neighbours
@@ -22,8 +23,10 @@ KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDIC
 log = logging.getLogger("speca")
 
 
-def accelerate(model: Any, config: SpecaConfig) -> Any:
+def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
     """A clone of `model` (a ComfyUI ModelPatcher) that samples with SpeCa; `model` itself is untouched.
+
+    `node` is the id of the node whose page is shown the runs; empty if there is none.
 
     Raises:
         UnsupportedModel: the model is no diffusion transformer that SpeCa knows, and `config.level` needs one.
@@ -41,12 +44,12 @@ def accelerate(model: Any, config: SpecaConfig) -> Any:
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
         for kind in KINDS:
             patched.remove_wrappers_with_key(kind, KEY)
-    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start), _prepare, _predict, _apply_model), strict=True):
+    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start, node), _prepare, _predict, _apply_model), strict=True):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched
 
 
-def _sample(start: Any, executor: Any, *args: Any, **kwargs: Any) -> Any:
+def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
     if len(sigmas) < 2 or not len(args[0]):
@@ -59,8 +62,10 @@ def _sample(start: Any, executor: Any, *args: Any, **kwargs: Any) -> Any:
         wrappers = options["wrappers"][kind]
         wrappers[KEY] = wrappers.pop(KEY)
     flow = isinstance(guider.model_patcher.get_model_object("model_sampling"), CONST)
-    run = options[KEY] = start(guider.model_patcher.model, sigmas, flow, is_first_order(args[2]))
+    run = start(guider.model_patcher.model, sigmas, flow, is_first_order(args[2]))
     report = run.session.report
+    live = LiveRun(run.session, node)
+    options[KEY] = run
     try:
         latent = executor(*args, **kwargs)
         report.finished = True
@@ -69,6 +74,7 @@ def _sample(start: Any, executor: Any, *args: Any, **kwargs: Any) -> Any:
         if run.need:
             measured(run.need, report.cache_bytes)
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
+        live.end()
         log.info("SpeCa: %s", report.summary)
     remember(latent, report)
     return latent

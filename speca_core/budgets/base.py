@@ -78,7 +78,7 @@ class Limits(Settings):
     """Knobs that every budget shares, and the safety rules they stand for."""
 
     warmup: int = knob(3, 1, 50, 1, "Calls computed in full at the start of a run, in calls")
-    max_streak: int = knob(2, 1, 100, 1, "Most drafts in a row, in calls. 2 computes at least every third call")
+    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls. 2 computes at least every third call")
     protect_last: int = knob(1, 0, 1, 1, "1: always compute the last step of the schedule, 0: allow a draft there")
     give_up: int = knob(4, 0, 100, 1, "Rejections in a row after which as many calls are computed without trying. 0 always tries")
 

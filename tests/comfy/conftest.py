@@ -38,6 +38,22 @@ def load_pack():
 PACK_MODULE = load_pack()
 
 
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """The address of a running server, made as `run.py serve` makes it."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    server = load(PACK / "demo/server.py").server
+    with server(Path(sys.executable), COMFY, "127.0.0.1", 0, log) as (address, _):
+        yield address
+
+
 @pytest.fixture(scope="session")
 def pack():
     return PACK_MODULE

@@ -14,7 +14,7 @@ from speca_core.budgets import BUDGETS
 from speca_core.config import LEVELS, THRESHOLD
 from speca_core.forecasters import FORECASTERS
 from speca_core.history import weighted_sum
-from speca_core.knobs import knobs_of
+from speca_core.knobs import Text, knobs_of
 from speca_core.schedule import Schedule
 from speca_core.session import EXIT
 from speca_core.verifiers import VERIFIERS
@@ -35,7 +35,13 @@ def entries(draw, table):
     """A valid choice of a table, knobs anywhere in their ranges."""
     name = draw(st.sampled_from(list(table)))
     values = {
-        field: draw(st.integers(int(rule.low), int(rule.high)) if isinstance(default, int) else st.floats(rule.low, rule.high))
+        field: draw(
+            st.just(default)
+            if isinstance(rule, Text)
+            else st.integers(int(rule.low), int(rule.high))
+            if isinstance(default, int)
+            else st.floats(rule.low, rule.high)
+        )
         for field, (default, rule) in knobs_of(table[name]).items()
     }
     return {"name": name, **values}

@@ -199,7 +199,7 @@ def test_report_json():
     assert totals["rejected"] == session.report.count("rejected") > 0
     assert report["settings"] == config(threshold=0.1).to_dict()
     assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
-    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"}
+    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
     assert Mask(computed=json.dumps(report["mask"])).ledger(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['drafted']} drafted" in session.report.summary
