@@ -1,7 +1,9 @@
 """Whatever comes in: a clear error before sampling, or what the plain model does with it. Never a hang, never a silent fallback."""
 
 import functools
+import json
 import math
+import urllib.error
 
 import comfy.sample
 import comfy.samplers
@@ -16,6 +18,7 @@ from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.verifiers import VERIFIERS
 from test_nodes import widget_values
+from test_server import finish, graph
 from tiny import random
 
 EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}  # drafts whatever is finite
@@ -179,3 +182,42 @@ def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, nega
         assert same(latent, plain)
     else:
         assert torch.equal(latent.isfinite(), plain.isfinite())
+
+
+# --- workflows on a server ---------------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "nothing": None, "text": "many", "negative": -1, "huge": 1e9, "nan": float("nan"), "list": [], "object": {"a": 1}, "true": True,
+    "a picture": ["10", 0],
+}  # fmt: skip
+WIDGETS = [widget for widget in graph()["7"]["inputs"] if widget != "model"]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "absent"])
+def test_wrong_values_in_a_workflow_are_refused_or_explained_or_right(comfy, wrong):
+    """Of each widget. What runs ran with what was asked for; nothing hangs, and the server works on."""
+    for widget in WIDGETS:
+        prompt = graph()
+        prompt["6"]["inputs"] |= {"width": 64, "height": 64}
+        prompt["8"]["inputs"]["steps"] = 2
+        if wrong == "absent":
+            del prompt["7"]["inputs"][widget]
+        else:
+            prompt["7"]["inputs"][widget] = WRONG[wrong]
+        try:
+            entry = finish(comfy, prompt)
+        except urllib.error.HTTPError as refused:
+            message = refused.read().decode()
+            assert refused.code == 400 and (widget in message or widget.split(".")[0] in message), (widget, message)
+            continue
+        if entry["status"]["status_str"] == "error":
+            (error,) = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+            assert error["node_id"] in ("7", "10"), (widget, error)
+            assert "expected" in error["exception_message"] or "Circular" in error["exception_message"], (widget, error)
+            continue
+        used = json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]
+        kind, _, knob = widget.partition(".")
+        used = used[kind][knob] if knob else used[kind]["name"] if isinstance(used[kind], dict) else used[kind]
+        default = graph()["7"]["inputs"][widget]
+        assert used == (default if wrong == "absent" else WRONG[wrong]), (widget, used)
+    assert finish(comfy, graph())["status"]["status_str"] == "success"
