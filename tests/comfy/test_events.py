@@ -105,7 +105,7 @@ class BrokenServer:
 
     client_id = "page"
 
-    class prompt_queue:  # noqa: N801
+    class prompt_queue:
         @staticmethod
         def get_current_queue_volatile():
             return [], []

@@ -38,5 +38,4 @@ def test_the_predicted_speed_up_is_within_ten_percent(flux, monkeypatch):
         computed = [run.rows - run.count("drafted") for run in (prediction, outcome)]
         assert abs(computed[0] - computed[1]) <= 0.1 * computed[1], (threshold, computed)
         off[threshold] = speedups[0] / speedups[1] - 1
-    print({threshold: f"{100 * value:+.1f} %" for threshold, value in off.items()})
     assert all(abs(value) <= 0.1 for value in off.values()), off
