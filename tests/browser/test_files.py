@@ -56,6 +56,7 @@ def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
         "budget.warmup": 4,
         "budget.max_streak": 5,
         "budget.protect_last": 0,
+        "budget.give_up": 2,
         "budget.decay": 0.7,
         "budget.floor": 0.2,
         "budget.min_streak": 1,
@@ -63,6 +64,8 @@ def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
         "start": 0.1,
         "end": 0.9,
         "hindsight": False,
+        "guided": False,
+        "level": "features",
     }
     shown = page.chart(ACCELERATE)
     assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "drafted" in shown["bars"]
