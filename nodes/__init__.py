@@ -2,13 +2,19 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..speca_core.bridge import routes
 from .accelerate import SpeCaAccelerate
+from .compare import SpeCaCompare
 from .report import SpeCaReport
 
 
 class SpeCaExtension(ComfyExtension):
     """Everything this pack adds to ComfyUI."""
 
+    async def on_load(self) -> None:
+        """What the page asks besides ComfyUI's own routes."""
+        routes.serve()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the menu."""
-        return [SpeCaAccelerate, SpeCaReport]
+        return [SpeCaAccelerate, SpeCaReport, SpeCaCompare]

@@ -8,9 +8,9 @@ from comfy_api.latest import io
 from ..speca_core import SpecaConfig
 from ..speca_core.bridge.attach import accelerate
 from ..speca_core.budgets import BUDGETS
-from ..speca_core.config import THRESHOLD
+from ..speca_core.config import LEVELS, THRESHOLD
 from ..speca_core.forecasters import FORECASTERS
-from ..speca_core.knobs import knobs_of
+from ..speca_core.knobs import Text, knobs_of
 from ..speca_core.verifiers import VERIFIERS
 
 
@@ -29,6 +29,8 @@ def choice(name: str, table: Mapping[str, Any], tooltip: str) -> io.DynamicCombo
 def widget(name: str, knob: Any) -> io.Input:
     """The widget of one knob."""
     default, rule = knob
+    if isinstance(rule, Text):
+        return io.String.Input(name, default=default, tooltip=rule.help)
     tooltip = f"{rule.help} ({rule.low:g} to {rule.high:g})"
     if isinstance(default, int):
         return io.Int.Input(name, default=default, min=int(rule.low), max=int(rule.high), step=int(rule.step), tooltip=tooltip)
@@ -55,6 +57,7 @@ class SpeCaAccelerate(io.ComfyNode):
             "and really computes those that are too far off. Place it between the model loader and the sampler.",
             search_aliases=["speca", "teacache", "easycache", "taylorseer", "speed up", "faster sampling", "cache"],
             not_idempotent=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The model to accelerate: a diffusion transformer such as Flux, SD3 or Z-Image"),
                 io.Float.Input(
@@ -94,6 +97,19 @@ class SpeCaAccelerate(io.ComfyNode):
                     tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with the euler and ddim "
                     "samplers only",
                 ),
+                io.Boolean.Input(
+                    "guided",
+                    default=defaults.guided,
+                    advanced=True,
+                    tooltip="Errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of them by itself",
+                ),
+                io.Combo.Input(
+                    "level",
+                    options=list(LEVELS),
+                    default=defaults.level,
+                    advanced=True,
+                    tooltip="What is forecast.\n" + "\n".join(f"{name}: {help}" for name, help in LEVELS.items()),
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model, accelerated. The input model is left as it is")],
         )
@@ -106,6 +122,8 @@ class SpeCaAccelerate(io.ComfyNode):
         start: float,
         end: float,
         hindsight: bool = True,
+        guided: bool = True,
+        level: str = "features",
         forecaster: Mapping[str, Any] | None = None,
         verifier: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any] | None = None,
@@ -115,6 +133,14 @@ class SpeCaAccelerate(io.ComfyNode):
         ComfyUI leaves a combo out when it does not know the chosen entry; the settings then say what the entries are.
         """
         config = SpecaConfig.from_choices(
-            threshold, chosen("forecaster", forecaster), chosen("verifier", verifier), chosen("budget", budget), start, end, hindsight
+            threshold,
+            chosen("forecaster", forecaster),
+            chosen("verifier", verifier),
+            chosen("budget", budget),
+            start,
+            end,
+            hindsight,
+            guided,
+            level,
         )
-        return io.NodeOutput(accelerate(model, config))
+        return io.NodeOutput(accelerate(model, config, str(getattr(cls.hidden, "unique_id", None) or "")))

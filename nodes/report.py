@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..speca_core.bridge.reports import find
+from ..speca_core.bridge.stamps import stamp
 from ..speca_core.timeline import describe, draw_timeline
 
 NOT_FOUND = (
@@ -26,9 +27,11 @@ class SpeCaReport(io.ComfyNode):
             node_id="SpeCaReport",
             display_name="SpeCa Report",
             category="SpeCa",
-            description="Shows what SpeCa did in the run that made this latent. Place it directly behind the sampler.",
+            description="Shows what SpeCa did in the run that made this latent, and writes it into the pictures saved behind it: "
+            "dropped into the page, they show their own run. Place it directly behind the sampler.",
             search_aliases=["speca report", "cache statistics", "timeline"],
             is_output_node=True,
+            hidden=[io.Hidden.extra_pnginfo],
             inputs=[io.Latent.Input("latent", tooltip="The sampler's output")],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The input, unchanged"),
@@ -39,10 +42,12 @@ class SpeCaReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
-        """Look the run up by the latent itself, draw it, and pass the latent on."""
+        """Look the run up by the latent itself, draw it, write it into the workflow that saved files carry, and pass the latent on."""
         report = find(latent["samples"])
         if report is None:
             return io.NodeOutput(latent, torch.zeros(1, 8, 8, 3), "{}", ui={"text": (NOT_FOUND,), "speca_report": ("{}",)})
+        if workflow := (getattr(cls.hidden, "extra_pnginfo", None) or {}).get("workflow"):
+            stamp(workflow, report)
         picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[None]
         text = json.dumps(report.to_json())
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (f"{report.summary}\n{describe(report)}",), "speca_report": (text,)}

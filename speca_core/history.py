@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-SAME_PLACE = 1e-6  # positions closer than this are one place: a second call at the same sigma replaces the first
+from .schedule import SAME_PLACE
 
 
 class FeatureHistory:
@@ -20,7 +20,7 @@ class FeatureHistory:
         self.anchors: tuple[torch.Tensor, ...] = ()
 
     def record(self, at: float, feature: torch.Tensor) -> None:
-        """Keep a copy of `feature` (any shape and dtype, on any device) as the anchor at position `at`.
+        """Keep a copy of `feature` (any shape and dtype, on any device) as the anchor at the coordinate `at`.
 
         The copy is essential: blocks write into their residual stream in place. An anchor at the same place is replaced.
         """
@@ -30,7 +30,7 @@ class FeatureHistory:
         self.anchors = tuple(f for _, f in kept)
 
     def has(self, at: float) -> bool:
-        """Whether there is an anchor at position `at`."""
+        """Whether there is an anchor at the coordinate `at`."""
         return any(abs(s - at) <= SAME_PLACE for s in self.coordinates)
 
     @property

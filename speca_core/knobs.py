@@ -5,8 +5,7 @@ beside the default, once: validation, the node's widgets and the docs all read t
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from .errors import ConfigError
@@ -24,21 +23,39 @@ class Knob:
     help: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Help text of a setting that is text, and what reads it: it raises ConfigError if it cannot."""
+
+    help: str
+    read: Callable[[str], object]
+
+
+def text(default: str, help: str, read: Callable[[str], object]) -> Any:
+    """A dataclass field for a text that `read` understands."""
+    return dataclasses.field(default=default, metadata={"knob": Text(help, read)})
+
+
 def knob(default: float, low: float, high: float, step: float, help: str) -> Any:
     """A dataclass field for a number in `low`..`high`; an int default makes it an integer setting."""
     return dataclasses.field(default=default, metadata={"knob": Knob(low, high, step, help)})
 
 
-def knobs_of(settings: Any) -> dict[str, tuple[Any, Knob]]:
-    """Name -> (default, knob) of every knob of a settings class or instance, in order of declaration."""
+def knobs_of(settings: Any) -> dict[str, tuple[Any, Knob | Text]]:
+    """Name -> (default, knob) of every knob, number or text, of a settings class or instance, in order of declaration."""
     return {f.name: (f.default, f.metadata["knob"]) for f in dataclasses.fields(settings) if "knob" in f.metadata}
 
 
-def check(owner: str, name: str, value: object, default: float, rule: Knob) -> None:
-    """Raise ConfigError unless `value` is a finite number of the right type in the knob's range."""
+def check(owner: str, name: str, value: object, default: object, rule: Knob | Text) -> None:
+    """Raise ConfigError unless `value` is a number of the right type in the knob's range, which NaN is not, or a text that can be read."""
+    if isinstance(rule, Text):
+        if not isinstance(value, str):
+            raise ConfigError(f"{owner}: {name} is {value!r}; expected text. {rule.help}")
+        rule.read(value)
+        return
     whole = isinstance(default, int)
     ok = isinstance(value, int) if whole else isinstance(value, int | float)
-    if not ok or isinstance(value, bool) or not math.isfinite(value) or not rule.low <= value <= rule.high:  # type: ignore[arg-type, operator]
+    if not ok or isinstance(value, bool) or not rule.low <= value <= rule.high:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{owner}: {name} is {value!r}; expected {kind} from {rule.low:g} to {rule.high:g}. Set it in that range.")
 
@@ -68,7 +85,7 @@ def make(table: Mapping[str, type[T]], kind: str, name: object, values: Mapping[
         raise ConfigError(f"{kind} is {name!r}; expected one of {', '.join(table)}. Choose one of these.")
     settings = table[name]
     known = knobs_of(settings)
-    if unknown := sorted(set(values) - set(known)):
+    if unknown := sorted(map(str, set(values) - set(known))):
         raise ConfigError(
             f"{kind} {name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}. Remove the unknown ones."
         )

@@ -1,6 +1,7 @@
 """What happened in a run: one record per call, one row per lane. The JSON is public API; `SCHEMA` counts its versions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -22,6 +23,7 @@ class RowRecord:
         error: the verifier's estimate for the draft, relative; None if not drafted or not checked. `inf` becomes null in JSON.
         tolerance: the largest error that would have passed; None if not drafted or not checked.
         hindcast: measured relative error, in the model's output, of the forecast that would have been served; None if there was none.
+        lane: number of the row's lane in this run, in order of first appearance.
     """
 
     image: int
@@ -31,6 +33,7 @@ class RowRecord:
     error: float | None = None
     tolerance: float | None = None
     hindcast: float | None = None
+    lane: int = 0
 
 
 @dataclass
@@ -42,6 +45,7 @@ class CallRecord:
         sigma, position: where on the schedule (position in steps).
         seconds: time of the evaluation, everything of ours included.
         rows: one record per lane.
+        prediction: count of the sampler's prediction that the call is part of, from 1; cond and uncond may come in two calls.
     """
 
     index: int
@@ -49,6 +53,12 @@ class CallRecord:
     position: float
     seconds: float = 0.0
     rows: list[RowRecord] = field(default_factory=list)
+    prediction: int = 0
+
+    @property
+    def computed(self) -> bool:
+        """Whether every row was computed, and none was drafted before."""
+        return all(row.verdict == "computed" for row in self.rows)
 
 
 @dataclass
@@ -63,6 +73,9 @@ class RunReport:
         cache_bytes: most memory the anchors took, in bytes.
         calls: in the order they happened.
         finished: False if the run was interrupted or failed.
+        sigmas: the schedule, steps + 1 values.
+        flow: the model is a flow model; see `Schedule`.
+        ids: where the run happened: prompt, workflow, node, sampler, run (see `bridge/events.py`); not part of the JSON.
     """
 
     model: str
@@ -72,6 +85,9 @@ class RunReport:
     seconds: float = 0.0
     cache_bytes: int = 0
     finished: bool = False
+    sigmas: list[float] = field(default_factory=list)
+    flow: bool = True
+    ids: dict[str, str] = field(default_factory=dict)
 
     def count(self, verdict: Verdict) -> int:
         """Number of rows with this verdict."""
@@ -82,10 +98,46 @@ class RunReport:
         """Number of rows of all calls: the evaluations the plain model would have computed."""
         return sum(len(call.rows) for call in self.calls)
 
+    @property
+    def mask(self) -> dict[str, Any]:
+        """The steps in which anything was computed, as the budget `mask` reads it."""
+        computed = {int(call.position) for call in self.calls if any(row.verdict != "drafted" for row in call.rows)}
+        return {"steps": self.steps, "computed": sorted(step for step in computed if step < self.steps)}
+
     def seconds_per_call(self, drafted: bool) -> float | None:
         """Median seconds of the calls whose rows were all drafted (or of those where none was); None if there was no such call."""
         times = [c.seconds for c in self.calls if c.rows and all((r.verdict == "drafted") == drafted for r in c.rows)]
         return median(times) if times else None
+
+    def full_seconds(self, rows: int) -> float | None:
+        """Median seconds of a call of `rows` rows that was computed without a draft; None if no call was.
+
+        The first call, which pays for compilation and the like, counts only if there is no other. A number of rows that was never
+        computed whole is scaled from the nearest one that was.
+        """
+        whole = [call for call in self.calls if call.rows and call.computed]
+        whole = [call for call in whole if call.index > 0] or whole
+        if not whole:
+            return None
+        nearest = min((len(call.rows) for call in whole), key=lambda size: abs(size - rows))
+        return median(call.seconds for call in whole if len(call.rows) == nearest) * rows / nearest
+
+    @property
+    def spent(self) -> float:
+        """Seconds of sampling so far: wall time, or while the run is under way the sum of its calls."""
+        return self.seconds or sum(call.seconds for call in self.calls)
+
+    @property
+    def plain_seconds(self) -> float | None:
+        """What the plain model would have taken, estimated: calls with drafts at the seconds of computed ones; None if there are none."""
+        total = self.spent
+        for call in self.calls:
+            if not call.computed:
+                full = self.full_seconds(len(call.rows))
+                if full is None:
+                    return None
+                total += full - call.seconds
+        return total if self.calls else None
 
     @property
     def summary(self) -> str:
@@ -103,6 +155,7 @@ class RunReport:
             "settings": _finite(self.settings),
             "steps": self.steps,
             "finished": self.finished,
+            "schedule": {"sigmas": self.sigmas, "flow": self.flow},
             "totals": {
                 "calls": len(self.calls),
                 "rows": self.rows,
@@ -114,14 +167,18 @@ class RunReport:
                 "sampling": round(self.seconds, 4),
                 "per_computed_call": _rounded(self.seconds_per_call(drafted=False)),
                 "per_drafted_call": _rounded(self.seconds_per_call(drafted=True)),
+                "spent": round(self.spent, 4),
+                "plain_estimate": _rounded(self.plain_seconds),
             },
             "cache_bytes": self.cache_bytes,
+            "mask": self.mask,
             "calls": [
                 {
                     "index": call.index,
                     "sigma": round(call.sigma, 6),
                     "position": round(call.position, 4),
                     "seconds": round(call.seconds, 5),
+                    "prediction": call.prediction,
                     "rows": [
                         {
                             "image": row.image,
@@ -131,6 +188,7 @@ class RunReport:
                             "error": _rounded(row.error),
                             "tolerance": _rounded(row.tolerance),
                             "hindcast": _rounded(row.hindcast),
+                            "lane": row.lane,
                         }
                         for row in call.rows
                     ],
@@ -138,6 +196,38 @@ class RunReport:
                 for call in self.calls
             ],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "RunReport":
+        """The report that `to_json` wrote, as exact as it was written there. Fields that are counted from others are counted again.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such JSON.
+        """
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"the report has schema {data['schema']!r}; expected {SCHEMA}")
+        calls = [
+            CallRecord(
+                int(call["index"]),
+                float(call["sigma"]),
+                float(call["position"]),
+                float(call["seconds"]),
+                [RowRecord(**row) for row in call["rows"]],
+                int(call["prediction"]),
+            )
+            for call in data["calls"]
+        ]
+        return cls(
+            model=str(data["model"]),
+            settings=dict(data["settings"]),
+            steps=int(data["steps"]),
+            calls=calls,
+            seconds=float(data["seconds"]["sampling"]),
+            cache_bytes=int(data["cache_bytes"]),
+            finished=bool(data["finished"]),
+            sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],
+            flow=bool(data["schedule"]["flow"]),
+        )
 
 
 def _rounded(value: float | None) -> float | None:

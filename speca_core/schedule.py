@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from .errors import ConfigError
 
+SAME_PLACE = 1e-6  # coordinates closer than this are one place: a second call at the same sigma replaces the first
 SNR_SHARE = 0.25  # of the log signal-to-noise ratio in the coordinate; .25 to .5 measured alike, 0 and 1 worse
 
 
@@ -23,17 +24,33 @@ class Moment:
         sigma: noise level of the call.
         position: in steps, 0 .. steps.
         coordinate: where forecasts are made, in steps on average; rises with the position.
-        progress: position / steps, 0 .. 1.
-        stride: |sigma_i - sigma_(i+1)| of the step this call belongs to, relative to the mean step (mean 1 over a run).
-        last: the call belongs to the schedule's last step.
+        steps: of the whole schedule.
     """
 
     sigma: float
     position: float
     coordinate: float
-    progress: float
-    stride: float
-    last: bool
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        """position / steps, 0 .. 1."""
+        return self.position / self.steps
+
+    @property
+    def last(self) -> bool:
+        """The call belongs to the schedule's last step."""
+        return self.position >= self.steps - 1
+
+    @property
+    def step(self) -> int:
+        """The step of the schedule this call belongs to; `steps` at the schedule's last sigma."""
+        return int(self.position)
+
+    @property
+    def on_grid(self) -> bool:
+        """The sigma is one of the schedule's, not between two."""
+        return self.position == self.step
 
 
 class Schedule:
@@ -54,17 +71,15 @@ class Schedule:
             )
         self.sigmas = tuple(float(s) for s in sigmas)
         self.steps = len(sigmas) - 1
-        self._mean_stride = sum(abs(a - b) for a, b in pairwise(self.sigmas)) / self.steps
+        self.falls = all(a - b > 1e-5 * abs(a) for a, b in pairwise(self.sigmas))  # step by step, so that a sigma names its step
         self._coordinates = blended(self.sigmas, flow)
 
     def moment(self, sigma: float) -> Moment:
         """The moment of a call at `sigma`; sigmas off the grid are interpolated, sigmas off the ends are clamped."""
         position = self._position(sigma)
         step = min(int(position), self.steps - 1)
-        stride = abs(self.sigmas[step] - self.sigmas[step + 1])
-        relative = stride / self._mean_stride if self._mean_stride else 1.0
         coordinate = self._coordinates[step] + (position - step) * (self._coordinates[step + 1] - self._coordinates[step])
-        return Moment(sigma, position, coordinate, position / self.steps, relative, position >= self.steps - 1)
+        return Moment(sigma, position, coordinate, self.steps)
 
     def _position(self, sigma: float) -> float:
         # Grid points first: a float32 sigma that went to the device and back must land exactly on its index.

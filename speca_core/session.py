@@ -1,16 +1,19 @@
 """One run of one sampler: the algorithm, from top to bottom.
 
-    session.open_call(lanes, images, sigma)    which rows may be drafted, which must be computed, and why
+    session.open_prediction(sigma, guidance)   the sampler asks for a prediction; one or more calls of the model make it
+    session.open_call(lanes, images)           which rows may be drafted, which must be computed, and why
     call.forecast(tap, rows)                   what a draft is made of
     call.judge(rows, errors)                   the verdict; rejected rows are computed in the same call
     call.observe(tap, rows, features)          computed features become anchors
     call.score(rows, errors)                   the hindcast: what the forecast would have been off by
     call.close(seconds)                        accounts settled, record written
+    session.repair(x, denoised)                hindsight: the prediction takes back what the drafts before it were off by
 
 All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
@@ -21,21 +24,23 @@ from .config import SpecaConfig
 from .hindsight import Hindsight
 from .history import FeatureHistory, weighted_sum
 from .report import CallRecord, RowRecord, RunReport
-from .schedule import Schedule
+from .schedule import Moment, Schedule
 
 EXIT = "exit"  # the tap every lane has: the stream that the model's head consumes
+ABSENT = 2  # a lane that takes no part in so many predictions is forgotten: context windows that shift leave lanes behind
 
 
 class Lane:
     """One batch row's own history, account and counters."""
 
-    def __init__(self, ledger: Ledger, hindsight: Hindsight) -> None:
+    def __init__(self, ledger: Ledger, index: int) -> None:
+        self.index = index  # in order of appearance
         self.ledger = ledger
-        self.hindsight = hindsight
         self.histories: dict[str, FeatureHistory] = {}
         self.streak = 0
         self.computed = 0
         self.calls = 0
+        self.seen = 0  # number of the last prediction it took part in
 
     @property
     def exit(self) -> FeatureHistory | None:
@@ -64,48 +69,83 @@ class Session:
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
+        self.hindsight = Hindsight(self.schedule)
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
+        self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
         self.lanes: dict[Hashable, Lane] = {}
         self.observers = tuple(observers)
-        self.report = RunReport(model=model, settings=config.to_dict(), steps=self.schedule.steps)
+        self.report = RunReport(
+            model=model, settings=config.to_dict(), steps=self.schedule.steps, sigmas=[*self.schedule.sigmas], flow=flow
+        )
+        self.predictions = 0
+        self._lanes_made = 0
+        self.open_prediction(self.schedule.sigmas[0])
 
-    def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], sigma: float) -> "Call":
+    def open_prediction(self, sigma: float, guidance: float | None = None) -> None:
+        """The sampler asks for a prediction; the calls that make it follow.
+
+        Args:
+            sigma: its noise level.
+            guidance: its CFG scale, if it is uncond + guidance * (cond - uncond), rows of branch 0 being cond and those of branch 1
+                uncond; None if it is anything else.
+        """
+        self.predictions += 1
+        self.moment: Moment = self.schedule.moment(sigma)
+        self.guidance = guidance
+        self.computed: set[int] = set()  # images of which a row was computed in this prediction
+        self.drafted: set[int] = set()  # images of which a row was drafted
+        self._occurrences: Counter[Hashable] = Counter()
+        self.lanes = {key: lane for key, lane in self.lanes.items() if self.predictions - lane.seen <= ABSENT}
+
+    def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], together: bool = False) -> "Call":
         """Decide for each row of a call whether it may be drafted.
 
         Args:
-            lanes: identity of each row, stable over the run.
+            lanes: identity of each row, stable over the run. What is asked for more than once in a prediction is told apart by its turn.
             images: index of the image each row belongs to. Rows of one image (cond and uncond) decide together,
                 because guidance multiplies the difference of their errors.
-            branches: index of the conditioning of each row, for the report.
-            sigma: noise level of the call.
+            branches: index of the conditioning of each row.
+            together: all rows decide together, not only those of one image.
         """
-        for key in lanes:
+        found = []
+        for name in lanes:
+            key = (name, self._occurrences[name])
+            self._occurrences[name] += 1
             if key not in self.lanes:
-                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), Hindsight(self.schedule.sigmas))
-        return Call(self, [self.lanes[key] for key in lanes], images, branches, sigma)
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), self._lanes_made)
+                self._lanes_made += 1
+            self.lanes[key].seen = self.predictions
+            found.append(self.lanes[key])
+        return Call(self, found, images, branches, together)
+
+    def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+        """What the sampler gets for the prediction `denoised` [images, ...] at `x`, its drafts so far repaired; see `Hindsight.serve`."""
+        return self.hindsight.serve(self.moment, x, denoised, self.drafted)
 
     @property
     def cache_bytes(self) -> int:
-        """Memory held by all anchors now, in bytes."""
-        return sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
+        """Memory held for the run now, in bytes."""
+        return self.hindsight.nbytes + sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
 
 
 class Call:
     """One evaluation of the model. `draft_rows` and `full_rows` are the plan; rows are indices into the call's batch."""
 
-    def __init__(self, session: Session, lanes: Sequence[Lane], images: Sequence[int], branches: Sequence[int], sigma: float) -> None:
+    def __init__(self, session: Session, lanes: Sequence[Lane], images: Sequence[int], branches: Sequence[int], together: bool) -> None:
         self.session = session
         self.lanes = lanes
         self.images = images
-        self.moment = session.schedule.moment(sigma)
+        self.branches = branches
+        self.groups = [0] * len(images) if together else images  # rows of a group decide together
+        self.moment = session.moment
         self.outlooks = [self._outlook(lane) for lane in lanes]
         reasons = [self._reason(lane, outlook) for lane, outlook in zip(lanes, self.outlooks, strict=True)]
-        computed_images = {image for image, reason in zip(images, reasons, strict=True) if reason is not Reason.DRAFT}
-        self.draft_rows = [row for row, image in enumerate(images) if image not in computed_images]
-        self.full_rows = [row for row, image in enumerate(images) if image in computed_images]
+        session.computed |= {group for group, reason in zip(self.groups, reasons, strict=True) if reason is not Reason.DRAFT}
+        self.draft_rows = [row for row, group in enumerate(self.groups) if group not in session.computed]
+        self.full_rows = [row for row, group in enumerate(self.groups) if group in session.computed]
         self._rows = [
-            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value)
-            for image, branch, reason in zip(images, branches, reasons, strict=True)
+            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value, lane=lane.index)
+            for image, branch, reason, lane in zip(images, branches, reasons, lanes, strict=True)
         ]
         for row in self.draft_rows:
             self._rows[row].verdict = "drafted"
@@ -126,7 +166,7 @@ class Call:
 
     def _no_forecast(self, lane: Lane) -> Reason | None:
         """Why there is nothing to forecast from, or None."""
-        if lane.exit is None or len(lane.exit.anchors) < self.session.config.forecaster.min_anchors:
+        if lane.exit is None or len(lane.exit.anchors) < self.session.min_anchors:
             return Reason.ANCHORS
         return Reason.REPEATED if lane.exit.has(self.moment.coordinate) else None
 
@@ -136,8 +176,8 @@ class Call:
 
     def _forecast(self, history: FeatureHistory) -> torch.Tensor:
         forecaster = self.session.config.forecaster
-        weights = forecaster.weights(history.coordinates[-forecaster.depth :], self.moment.coordinate)
-        return weighted_sum(weights, history.anchors[-forecaster.depth :])
+        depth = forecaster.depth
+        return forecaster.forecast(history.coordinates[-depth:], history.anchors[-depth:], self.moment.coordinate)
 
     def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
         """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair."""
@@ -170,11 +210,29 @@ class Call:
             record.tolerance = self.lanes[row].ledger.tolerance(self.outlooks[row])
             if not (math.isfinite(error) and error <= record.tolerance):
                 record.verdict, record.reason = "rejected", Reason.REJECTED.value
-                failed.add(self.images[row])
+                failed.add(self.groups[row])
         for row in rows:
-            if self.images[row] in failed and self._rows[row].verdict == "drafted":
+            if self.groups[row] in failed and self._rows[row].verdict == "drafted":
                 self._rows[row].verdict, self._rows[row].reason = "rejected", Reason.JOINT.value
-        return [r for r in rows if self.images[r] not in failed], [r for r in rows if self.images[r] in failed]
+        self.session.computed |= failed
+        return [r for r in rows if self.groups[r] not in failed], [r for r in rows if self.groups[r] in failed]
+
+    def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
+        """What guidance makes of outputs: [rows, ...] in, [rows, ...] out.
+
+        Where an image's cond and uncond are both among the rows, each becomes uncond + guidance * (cond - uncond): errors are judged in
+        what the sampler gets, where guidance has multiplied their difference. All other rows stay as they are.
+        """
+        scale = self.session.guidance
+        if scale is None or not self.session.config.guided:
+            return outputs
+        made = outputs.clone()
+        for image in {self.images[row] for row in rows}:
+            pair = sorted((self.branches[row], i) for i, row in enumerate(rows) if self.images[row] == image)
+            if [branch for branch, _ in pair] == [0, 1]:
+                cond, uncond = (i for _, i in pair)
+                made[cond] = made[uncond] = torch.lerp(outputs[uncond].float(), outputs[cond].float(), scale).to(made.dtype)
+        return made
 
     def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
         """Keep computed features (one tensor per row) as anchors of a tap. A feature of another shape starts the lane's taps anew."""
@@ -195,42 +253,20 @@ class Call:
         for row, error in zip(rows, errors, strict=True):
             self._rows[row].hindcast = error
 
-    def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """Serve computed rows such that the sampler's next step repairs the drafts before them; see `Hindsight`.
-
-        Only for samplers that go from sigma_i to sigma_(i+1) along (x - denoised) / sigma_i, one call per step.
-
-        Args:
-            x: [rows, ...] latents of the call. denoised: [rows, ...] the model's answer; it is left as it is.
-
-        Returns:
-            [rows, ...] what the sampler gets.
-        """
-        step, sigma = int(self.moment.position), self.moment.sigma
-        if sigma == 0 or step != self.moment.position:
-            return denoised
-        served = denoised.clone()
-        for row, (lane, record) in enumerate(zip(self.lanes, self._rows, strict=True)):
-            velocity = (x[row].float() - denoised[row].float()) / sigma
-            if record.verdict == "drafted":
-                lane.hindsight.drafted(step, self.moment.coordinate, velocity)
-            else:
-                served[row] -= sigma * lane.hindsight.computed(step, self.moment.coordinate, velocity).to(served.dtype)
-        return served
-
     def close(self, seconds: float) -> CallRecord:
         """Settle every lane's account and write the call's record."""
         for lane, outlook, record in zip(self.lanes, self.outlooks, self._rows, strict=True):
             lane.calls += 1
             if record.verdict == "drafted":
+                self.session.drafted.add(record.image)
                 lane.streak += 1
                 lane.ledger.served(outlook, record.error)
             else:
                 lane.streak = 0
                 lane.computed += 1
-                lane.ledger.computed(outlook, record.hindcast)
+                lane.ledger.computed(outlook, record.hindcast, record.verdict == "rejected")
         report = self.session.report
-        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows)
+        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows, self.session.predictions)
         report.calls.append(call)
         report.cache_bytes = max(report.cache_bytes, self.session.cache_bytes)
         for observer in self.session.observers:

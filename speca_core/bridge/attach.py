@@ -1,61 +1,77 @@
-"""Attaching SpeCa to a ComfyUI model: two wrappers on a clone, and nothing else."""
+"""Attaching SpeCa to a ComfyUI model: three wrappers on a clone, and nothing else."""
 
 import functools
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
-from .families import Family, check, family_of
+from .events import LiveRun
+from .families import check, family_of
 from .neighbours import check_neighbours
 from .reports import remember
 from .run import Run
+from .whole import WholeRun
 
 KEY = "speca"
+KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
 log = logging.getLogger("speca")
 
 
-def accelerate(model: Any, config: SpecaConfig) -> Any:
+def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
     """A clone of `model` (a ComfyUI ModelPatcher) that samples with SpeCa; `model` itself is untouched.
 
+    `node` is the id of the node whose page is shown the runs; empty if there is none.
+
     Raises:
-        UnsupportedModel: the model is no diffusion transformer that SpeCa knows.
+        UnsupportedModel: the model is no diffusion transformer that SpeCa knows, and `config.level` needs one.
         ConfigError: the settings do not go with the model.
     """
-    family = family_of(model.model.diffusion_model)
-    check(family, config)
+    start: Callable[..., Run | WholeRun]
+    if config.level == "features":
+        family = family_of(model.model.diffusion_model)
+        check(family, config)
+        start = functools.partial(Run, config, family)
+    else:
+        start = functools.partial(WholeRun, config, type(model.model.diffusion_model).__name__)
     patched = model.clone()
     if patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
-        patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-        patched.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, functools.partial(_sample, config, family))
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _apply_model)
+        for kind in KINDS:
+            patched.remove_wrappers_with_key(kind, KEY)
+    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start, node), _predict, _apply_model), strict=True):
+        patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched
 
 
-def _sample(config: SpecaConfig, family: Family, executor: Any, *args: Any, **kwargs: Any) -> Any:
+def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
     if len(sigmas) < 2:
         return executor(*args, **kwargs)  # nothing to sample
-    check_neighbours(executor.class_obj.model_options)
-    options = executor.class_obj.model_options["transformer_options"]
-    # Innermost: below wrappers of others, so that they see every call, and below torch.compile's swap of the module.
-    wrappers = options["wrappers"][WrappersMP.APPLY_MODEL]
-    wrappers[KEY] = wrappers.pop(KEY)
-    flow = isinstance(executor.class_obj.model_patcher.get_model_object("model_sampling"), CONST)
-    run = options[KEY] = Run(config, family, sigmas, flow, is_first_order(args[2]))
+    guider = executor.class_obj
+    check_neighbours(guider.model_options)
+    options = guider.model_options["transformer_options"]
+    for kind in KINDS[1:]:
+        # Innermost: below wrappers of others, so that they see every call, and below torch.compile's swap of the module.
+        wrappers = options["wrappers"][kind]
+        wrappers[KEY] = wrappers.pop(KEY)
+    flow = isinstance(guider.model_patcher.get_model_object("model_sampling"), CONST)
+    run = start(guider.model_patcher.model, sigmas, flow, is_first_order(args[2]))
     report = run.session.report
+    live = LiveRun(run.session, node)
+    options[KEY] = run
     try:
         latent = executor(*args, **kwargs)
         report.finished = True
     finally:
         del options[KEY]
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
+        live.end()
         log.info("SpeCa: %s", report.summary)
     remember(latent, report)
     return latent
@@ -65,6 +81,12 @@ def is_first_order(sampler: Any) -> bool:
     """Whether a sampler is plain Euler (ComfyUI's ddim is it too): one call per step, one slope, no churn."""
     function = getattr(sampler, "sampler_function", None)
     return getattr(function, "__name__", "") == "sample_euler" and not getattr(sampler, "extra_options", {}).get("s_churn")
+
+
+def _predict(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    """PREDICT_NOISE: answered by the run, if one is under way in these options."""
+    run = executor.class_obj.model_options["transformer_options"].get(KEY)
+    return executor(*args, **kwargs) if run is None else run.predict(executor, *args, **kwargs)
 
 
 def _apply_model(executor: Any, *args: Any, **kwargs: Any) -> Any:

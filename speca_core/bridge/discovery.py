@@ -35,7 +35,7 @@ def refusal(model: Any, reason: str) -> UnsupportedModel:
     """The error for a model that discovery gives up."""
     return UnsupportedModel(
         f"SpeCa cannot accelerate this model: its diffusion model is a {type(model).__name__}, which SpeCa has no entry for, and {reason}; "
-        "expected a diffusion transformer, whose like blocks follow one another. Remove or bypass SpeCa Accelerate for this model."
+        "expected a diffusion transformer, whose like blocks follow one another. Set level to prediction, which works with every model."
     )
 
 
@@ -298,6 +298,10 @@ class Rehearsal:
     def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Two alike."""
         return self._features[EXIT], self._features[EXIT]
+
+    def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
+        """No guidance."""
+        return outputs
 
     def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
         """All are accepted; the outputs are compared instead."""

@@ -157,7 +157,7 @@ def family_of(diffusion_model: Any) -> Family:
     if found in REFUSED:
         raise UnsupportedModel(
             f"SpeCa cannot accelerate this model: its diffusion model is a {found}, and {REFUSED[found]}; expected a diffusion "
-            "transformer. Remove or bypass SpeCa Accelerate for this model."
+            "transformer. Set level to prediction, which works with every model."
         )
     if found in BY_CLASS:
         return BY_CLASS[found]

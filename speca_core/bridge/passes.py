@@ -35,7 +35,8 @@ class Anatomy:
         if streams is None:
             raise UnsupportedModel(
                 f"SpeCa cannot accelerate this model: the data flow of {self.family.name}.{self.family.stacks[stack]} shows no residual "
-                "streams; expected each block's outputs among the next block's inputs. Bypass SpeCa Accelerate and report the model."
+                "streams; expected each block's outputs among the next block's inputs. Set level to prediction, which works with every "
+                "model, and report this one."
             )
         return streams
 
@@ -60,7 +61,7 @@ def split(stream: torch.Tensor, rows: Sequence[int]) -> list[torch.Tensor]:
     if stream.shape[0] != len(rows):
         raise UnsupportedModel(
             f"SpeCa cannot accelerate this model: a residual stream has shape {tuple(stream.shape)} for {len(rows)} rows; expected "
-            "one entry per row in the first dimension. Bypass SpeCa Accelerate and report the model."
+            "one entry per row in the first dimension. Set level to prediction, which works with every model, and report this one."
         )
     return list(stream.unbind(0))
 
@@ -74,6 +75,10 @@ class Source(Protocol):
 
     def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
         """Two forecasts of the exit to be compared, if the verifier compares such a pair."""
+        ...
+
+    def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
+        """What guidance makes of the rows' outputs."""
         ...
 
     def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
@@ -151,7 +156,8 @@ class FullPass:
             guess = head.exit.clone()
             for row, forecast in zip(scorable, self.call.forecast(EXIT, scorable), strict=True):
                 guess[self.rows.index(row)] = forecast
-            errors = self.verifier.error(head.measured(head(guess)), head.measured(output)).tolist()
+            forecast, truth = (self.call.guided(self.rows, head.measured(value)) for value in (head(guess), output))
+            errors = self.verifier.error(forecast, truth).tolist()
             self.call.score(scorable, [errors[self.rows.index(row)] for row in scorable])
         if self._first is not None:
             self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(*self._first), self.rows))
@@ -233,16 +239,20 @@ class DraftPass:
                 self._judge(None)
                 return drafted
             output = head()
-            self._judge(self.verifier.error(head.measured(drafted), head.measured(output)))
+            self._judge(self._error(head, drafted, output))
             return output
         if opinions := self.call.opinions(self.rows):
-            low, high = (head.measured(head(torch.stack(opinion))) for opinion in opinions)
-            self._judge(self.verifier.error(high, low))
+            low, high = (head(torch.stack(opinion)) for opinion in opinions)
+            self._judge(self._error(head, high, low))
         elif self.verifier.runs == "none":
             self.accepted, self.rejected = self.call.judge(self.rows, None)
         elif not self._judged:  # this call left the first block out, as skip layer guidance may
             self._judge(None)
         return drafted
+
+    def _error(self, head: Head, forecast: Any, reference: Any) -> torch.Tensor:
+        """Error per row of two results of the head, in what guidance makes of them."""
+        return self.verifier.error(*(self.call.guided(self.rows, head.measured(result)) for result in (forecast, reference)))
 
     def _judge(self, errors: torch.Tensor | None) -> None:
         """`None`: the anchors have another shape than this pass's stream (caches filled or empty), so nothing can be compared."""

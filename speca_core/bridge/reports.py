@@ -14,6 +14,7 @@ import comfy.utils
 import torch
 
 from ..report import RunReport
+from .compat import intermediate_dtype
 
 KEEP = 64  # reports hold numbers only, a few kB each
 
@@ -25,7 +26,7 @@ def fingerprint(latent: Any) -> str:
     """SHA-256 of a latent as ComfyUI hands it from node to node; nested latents are packed first."""
     if getattr(latent, "is_nested", False):
         latent, _ = comfy.utils.pack_latents(latent.unbind())
-    handed = latent.to(device=comfy.model_management.intermediate_device(), dtype=comfy.model_management.intermediate_dtype())
+    handed = latent.to(device=comfy.model_management.intermediate_device(), dtype=intermediate_dtype(latent))
     return hashlib.sha256(handed.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 

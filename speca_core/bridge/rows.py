@@ -1,6 +1,5 @@
 """The rows of a ComfyUI call: who they are, and how to evaluate some of them alone."""
 
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,8 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
     """Name the rows of a call.
 
     ComfyUI concatenates conditionings: with n of them, chunk i holds rows i*b .. (i+1)*b - 1, one per image. A conditioning's uuid
-    alone does not identify a chunk: regional prompts repeat it, extra passes (SLG, PAG) reuse it with other patches, context windows
-    with other frames. All of that is part of the lane's key.
+    alone does not identify a chunk: extra passes (SLG, PAG) reuse it with other patches, context windows with other frames; both are
+    part of the lane's key. Regional prompts repeat all of it: the session tells those apart by their turn.
 
     Args:
         x: the call's latent, [rows, ...].
@@ -34,14 +33,12 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
     common = (tuple(window.index_list) if window is not None else None, passes, tuple(x.shape[1:]))
     chunks = list(zip(transformer_options["cond_or_uncond"], transformer_options["uuids"], strict=True))
     size = x.shape[0] // len(chunks)
-    seen: Counter[Any] = Counter()
     rows = Rows([], [], [])
     for chunk in chunks:
         for image in range(size):
-            rows.lanes.append((common, chunk, seen[chunk], image))
+            rows.lanes.append((common, chunk, image))
             rows.images.append(image)
             rows.branches.append(chunk[0])
-        seen[chunk] += 1
     return rows
 
 

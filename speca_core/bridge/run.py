@@ -1,9 +1,11 @@
 """One sampling pass inside ComfyUI: answers the sampler's calls with drafts where the session allows it."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import comfy.samplers
 import torch
 
 from ..config import SpecaConfig
@@ -14,6 +16,8 @@ from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
 from .rows import rows_of, take
 
+log = logging.getLogger("speca")
+
 
 class Run:
     """Lives in the run's own transformer options, from the start of the sampling to its end.
@@ -21,18 +25,34 @@ class Run:
     Args:
         config: what the user chose.
         family: of the model.
+        model: ComfyUI's `BaseModel`. Calls of any other model that shares the options (a second one for the negative prompt, clones
+            for further GPUs, which run at the same time) go straight through.
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
         first_order: the sampler follows one slope per step, so that past drafts can be repaired.
     """
 
-    def __init__(self, config: SpecaConfig, family: Family, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
+    def __init__(self, config: SpecaConfig, family: Family, model: Any, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
         self.family = family
+        self.model = model
         self.verifier = config.verifier
         self.session = Session(config, sigmas, model=family.name, flow=flow)
         self.anatomy = Anatomy(family)
         self.repairs = config.hindsight and first_order
-        self.started: float | None = None  # when the first call came in: sampling time without loading the weights
+        self.started: float | None = None  # when the first prediction was asked for: sampling time without loading the weights
+        self._warned = False
+
+    def predict(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
+        """Answer one PREDICT_NOISE call; arguments and result are those of ComfyUI's `CFGGuider.predict_noise`.
+
+        Args:
+            x: [images, ...] latents. timestep: [images] sigmas.
+        """
+        self.started = self.started or time.perf_counter()
+        # Reading sigma waits for the device; once per prediction.
+        self.session.open_prediction(float(timestep.flatten()[0]), guidance_of(executor.class_obj))
+        denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
+        return self.session.repair(x, denoised) if self.repairs else denoised
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; arguments and result are those of ComfyUI's `BaseModel.apply_model`.
@@ -42,8 +62,10 @@ class Run:
             inputs: c_concat, c_crossattn, control, transformer_options. conds: further conditioning.
         """
         begun = time.perf_counter()
-        self.started = self.started or begun
         options = inputs[3]
+        if executor.class_obj is not self.model:
+            self._warn_of_another_model()
+            return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
         if options.get(self.family.never_with) is not None:
             return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
         model = bare(executor.class_obj.diffusion_model)
@@ -59,24 +81,20 @@ class Run:
             self.family = settled(self.family, self.verifier, model, plain, x)
             self.anatomy = Anatomy(self.family)
         rows = rows_of(x, options)
-        images = [0] * len(rows.images) if self.family.joint else rows.images
-        call = self.session.open_call(rows.lanes, images, rows.branches, float(options["sigmas"][0]))
+        call = self.session.open_call(rows.lanes, rows.images, rows.branches, together=bool(self.family.joint))
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
             # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do on the options still holds.
             args, kwargs = take((x, t, *inputs[:3]), chosen, x.shape[0]), take(conds, chosen, x.shape[0])
-            args = (*args, options)
             with installed(model, self.family, handler):
-                output: torch.Tensor = executor(*args, **kwargs)
+                output: torch.Tensor = executor(*args, options, **kwargs)
             return output
 
         output = self._answer(call, run)
-        if self.repairs:
-            output = call.repair(x, output)
         call.close(time.perf_counter() - begun)
         return output
 
-    def _answer(self, call: Call, run: Any) -> torch.Tensor:
+    def _answer(self, call: Call, run: Callable[[Pass, Sequence[int]], torch.Tensor]) -> torch.Tensor:
         """Draft what may be drafted, compute the rest, in one batch each."""
         computed = list(call.full_rows)
         drafted: torch.Tensor | None = None
@@ -95,3 +113,17 @@ class Run:
         for rows, part in parts:  # computed rows come last: they overwrite rejected drafts
             output[rows] = part
         return output
+
+    def _warn_of_another_model(self) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "SpeCa: some calls of this run go to another model or another GPU; those are computed in full. "
+                "Level prediction skips them too."
+            )
+
+
+def guidance_of(guider: Any) -> float | None:
+    """The CFG scale of a guider that does plain classifier-free guidance; None where something else makes the prediction."""
+    plain = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise and "sampler_cfg_function" not in guider.model_options
+    return float(guider.cfg) if plain else None

@@ -2,11 +2,26 @@
 
 from .accumulated import Accumulated
 from .base import Budget, Ledger, Limits, Outlook, Reason
+from .hindcast import Hindcast
 from .interval import Interval
+from .mask import Mask
 from .target import Target
 from .threshold import Threshold
 
-_ALL: tuple[type[Budget], ...] = (Accumulated, Target, Threshold, Interval)
+_ALL: tuple[type[Budget], ...] = (Accumulated, Target, Threshold, Hindcast, Interval, Mask)
 BUDGETS = {budget.name: budget for budget in _ALL}
 
-__all__ = ["BUDGETS", "Accumulated", "Budget", "Interval", "Ledger", "Limits", "Outlook", "Reason", "Target", "Threshold"]
+__all__ = [
+    "BUDGETS",
+    "Accumulated",
+    "Budget",
+    "Hindcast",
+    "Interval",
+    "Ledger",
+    "Limits",
+    "Mask",
+    "Outlook",
+    "Reason",
+    "Target",
+    "Threshold",
+]

@@ -36,8 +36,10 @@ class AccumulatedLedger(LimitedLedger):
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend the error; a draft that nobody checked spends nothing."""
+        super().served(outlook, error)
         self.spent += error or 0.0
 
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
         """The account starts anew."""
+        super().computed(outlook, hindcast, rejected)
         self.spent = 0.0

@@ -21,6 +21,7 @@ class Reason(str, Enum):
     TOLERANCE = "zero_tolerance"  # nothing could pass
     BUDGET = "budget"  # the budget expects too large an error
     REJECTED = "rejected"  # drafted, verified, found too far off, computed in the same call
+    RESTING = "resting"  # drafts were rejected again and again: none is tried for a while
     JOINT = "joint"  # another branch (cond or uncond) of the same image is computed
 
 
@@ -50,8 +51,13 @@ class Ledger(Protocol):
         """A draft was accepted, with the verifier's error (None: not checked)."""
         ...
 
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
-        """The row was computed; `hindcast` is the measured error of the forecast it would have been served, where there was one."""
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+        """The row was computed.
+
+        Args:
+            hindcast: the measured error of the forecast it would have been served, where there was one.
+            rejected: a draft was tried and refused before.
+        """
         ...
 
 
@@ -71,8 +77,9 @@ class Limits(Settings):
     """Knobs that every budget shares, and the safety rules they stand for."""
 
     warmup: int = knob(3, 1, 50, 1, "Calls computed in full at the start of a run, in calls")
-    max_streak: int = knob(2, 1, 100, 1, "Most drafts in a row, in calls. 2 computes at least every third call")
+    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls. 2 computes at least every third call")
     protect_last: int = knob(1, 0, 1, 1, "1: always compute the last step of the schedule, 0: allow a draft there")
+    give_up: int = knob(4, 0, 100, 1, "Rejections in a row after which as many calls are computed without trying. 0 always tries")
 
     def refuse(self, outlook: Outlook) -> Reason | None:
         """The limit that forbids a draft now, or None."""
@@ -86,16 +93,20 @@ class Limits(Settings):
 
 
 class LimitedLedger:
-    """A ledger that keeps the limits and has nothing to remember; budgets override what they decide otherwise."""
+    """A ledger that keeps the limits; budgets override what they decide otherwise."""
 
     def __init__(self, limits: Limits, threshold: float) -> None:
         self.limits = limits
         self.threshold = threshold
+        self.rejections = 0  # in a row
+        self.rest = 0  # calls still to be computed without a draft
 
     def grant(self, outlook: Outlook) -> Reason:
         """Draft within the limits, if the budget wants to, and never where nothing could pass."""
         if self.threshold == 0:
             return Reason.TOLERANCE
+        if self.rest:
+            return Reason.RESTING
         return self.limits.refuse(outlook) or (Reason.DRAFT if self.wants(outlook) else Reason.BUDGET)
 
     def wants(self, outlook: Outlook) -> bool:
@@ -107,7 +118,12 @@ class LimitedLedger:
         return self.threshold
 
     def served(self, outlook: Outlook, error: float | None) -> None:
-        """Nothing to remember."""
+        """The row of rejections is over."""
+        self.rejections = 0
 
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
-        """Nothing to remember."""
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+        """Count rejections: the more in a row, the longer the rest."""
+        self.rest = max(0, self.rest - 1)
+        self.rejections += rejected
+        if rejected and 0 < self.limits.give_up <= self.rejections:
+            self.rest = self.rejections

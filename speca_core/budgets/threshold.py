@@ -47,10 +47,12 @@ class ThresholdLedger(LimitedLedger):
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Deferred, a draft is judged now; the first `min_streak` drafts are not looked at either."""
+        super().served(outlook, error)
         self.failed = error is not None and not self._unchecked(outlook) and error > self._rule(outlook)
 
-    def computed(self, outlook: Outlook, hindcast: float | None) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
         """The streak starts anew."""
+        super().computed(outlook, hindcast, rejected)
         self.failed = False
 
     def _unchecked(self, outlook: Outlook) -> bool:

@@ -1,8 +1,9 @@
-"""Forecasters: from the positions of the anchors to their weights. A new one is a file here and a line in the table."""
+"""Forecasters: what a feature will be, from its anchors. A new one is a file here and a line in the table."""
 
 from .adams import AdamsBashforth
 from .base import Forecaster
 from .chebyshev import Chebyshev
+from .fitted import Fitted
 from .foca import FoCa
 from .hermite import Hermite
 from .newton import Newton
@@ -10,7 +11,7 @@ from .reuse import Reuse
 from .spline import Spline
 from .taylor import Taylor
 
-_ALL: tuple[type[Forecaster], ...] = (Newton, Spline, Taylor, Reuse, AdamsBashforth, FoCa, Hermite, Chebyshev)
+_ALL: tuple[type[Forecaster], ...] = (Newton, Fitted, Spline, Taylor, Reuse, AdamsBashforth, FoCa, Hermite, Chebyshev)
 FORECASTERS = {forecaster.name: forecaster for forecaster in _ALL}
 
-__all__ = ["FORECASTERS", "AdamsBashforth", "Chebyshev", "FoCa", "Forecaster", "Hermite", "Newton", "Reuse", "Spline", "Taylor"]
+__all__ = ["FORECASTERS", "AdamsBashforth", "Chebyshev", "Fitted", "FoCa", "Forecaster", "Hermite", "Newton", "Reuse", "Spline", "Taylor"]

@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+import torch
+
+from ..history import weighted_sum
+from ..knobs import Settings
+
 
 class Forecaster(Protocol):
-    """A forecast is a weighted sum of anchors; a forecaster chooses the weights.
+    """A forecaster extrapolates anchors.
 
     Attributes:
         name: key in the table, shown in the node.
@@ -23,16 +28,29 @@ class Forecaster(Protocol):
     @property
     def depth(self) -> int: ...
 
-    def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of the anchors for a forecast at position `at`.
+    def forecast(self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float) -> torch.Tensor:
+        """The feature expected at the coordinate `at`.
 
         Args:
-            coordinates: distinct positions of the anchors, oldest first; at least `min_anchors`, at most `depth`.
-            at: position of the forecast, in steps.
+            coordinates: distinct places of the anchors, in steps, oldest first; at least `min_anchors`, at most `depth`.
+            anchors: computed features, all of one shape and dtype.
+            at: place of the forecast, in steps.
 
         Returns:
-            One weight per coordinate. They sum to 1, so a constant feature is forecast exactly.
+            Shape and dtype of the anchors, on their device. Constant features are forecast exactly.
         """
         ...
 
     def to_dict(self) -> dict[str, object]: ...
+
+
+class Linear(Settings):
+    """Base of the forecasters that are a weighted sum of anchors with weights that depend on the places alone."""
+
+    def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
+        """One weight per coordinate for a forecast at `at`, both in steps. They sum to 1."""
+        raise NotImplementedError
+
+    def forecast(self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float) -> torch.Tensor:
+        """The weighted sum; see `Forecaster.forecast`."""
+        return weighted_sum(self.weights(coordinates, at), anchors)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..knobs import Settings
+from .base import Linear
 
 
 @dataclass(frozen=True)
-class FoCa(Settings):
+class FoCa(Linear):
     """F(s) = F_0 + k F',   with F' the slope at s_0 of the parabola through the three newest anchors,   k = s - s_0.
 
     FoCa predicts F_p = 4/3 F_0 - 1/3 F_1 + 2/3 k F' and corrects F = F_0 + k/2 (F' + F_p'), where F_p' is the BDF2 slope at s. But the

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
-from ..knobs import Settings, knob
-
-
-def lagrange(coordinates: Sequence[float], at: float) -> list[float]:
-    """Weights of the one polynomial through all given coordinates: w_i = prod_(j != i) (at - s_j) / (s_i - s_j)."""
-    return [prod((at - b) / (a - b) for b in coordinates if b != a) for a in coordinates]
+from ..knobs import knob
+from ..polynomial import lagrange
+from .base import Linear
 
 
 @dataclass(frozen=True)
-class Newton(Settings):
+class Newton(Linear):
     """F(s) = (1 - damping) P_order(s) + damping P_(order-1)(s), with P_m the polynomial through the newest m + 1 anchors.
 
     Undamped it is exact for polynomials of its order however uneven the gaps. Damping keeps the lower order's share: half of orders

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..knobs import Settings
+from .base import Linear
 
 
 @dataclass(frozen=True)
-class Reuse(Settings):
+class Reuse(Linear):
     """F(s) = F_n. Exact for constant features only."""
 
     name = "reuse"

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..knobs import Settings, knob
+from ..knobs import knob
+from .base import Linear
 
 
 @dataclass(frozen=True)
-class Spline(Settings):
+class Spline(Linear):
     """Weights w of the natural cubic spline through the anchors c_i, evaluated at s: the solution of
 
         | K  1  d | | w  |   | k |        K_ij = |c_i - c_j|^3,   d_i = c_i - s,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 
-from ..knobs import Settings, knob
+from ..knobs import knob
+from .base import Linear
 
 
 def ladder(coordinates: Sequence[float]) -> list[list[float]]:
@@ -20,7 +21,7 @@ def ladder(coordinates: Sequence[float]) -> list[list[float]]:
 
 
 @dataclass(frozen=True)
-class Taylor(Settings):
+class Taylor(Linear):
     """F(s) = sum_j D^j(n) (s - s_n)^j / j!   with   D^0(n) = F_n,   D^j(n) = (D^(j-1)(n) - D^(j-1)(n-1)) / (s_n - s_(n-1)).
 
     This is the published rule: each difference is divided by the newest gap only, so it is exact for linear features and, on

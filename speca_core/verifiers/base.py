@@ -20,13 +20,15 @@ class Verifier(Protocol):
         help: one line for the widget's tooltip.
         runs: the block that a draft really computes. "first": its true input is known, so if every row is rejected the same pass
             goes on with the second block and nothing is wasted. "last": its input is a forecast too. "none": no block runs.
-        depth: how many anchors it needs itself.
+        depth: how many anchors it can use itself.
+        min_anchors: fewest anchors with which it can judge.
     """
 
     name: ClassVar[str]
     help: ClassVar[str]
     runs: ClassVar[Runs]
     depth: ClassVar[int]
+    min_anchors: ClassVar[int]
 
     def opinions(self, coordinates: Sequence[float], at: float) -> tuple[list[float], list[float]] | None:
         """Weights of two forecasts of the exit whose outputs are compared instead of a block's; None if there is no such pair."""
@@ -50,6 +52,7 @@ class BlockCheck(Settings):
     """Base of the verifiers that compare with a block that really runs, and of the one that compares with nothing."""
 
     depth: ClassVar[int] = 1
+    min_anchors: ClassVar[int] = 1
 
     def opinions(self, coordinates: Sequence[float], at: float) -> None:
         """There is no pair of forecasts."""

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from ..forecasters.newton import lagrange
 from ..knobs import Settings
+from ..polynomial import lagrange
 from .base import Runs, relative_error
 
 
@@ -23,9 +23,10 @@ class Embedded(Settings):
     help = "Free check: forecasts of order 1 and 2 must agree in the model's output"
     runs: ClassVar[Runs] = "none"
     depth: ClassVar[int] = 3
+    min_anchors: ClassVar[int] = 2
 
     def opinions(self, coordinates: Sequence[float], at: float) -> tuple[list[float], list[float]]:
-        """Weights of the two forecasts: degree 1 and 2 (as far as the number of anchors allows)."""
+        """Weights of the two forecasts: degree 1 and 2; with two anchors degree 0 and 1."""
         newest = list(coordinates[-3:])
         lower = newest[-2:] if len(newest) == 3 else newest[-1:]
         pad = [0.0] * (len(coordinates) - len(newest))

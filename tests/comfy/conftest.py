@@ -38,6 +38,22 @@ def load_pack():
 PACK_MODULE = load_pack()
 
 
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """The address of a running server, made as `run.py serve` makes it."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    server = load(PACK / "demo/server.py").server
+    with server(Path(sys.executable), COMFY, "127.0.0.1", 0, log) as (address, _):
+        yield address
+
+
 @pytest.fixture(scope="session")
 def pack():
     return PACK_MODULE
@@ -53,3 +69,23 @@ def nodes(pack):
         return {node.GET_SCHEMA().node_id: node for node in await extension.get_node_list()}
 
     return asyncio.run(collect())
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also the tests that take hours")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "family(name): a test of one tiny model; no test where this ComfyUI does not have it yet")
+    config.addinivalue_line("markers", "long: takes long; run with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    from tiny import NOT_YET
+
+    def wanted(item):
+        family = item.get_closest_marker("family")
+        return (config.getoption("--long") or not item.get_closest_marker("long")) and not (family and family.args[0] in NOT_YET)
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]

@@ -217,7 +217,9 @@ def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_c
 def test_what_cannot_work_is_refused_at_the_first_call(tried, kind, reason):
     model, sample = tried(kind)
     fast = accelerate(model, SpecaConfig())
-    with pytest.raises(UnsupportedModel, match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*bypass SpeCa"):
+    with pytest.raises(
+        UnsupportedModel, match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to prediction"
+    ):
         sample(fast)
     diffusion_model = model.model.diffusion_model
     assert hooks(diffusion_model) == 0 and "trunk" not in vars(diffusion_model) and "leave" not in vars(diffusion_model)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from conftest import COMFY
 from models import TINY, build, sample_tiny
 from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.bridge import passes
@@ -11,9 +12,10 @@ from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.budgets import Accumulated, Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
+from tiny import NOT_YET
 
 every_family = pytest.mark.parametrize("name", TINY)
 each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
@@ -54,11 +56,14 @@ def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
 @each_way
 def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verifier):
     model, expected = plain(name)
-    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier)):
+    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier, budget=Accumulated(give_up=0))):
         latent = sample_tiny(fast, name)
         assert torch.equal(latent, expected)
         drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last
-        assert find(latent).count("rejected") == drafts * 2 * TINY[name].batch  # each image has two branches
+        rows = [row for call in find(latent).calls for row in call.rows]
+        # Each image has two branches. Where they come in two calls, the second one is computed because the first was rejected.
+        assert sum(row.verdict == "rejected" or row.reason == "joint" for row in rows) == drafts * 2 * TINY[name].batch
+        assert sum(row.verdict == "rejected" for row in rows) >= drafts * TINY[name].batch
 
 
 @every_family
@@ -172,7 +177,7 @@ def test_an_exception_in_a_block_restores_everything(plain, name):
     assert [getattr(*place) for place in places] == stacks and not [a for parent, a in places if a in vars(parent)]
 
 
-@pytest.mark.parametrize("name", ["wan_vace", "wan_s2v", "wan_animate", "wan_dancer"])
+@pytest.mark.parametrize("name", [name for name in ("wan_vace", "wan_s2v", "wan_animate", "wan_dancer") if name in TINY])
 def test_modules_between_blocks_rest_on_drafts(plain, name):
     model, _ = plain(name)
     diffusion_model = model.model.diffusion_model
@@ -190,6 +195,7 @@ def test_modules_between_blocks_rest_on_drafts(plain, name):
     assert every and len(calls) - every == every * 4 // 10  # 4 of 10 calls are computed
 
 
+@pytest.mark.family("wan_causal")
 def test_an_autoregressive_sampler_gets_the_plain_model(plain, monkeypatch):
     """Its blocks fill the caches that the next frames read, so every one of them has to run."""
     model, whole = plain("wan_causal")
@@ -200,6 +206,7 @@ def test_an_autoregressive_sampler_gets_the_plain_model(plain, monkeypatch):
     assert find(latent).calls == []
 
 
+@pytest.mark.family("hidream_o1")
 @each_way
 def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
     """HiDream-O1 keeps the text's keys and values; without them a pass is longer, and a draft has none to offer."""
@@ -221,7 +228,11 @@ def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
 
 def test_every_class_of_the_table_is_tried(plain):
     tried = {type(plain(name)[0].model.diffusion_model).__name__ for name in TINY}
-    assert tried == {model for family in FAMILIES for model in family.models}
+    known = {model for family in FAMILIES for model in family.models}
+    sources = [path.read_text(encoding="utf-8") for path in (COMFY / "comfy" / "ldm").rglob("*.py")]
+    later = {model for model in known - tried if not any(f"class {model}(" in source for source in sources)}
+    assert tried == known - later
+    assert bool(later) == bool(NOT_YET), "a class is absent where its ComfyUI is older, and only there"
 
 
 def test_a_unet_is_refused_before_sampling():
@@ -234,7 +245,8 @@ def test_a_unet_is_refused_before_sampling():
 
     model = comfy.model_patcher.ModelPatcher(Holder(), load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
     with pytest.raises(
-        UnsupportedModel, match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*bypass SpeCa Accelerate"
+        UnsupportedModel,
+        match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*Set level to prediction Accelerate",
     ):
         accelerate(model, SpecaConfig())
 

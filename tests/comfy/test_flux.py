@@ -159,3 +159,34 @@ def test_hindsight_brings_the_picture_closer(flux):
     plain = decode(sample_flux(flux, cfg=1.0))
     on, off = (psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h)), cfg=1.0)), plain) for h in (True, False))
     assert sum(on) / len(on) > sum(off) / len(off) + 1
+
+
+@pytest.mark.parametrize("level", ["features", "prediction"])
+def test_both_levels_keep_the_picture(flux, level):
+    decode = decoder()
+    plain = sample_flux(flux)
+    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=1e-12, level=level))), plain)
+    latent = sample_flux(accelerate(flux, SpecaConfig(level=level)))
+    assert find(latent).count("drafted") > 10 and min(psnr(decode(latent), decode(plain))) >= 30
+
+
+def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux):
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
+    evaluated = []
+
+    def count(executor, x, *args, **kwargs):
+        evaluated.append(len(x))
+        return executor(x, *args, **kwargs)
+
+    fast = accelerate(flux, SpecaConfig(level="prediction"))
+    counted = fast.clone()
+    counted.add_wrapper_with_key("diffusion_model", "count", count)
+    together = sample_flux(counted, noise=noise)
+    report = find(together)
+    computed = [[r.verdict != "drafted" for r in call.rows] for call in report.calls]
+    assert sum(evaluated) == 2 * sum(map(sum, computed)), "cond and uncond of computed images, and nothing else"
+    assert [True, False] in computed or [False, True] in computed, "the two images never differed; choose another seed"
+    for image in (0, 1):
+        alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
+        assert [v[image] for v in computed] == [call.rows[0].verdict != "drafted" for call in find(alone).calls]
+        torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)

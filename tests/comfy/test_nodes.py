@@ -30,7 +30,7 @@ def inputs_of(node):
 
 
 def test_ids_and_widget_names_are_public_api(nodes):
-    assert set(nodes) == {"SpeCaAccelerate", "SpeCaReport"}
+    assert set(nodes) == {"SpeCaAccelerate", "SpeCaCompare", "SpeCaReport"}
     assert list(inputs_of(nodes["SpeCaAccelerate"])) == [
         "model",
         "threshold",
@@ -40,8 +40,11 @@ def test_ids_and_widget_names_are_public_api(nodes):
         "start",
         "end",
         "hindsight",
+        "guided",
+        "level",
     ]
     assert list(inputs_of(nodes["SpeCaReport"])) == ["latent"]
+    assert list(inputs_of(nodes["SpeCaCompare"])) == ["plain", "accelerated", "vae"]
 
 
 def test_only_the_chosen_knobs_show(nodes):

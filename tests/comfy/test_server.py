@@ -1,35 +1,15 @@
 """The whole line: a real ComfyUI server, its HTTP interface, the demo's workflow."""
 
 import copy
-import importlib.util
 import json
-import os
-import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from conftest import PACK
 
 WORKFLOW = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-8"))
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def comfy(tmp_path_factory):
-    """The address of a running server, made as `run.py serve` makes it."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    server = load(PACK / "demo/server.py").server
-    with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
-        yield address
 
 
 def ask(address, path, body=None):

@@ -1,13 +1,31 @@
 """Tiny configurations of ComfyUI's own model classes: every family of the table, and the variants that take another way through it."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_base
-import comfy.supported_models as supported
+import comfy.supported_models
 import torch
+from comfy.ldm.ace.ace_step15 import AceStepConditionGenerationModel
 from comfy.ldm.audio.embedders import NumberConditioner
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
+
+
+class Supported:
+    """ComfyUI's model classes by name; None where this version of ComfyUI does not have the model yet."""
+
+    def __getattr__(self, name):
+        return getattr(comfy.supported_models, name, None)
+
+
+supported = Supported()
+
+
+def if_known(model, **settings):
+    """Those settings that this version's class takes: some came later than the class."""
+    return {name: value for name, value in settings.items() if name in inspect.signature(model).parameters}
 
 
 def random(seed, *shape):
@@ -50,7 +68,7 @@ class Tiny:
     """A tiny model of one family.
 
     Attributes:
-        config: ComfyUI's class of the model. unet: its configuration.
+        config: ComfyUI's class of the model; None if this version has none. unet: its configuration.
         latent: shape without the batch; a list of shapes for a nested latent. text: tokens and channels.
         extra: further conditioning, made from a seed.
         make: makes the model from its configuration, where the class alone does not.
@@ -58,7 +76,7 @@ class Tiny:
         rounding: how far two computations of the same may differ. Rows of a transposed stream lie otherwise in memory once stacked.
     """
 
-    config: type
+    config: type | None
     unet: dict[str, Any]
     latent: Any
     text: tuple[int, int] = (6, 32)
@@ -91,8 +109,8 @@ CHROMA = {key: value for key, value in FLUX.items() if key != "guidance_embed"} 
 RADIANCE = CHROMA | {
     "image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 16, "nerf_hidden_size": 16, "nerf_mlp_ratio": 2,
     "nerf_depth": 1, "nerf_max_freqs": 2, "nerf_tile_size": 0, "nerf_final_head_type": "conv", "nerf_embedder_dtype": None,
-    "use_x0": False, "use_sequential_txt_ids": False,
-}  # fmt: skip
+    "use_x0": False,
+} | if_known(ChromaRadianceParams, use_sequential_txt_ids=False)  # fmt: skip
 SD3 = {
     "in_channels": 16, "patch_size": 2, "out_channels": 16, "depth": 2, "num_blocks": 3, "input_size": None, "adm_in_channels": 32,
     "qk_norm": "rms", "num_patches": 64, "pos_embed_max_size": 8, "pos_embed_scaling_factor": None, "x_block_self_attn_layers": [0],
@@ -176,9 +194,10 @@ ACE = {"audio_model": "ace", "in_channels": 8, "num_layers": 3, "inner_dim": 64,
        "mlp_ratio": 2.0, "text_embedding_dim": 32, "lyric_hidden_size": 1024, "lyric_encoder_vocab_size": 32, "max_width": 64}  # fmt: skip
 ACE15 = {
     "audio_model": "ace1.5", "hidden_size": 64, "text_hidden_dim": 32, "num_dit_layers": 3, "num_lyric_layers": 1, "num_timbre_layers": 1,
-    "num_tokenizer_layers": 1, "num_heads": 2, "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 64, "encoder_hidden_size": 64,
-    "encoder_intermediate_size": 64, "encoder_num_heads": 2, "fsq_dim": 64,
-}  # fmt: skip
+    "num_tokenizer_layers": 1, "num_heads": 2, "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 64, "fsq_dim": 64,
+} | if_known(
+    AceStepConditionGenerationModel, encoder_hidden_size=64, encoder_intermediate_size=64, encoder_num_heads=2
+)  # fmt: skip
 STABLE_AUDIO = {"audio_model": "dit1.0", "io_channels": 64, "embed_dim": 768, "depth": 2, "num_heads": 2, "cond_token_dim": 768,
                 "global_cond_dim": 1536, "project_cond_tokens": False}  # fmt: skip
 OMNIGEN2 = {"image_model": "omnigen2", "hidden_size": 96, "num_layers": 3, "num_refiner_layers": 1, "num_attention_heads": 2,
@@ -224,9 +243,9 @@ IMAGE, VIDEO = (16, 8, 8), (16, 3, 4, 4)
 
 TINY = {
     "flux": Tiny(supported.Flux, FLUX, IMAGE, extra=pooled(32)),
-    "flux2": Tiny(supported.Flux2, FLUX2, (128, 4, 4)),
-    "chroma": Tiny(supported.Chroma, CHROMA, IMAGE),
-    "radiance": Tiny(supported.ChromaRadiance, RADIANCE, (3, 32, 32)),
+    "flux2": Tiny(supported.Flux2, FLUX2, (128, 4, 4), extra=pooled(32)),
+    "chroma": Tiny(supported.Chroma, CHROMA, IMAGE, extra=pooled(32)),
+    "radiance": Tiny(supported.ChromaRadiance, RADIANCE, (3, 32, 32), extra=pooled(32)),
     "sd3": Tiny(supported.SD3, SD3, IMAGE, extra=pooled(32)),
     "aura": Tiny(supported.AuraFlow, AURA, (4, 8, 8)),
     "hunyuan_video": Tiny(supported.HunyuanVideo, HUNYUAN, VIDEO, extra=pooled(768)),
@@ -258,7 +277,7 @@ TINY = {
     "wan_dancer": Tiny(
         supported.WAN22_WanDancer, WAN | {"model_type": "wandancer", "in_dim": 36, "audio_inject_layers": [0, 3], "music_dim": 64,
                                           "music_latent_dim": 64, "music_heads": 2}, (16, 3, 8, 8),
-        extra=lambda seed: {"audio_embed": random(seed + 50, 1, 8, 35), "fps": 24.0},
+        extra=lambda seed: {"audio_embed": random(seed + 50, 1, 8, 35)},
     ),
     "wan_scail": Tiny(
         supported.WAN21_SCAIL, WAN | {"model_type": "scail", "in_dim": 20}, VIDEO,
@@ -312,3 +331,6 @@ TINY = {
     "triposplat": Tiny(supported.TripoSplat, TRIPOSPLAT, [(16, 16), (1, 5)]),
     "minimax": Tiny(supported.MiniMaxH3, MINIMAX, [(24, 2, 4, 4), (32, 2, 4)], batch=1),
 }  # fmt: skip
+
+NOT_YET = {name for name, tiny in TINY.items() if tiny.config is None}
+TINY = {name: tiny for name, tiny in TINY.items() if name not in NOT_YET}

@@ -1,6 +1,8 @@
 import pytest
 
-from speca_core.budgets import BUDGETS, Accumulated, Interval, Outlook, Reason, Threshold
+from speca_core import ConfigError
+from speca_core.budgets import BUDGETS, Accumulated, Hindcast, Interval, Mask, Outlook, Reason, Threshold
+from speca_core.budgets.mask import read_mask
 from speca_core.schedule import Schedule
 
 SCHEDULE = Schedule([1 - i / 20 for i in range(21)])
@@ -69,7 +71,7 @@ def test_accumulated_spends_until_nothing_is_left():
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.04)
     ledger.served(outlook(streak=1), 0.04)
     assert ledger.grant(outlook(streak=2)) is Reason.BUDGET
-    ledger.computed(outlook(streak=2), None)
+    ledger.computed(outlook(streak=2), None, rejected=False)
     assert ledger.tolerance(outlook()) == pytest.approx(0.1)
 
 
@@ -77,3 +79,79 @@ def test_accumulated_without_a_verifier_spends_nothing():
     ledger = Accumulated().ledger(0.1)
     ledger.served(outlook(), None)
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.1)
+
+
+def test_rejections_in_a_row_earn_a_rest():
+    ledger = Accumulated(give_up=2).ledger(0.1)
+    reasons = []
+    for _ in range(9):
+        reasons.append(ledger.grant(outlook()))
+        ledger.computed(outlook(), None, rejected=reasons[-1] is Reason.DRAFT)
+    # two tries, two at rest, one try (three in a row by now), three at rest
+    assert [reason is Reason.RESTING for reason in reasons] == [False, False, True, True, False, True, True, True, False]
+
+
+def test_an_accepted_draft_ends_the_row():
+    ledger = Accumulated(give_up=2).ledger(0.1)
+    for _ in range(5):
+        ledger.computed(outlook(), None, rejected=True)
+        ledger.served(outlook(), 0.01)
+        ledger.computed(outlook(), None, rejected=False)
+    assert ledger.grant(outlook()) is Reason.DRAFT
+
+
+def test_giving_up_can_be_turned_off():
+    ledger = Accumulated(give_up=0).ledger(0.1)
+    for _ in range(20):
+        ledger.computed(outlook(), None, rejected=True)
+    assert ledger.grant(outlook()) is Reason.DRAFT
+
+
+def test_hindcast_by_hand():
+    ledger = Hindcast(growth=2.0).ledger(0.1)
+    assert ledger.grant(outlook()) is Reason.BUDGET, "nothing is known yet"
+    ledger.computed(outlook(streak=1), 0.08, rejected=False)  # 8 % at two steps: 2 % at one
+    assert ledger.grant(outlook(streak=0)) is Reason.DRAFT
+    ledger.served(outlook(streak=0), 0.001)  # 2 % spent, though the verifier found less
+    assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.08)
+    assert ledger.grant(outlook(streak=1)) is Reason.DRAFT  # 2 % + 8 % fits exactly
+    ledger.served(outlook(streak=1), 0.09)  # the verifier found more than expected
+    assert ledger.tolerance(outlook(streak=2)) == pytest.approx(-0.01)
+    assert ledger.grant(outlook(streak=2)) is Reason.BUDGET
+    ledger.computed(outlook(streak=2), None, rejected=False)
+    assert ledger.grant(outlook(streak=0)) is Reason.DRAFT, "the scale is kept where there was no hindcast"
+
+
+def test_mask_by_hand_and_stretched():
+    def computed(mask):
+        ledger = Mask(computed=mask).ledger(0.1)
+        return [step for step in range(20) if ledger.grant(outlook(step=step)) is not Reason.DRAFT]
+
+    assert computed('{"steps": 20, "computed": [0, 3, 9, 19]}') == [0, 3, 9, 19]
+    assert computed("[0, 3, 9, 19]") == [0, 3, 9, 19]
+    assert computed('{"steps": 39, "computed": [0, 6, 18, 38]}') == [0, 3, 9, 19]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "0 1 2",
+        "{}",
+        "[]",
+        "[0, -1]",
+        '{"steps": 3, "computed": [3]}',
+        "[0.5, 1]",
+        "[true, 5]",
+        '"x"',
+        "[[1]]",
+        "null",
+        "[" * 9999,
+        "[5000]",
+    ],
+)
+def test_bad_masks_say_what_is_expected(bad):
+    with pytest.raises(ConfigError, match="expected JSON like"):
+        read_mask(bad)
+    with pytest.raises(ConfigError):
+        Mask(computed=bad)

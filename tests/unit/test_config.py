@@ -10,8 +10,8 @@ from speca_core import ConfigError, SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import THRESHOLD
 from speca_core.forecasters import FORECASTERS
-from speca_core.knobs import knobs_of
-from speca_core.verifiers import VERIFIERS
+from speca_core.knobs import Text, knobs_of
+from speca_core.verifiers import VERIFIERS, LastBlock
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
 entries = pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
@@ -47,9 +47,12 @@ def test_unknown_knobs_are_refused():
 @entries
 def test_every_knob_refuses_what_is_out_of_range(kind, name):
     for field, (default, rule) in knobs_of(TABLES[kind][name]).items():
-        for bad in (rule.low - 1, rule.high + 1, math.nan, math.inf, "1", None, True, [1]):
-            with pytest.raises(ConfigError, match=rf"{field} is .*; expected a (whole )?number from"):
+        numbers = () if isinstance(rule, Text) else (rule.low - 1, rule.high + 1, math.nan, math.inf, "1")
+        for bad in (*numbers, None, True, [1]):
+            with pytest.raises(ConfigError, match=rf"{field} is .*; expected (a (whole )?number from|text|JSON)"):
                 TABLES[kind][name](**{field: bad})
+        if isinstance(rule, Text):
+            continue
         if isinstance(default, int):
             with pytest.raises(ConfigError, match="whole number"):
                 TABLES[kind][name](**{field: default + 0.5})
@@ -81,3 +84,11 @@ def test_the_settings_page_names_every_entry_and_no_other():
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) and set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
             table
         )
+
+
+def test_a_whole_prediction_cannot_be_checked_by_a_block():
+    SpecaConfig(level="prediction")
+    with pytest.raises(ConfigError, match=r"verifier last_block runs a block .* Choose verifier embedded or none"):
+        SpecaConfig(level="prediction", verifier=LastBlock())
+    with pytest.raises(ConfigError, match="level is 'blocks'; expected one of features, prediction"):
+        SpecaConfig(level="blocks")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speca_core.forecasters import FORECASTERS, AdamsBashforth, Chebyshev, FoCa, Hermite, Newton, Reuse, Spline, Taylor
-from speca_core.history import weighted_sum
+from speca_core.forecasters import FORECASTERS, AdamsBashforth, Chebyshev, Fitted, FoCa, Hermite, Newton, Reuse, Spline, Taylor
+from speca_core.forecasters.base import Linear
 from speca_core.knobs import knobs_of
 
 EVERY = [
@@ -22,6 +22,8 @@ def case_name(forecaster):
     return f"{forecaster.name}-{getattr(forecaster, 'order', '')}"
 
 
+LINEAR = [forecaster for forecaster in EVERY if isinstance(forecaster, Linear)]
+every_linear_forecaster = pytest.mark.parametrize("forecaster", LINEAR, ids=case_name)
 every_forecaster = pytest.mark.parametrize("forecaster", EVERY, ids=case_name)
 
 
@@ -32,7 +34,7 @@ def places(draw):
     return coordinates, draw(st.floats(0.1, 8.0))
 
 
-@every_forecaster
+@every_linear_forecaster
 @given(where=places())
 def test_weights_sum_to_one(forecaster, where):
     coordinates, ahead = where
@@ -45,14 +47,17 @@ def test_weights_sum_to_one(forecaster, where):
 @every_forecaster
 @given(where=places(), slope=st.floats(-5, 5), offset=st.floats(-5, 5))
 def test_forecasters_of_order_one_and_up_are_exact_on_lines(forecaster, where, slope, offset):
-    if forecaster.name not in ("spline", "adams", "foca") and getattr(forecaster, "order", 0) < 1 + (getattr(forecaster, "damping", 0) > 0):
+    if forecaster.name not in ("spline", "adams", "foca", "fitted") and getattr(forecaster, "order", 0) < 1 + (
+        getattr(forecaster, "damping", 0) > 0
+    ):
         return  # not claimed
     coordinates, ahead = where
     coordinates = coordinates[-forecaster.depth :]
     at = coordinates[-1] + ahead
-    weights = forecaster.weights(coordinates, at)
-    value = sum(w * (offset + slope * s) for w, s in zip(weights, coordinates, strict=True))
-    assert value == pytest.approx(offset + slope * at, abs=1e-5 * max(1.0, *map(abs, weights)) * (1 + abs(slope) * at))
+    anchors = [torch.tensor([offset + slope * s], dtype=torch.float64) for s in coordinates]
+    weights = forecaster.weights(coordinates, at) if isinstance(forecaster, Linear) else [10.0]
+    forecast = forecaster.forecast(coordinates, anchors, at).item()
+    assert forecast == pytest.approx(offset + slope * at, abs=1e-5 * max(1.0, *map(abs, weights)) * (1 + abs(slope) * at))
 
 
 @every_forecaster
@@ -65,7 +70,7 @@ def test_enough_anchors_fit_into_the_history(forecaster):
 def test_a_constant_feature_is_forecast_exactly(forecaster, dtype):
     coordinates = [0.0, 1.0, 2.0, 3.0][: forecaster.depth]
     anchors = [torch.full((3, 2), 0.5, dtype=dtype)] * len(coordinates)
-    forecast = weighted_sum(forecaster.weights(coordinates, 4.0), anchors)
+    forecast = forecaster.forecast(coordinates, anchors, 4.0)
     assert forecast.dtype == dtype
     torch.testing.assert_close(forecast, anchors[0], rtol=1e-6, atol=0)
 
@@ -169,3 +174,21 @@ def test_a_weak_ridge_makes_chebyshev_follow_a_line():
     assert sum(w * s for w, s in zip(Chebyshev(ridge=0.001, degree=1).weights(places, 4.0), places, strict=True)) == pytest.approx(
         4, abs=0.01
     )
+
+
+def test_fitted_finds_how_much_of_the_curvature_lasts():
+    coordinates = [0.0, 1.0, 2.0, 3.0]
+    parabola, line_at_the_end = torch.tensor([0.0, 1.0, 4.0, 9.0]), torch.tensor([0.0, 1.0, 4.0, 7.0])
+    trust = Fitted(ridge=0.0)
+    # s^2: the parabola foretold the newest anchor, so the next is 16
+    assert trust.forecast(coordinates, list(parabola[:, None]), 4.0).item() == pytest.approx(16.0)
+    # 0 1 4 7: at 3 the line 2 s - ... = 7 was right and the parabola's 9 was not, so the line goes on: 10
+    assert trust.forecast(coordinates, list(line_at_the_end[:, None]), 4.0).item() == pytest.approx(10.0)
+    # with an endless pull it is the even mix of 10 and the parabola through 1 4 7, which is the same line
+    assert Fitted(ridge=10.0).forecast(coordinates[1:], list(parabola[1:, None]), 4.0).item() == pytest.approx((14.0 + 16.0) / 2)
+
+
+def test_fitted_channels_are_fitted_apart():
+    coordinates = [0.0, 1.0, 2.0, 3.0]
+    anchors = [torch.tensor([[a, b]]) for a, b in zip((0.0, 1.0, 4.0, 9.0), (0.0, 1.0, 4.0, 7.0), strict=True)]
+    assert Fitted(ridge=0.0, channels=1).forecast(coordinates, anchors, 4.0).tolist() == [pytest.approx([16.0, 10.0])]

@@ -28,16 +28,25 @@ def test_rising_schedules_work_too():
     assert Schedule([0.0, 0.5, 1.0]).moment(0.25).position == pytest.approx(0.5)
 
 
-def test_progress_stride_and_last_step():
-    schedule = Schedule(SIGMAS)  # strides .4 .4 .2, mean 1/3
+def test_progress_and_last_step():
+    schedule = Schedule(SIGMAS)
     first, last = schedule.moment(1.0), schedule.moment(0.2)
-    assert first.progress == 0 and first.stride == pytest.approx(1.2) and not first.last
-    assert last.progress == pytest.approx(2 / 3) and last.stride == pytest.approx(0.6) and last.last
+    assert first.progress == 0 and not first.last
+    assert last.progress == pytest.approx(2 / 3) and last.last
     assert schedule.moment(0.1).last
 
 
-def test_a_flat_schedule_has_no_preferred_stride():
-    assert Schedule([1.0, 1.0]).moment(1.0).stride == 1.0
+def test_steps_and_the_grid():
+    schedule = Schedule([1.0, 0.5, 0.0])
+    on, off, end = (schedule.moment(sigma) for sigma in (0.5, 0.25, 0.0))
+    assert (on.step, on.on_grid) == (1, True) and (off.step, off.on_grid) == (1, False) and (end.step, end.on_grid) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "falls"), [([1.0, 0.5, 0.0], True), ([1.0, 0.5, 0.5, 0.0], False), ([0.5, 1.0], False), ([1.0, 1.0 - 1e-7], False)]
+)
+def test_whether_a_sigma_names_its_step(sigmas, falls):
+    assert Schedule(sigmas).falls == falls
 
 
 @pytest.mark.parametrize("sigmas", [[], [1.0], [1.0, float("nan")], [float("inf"), 0.0]])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speca_core import Session, SpecaConfig
-from speca_core.budgets import Interval, Target, Threshold
+from speca_core.budgets import Interval, Mask, Target, Threshold
 from speca_core.forecasters import Newton, Reuse
 from speca_core.session import EXIT
 from speca_core.verifiers import Embedded, LastBlock
@@ -23,12 +23,19 @@ def config(threshold=math.inf, **settings):
     return SpecaConfig(threshold=threshold, **settings)
 
 
+def open_call(session, sigma, lanes=("a",), images=None):
+    """One prediction of one call."""
+    session.open_prediction(sigma)
+    return session.open_call(lanes, images or [0] * len(lanes), list(range(len(lanes))))
+
+
 def play(session, feature, lanes=("a",), images=None, errors=None):
     """Sample: `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
     served = []
     images = images or list(range(len(lanes)))
     for sigma in SIGMAS[:-1]:
-        call = session.open_call(lanes, images, [0] * len(lanes), sigma)
+        session.open_prediction(sigma)
+        call = session.open_call(lanes, images, [0] * len(lanes))
         outputs = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
         found = [errors(call, row) for row in call.draft_rows] if errors else None
         _, rejected = call.judge(call.draft_rows, found)
@@ -62,7 +69,7 @@ def test_forecasts_never_become_anchors():
 
 
 def test_a_rejected_draft_is_computed_in_the_same_call():
-    session = Session(config(threshold=0.1), SIGMAS)
+    session = Session(config(threshold=0.1, budget=Threshold(max_streak=4, give_up=0)), SIGMAS)
     served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
     assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]  # nothing unverified was served
     assert session.report.count("drafted") == 0
@@ -108,7 +115,7 @@ def test_a_new_lane_makes_its_image_compute():
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:5]):
         lanes = ["a"] if i < 4 else ["a", "late"]
-        call = session.open_call(lanes, [0] * len(lanes), [0] * len(lanes), sigma)
+        call = open_call(session, sigma, lanes)
         call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert call.draft_rows == [] and call.full_rows == [0, 1]
@@ -125,12 +132,12 @@ def test_window():
 def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
     session = Session(config(budget=Threshold(warmup=1), forecaster=Reuse()), SIGMAS)
     for value, sigma in ((1.0, SIGMAS[0]), (2.0, SIGMAS[0])):
-        call = session.open_call(["a"], [0], [0], sigma)
+        call = open_call(session, sigma)
         assert call.full_rows == [0]
         call.observe(EXIT, [0], [torch.tensor([value])])
         call.close(0.0)
     assert session.report.calls[1].rows[0].reason == "repeated_sigma"
-    assert session.open_call(["a"], [0], [0], SIGMAS[1]).forecast(EXIT, [0])[0].item() == 2.0
+    assert open_call(session, SIGMAS[1]).forecast(EXIT, [0])[0].item() == 2.0
 
 
 def test_too_few_anchors_for_the_order():
@@ -142,16 +149,16 @@ def test_too_few_anchors_for_the_order():
 def test_a_feature_of_another_shape_starts_the_lane_anew():
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:4]):
-        call = session.open_call(["a"], [0], [0], sigma)
+        call = open_call(session, sigma)
         call.observe(EXIT, [0], [torch.zeros(2 if i < 3 else 3)])
-    assert [a.shape[0] for a in session.lanes["a"].exit.anchors] == [3]
+    assert [a.shape[0] for a in session.lanes["a", 0].exit.anchors] == [3]
 
 
 def test_hindcast_is_offered_only_where_a_forecast_exists():
     session = Session(config(budget=Interval(interval=1)), SIGMAS)
     offered = []
     for sigma in SIGMAS[:4]:
-        call = session.open_call(["a"], [0], [0], sigma)
+        call = open_call(session, sigma)
         offered.append(call.scorable([0]))
         if offered[-1]:
             call.score([0], [0.25])
@@ -164,11 +171,11 @@ def test_hindcast_is_offered_only_where_a_forecast_exists():
 def test_two_opinions_by_hand():
     session = Session(config(forecaster=Reuse(), verifier=Embedded()), SIGMAS)
     for sigma, value in zip(SIGMAS[:3], (0.0, 1.0, 4.0), strict=True):
-        call = session.open_call(["a"], [0], [0], sigma)
+        call = open_call(session, sigma)
         call.observe(EXIT, [0], [torch.tensor([value])])
         call.close(0.0)
-    call = session.open_call(["a"], [0], [0], SIGMAS[3])
-    assert len(session.lanes["a"].exit.anchors) == 3  # the verifier's depth, though reuse needs one
+    call = open_call(session, SIGMAS[3])
+    assert len(session.lanes["a", 0].exit.anchors) == 3  # the verifier's depth, though reuse needs one
     low, high = call.opinions([0])
     assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)  # the line and the parabola through 0, 1, 4
     assert call.forecast(EXIT, [0])[0].item() == 4.0
@@ -192,7 +199,8 @@ def test_report_json():
     assert totals["rejected"] == session.report.count("rejected") > 0
     assert report["settings"] == config(threshold=0.1).to_dict()
     assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
-    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"}
+    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
+    assert Mask(computed=json.dumps(report["mask"])).ledger(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['drafted']} drafted" in session.report.summary
 
@@ -213,7 +221,7 @@ def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step, 
     for i in range(steps):
         for half in range(calls_per_step):
             sigma = sigmas[i] if half == 0 else (sigmas[i] + sigmas[i + 1]) / 2
-            call = session.open_call(["a"], [0], [0], sigma)
+            call = open_call(session, sigma)
             bad = call.draft_rows and rejections < noise * steps / speedup / 2 and i % 5 == 3
             rejections += bool(bad)
             _, rejected = call.judge(call.draft_rows, [1.0 if bad else 0.001] * len(call.draft_rows))
@@ -230,7 +238,7 @@ def test_target_spaces_its_computations_evenly():
     sigmas = schedule(50)
     session = Session(config(budget=Target(speedup=4.0)), sigmas)
     for sigma in sigmas[:-1]:
-        call = session.open_call(["a"], [0], [0], sigma)
+        call = open_call(session, sigma)
         call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     places = [c.index for c in session.report.calls if c.rows[0].verdict == "computed"]
@@ -244,3 +252,73 @@ def test_deferred_serves_the_failed_draft_and_computes_the_next_call():
     verdicts = [c.rows[0].verdict for c in session.report.calls]
     assert verdicts[3:9] == ["drafted", "computed"] * 3
     assert session.report.calls[3].rows[0].error == 0.5
+
+
+def test_branches_in_separate_calls_of_one_prediction_decide_together():
+    session = Session(config(threshold=0.1), SIGMAS)
+    for sigma in SIGMAS[:4]:
+        session.open_prediction(sigma)
+        for branch, name in enumerate(("cond", "uncond")):
+            call = session.open_call([name], [0], [branch])
+            accepted, rejected = call.judge(call.draft_rows, [1.0] * len(call.draft_rows))
+            assert not accepted
+            call.observe(EXIT, call.full_rows + rejected, [torch.zeros(1)])
+            call.close(0.0)
+    assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [("rejected", "rejected"), ("computed", "joint")]
+
+
+def test_what_is_asked_twice_in_a_prediction_has_two_lanes():
+    """An extra pass with the same conditioning, even of another shape, must not get the first one's anchors."""
+    session = Session(config(), SIGMAS)
+    for sigma in SIGMAS[:4]:
+        session.open_prediction(sigma)
+        for size in (2, 3):
+            call = session.open_call(["a"], [0], [0])
+            call.observe(EXIT, call.full_rows, [torch.zeros(size)] * len(call.full_rows))
+            call.close(0.0)
+    assert {key: lane.exit.anchors[0].shape[0] for key, lane in session.lanes.items()} == {("a", 0): 2, ("a", 1): 3}
+    assert [c.rows[0].verdict for c in session.report.calls[-2:]] == ["drafted"] * 2
+
+
+def test_lanes_that_do_not_come_back_are_forgotten():
+    """Context windows that shift at every step are new lanes each time: memory must not grow with the steps."""
+    session = Session(config(), SIGMAS)
+    for i, sigma in enumerate(SIGMAS[:-1]):
+        call = open_call(session, sigma, ["stays", f"window {i}"])
+        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.close(0.0)
+    assert len(session.lanes) <= 4 and ("stays", 0) in session.lanes
+    assert session.report.cache_bytes <= 4 * 2 * 4
+
+
+def test_rows_that_cannot_be_told_apart_decide_together_and_keep_their_images():
+    session = Session(config(), SIGMAS)
+    for i, sigma in enumerate(SIGMAS[:5]):
+        session.open_prediction(sigma)
+        lanes = ["a", "b"] if i < 4 else ["a", "new"]
+        call = session.open_call(lanes, [0, 1], [0, 0], together=True)
+        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.close(0.0)
+    assert call.full_rows == [0, 1] and [r.image for r in session.report.calls[-1].rows] == [0, 1]
+
+
+def test_guided_outputs_by_hand():
+    session = Session(config(), SIGMAS)
+    session.open_prediction(SIGMAS[0], guidance=3.0)
+    call = session.open_call(["c0", "c1", "u0", "other"], [0, 1, 0, 1], [0, 0, 1, 2])
+    outputs = torch.tensor([[2.0], [5.0], [1.0], [7.0]])
+    # image 0: 1 + 3 (2 - 1); image 1 has no uncond here
+    assert call.guided([0, 1, 2, 3], outputs).tolist() == [[4.0], [5.0], [4.0], [7.0]]
+    assert call.guided([2, 1, 0], outputs[[2, 1, 0]]).tolist() == [[4.0], [5.0], [4.0]]
+    session.open_prediction(SIGMAS[1])
+    assert session.open_call(["c0", "u0"], [0, 0], [0, 1]).guided([0, 1], outputs[:2]).tolist() == [[2.0], [5.0]]
+
+
+def test_a_verifier_that_needs_two_anchors_waits_for_them():
+    # With one anchor two forecasts are the same one, and would always agree.
+    session = Session(config(threshold=0.1, budget=Threshold(warmup=1), forecaster=Reuse(), verifier=Embedded()), SIGMAS)
+    for sigma in SIGMAS[:3]:
+        call = open_call(session, sigma)
+        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.close(0.0)
+    assert [c.rows[0].reason for c in session.report.calls] == ["warmup", "anchors", "draft"]

@@ -1,0 +1,11 @@
+"""What differs between the supported versions of ComfyUI, and nothing else. The range stands in pyproject.toml."""
+
+import comfy.model_management
+import torch
+
+
+def intermediate_dtype(latent: torch.Tensor) -> torch.dtype:
+    """The dtype in which samplers hand `latent` to the next node: before ComfyUI 0.18 always its own."""
+    chosen = getattr(comfy.model_management, "intermediate_dtype", None)
+    dtype: torch.dtype = chosen() if chosen else latent.dtype
+    return dtype

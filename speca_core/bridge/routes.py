@@ -1,0 +1,50 @@
+"""What the page may ask the server: POST /speca/what_if."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from ..errors import SpecaError
+from ..packed import pack, unpack
+from ..report import RunReport
+from ..whatif import predict
+from .events import page_server
+
+MOST_BYTES = 4_000_000
+MOST_ROWS = 20_000  # of all calls: 200 calls of 100 rows
+
+
+def serve() -> None:
+    """Add the routes to ComfyUI's server, if there is one."""
+    server = page_server()
+    if server is not None:
+        server.routes.post("/speca/what_if")(what_if)
+
+
+async def what_if(request: web.Request) -> web.Response:
+    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} gives {"report": the prediction, packed}, or 400 with the reason."""
+    if request.content_type != "application/json" or (request.content_length or 0) > MOST_BYTES:
+        return _refused(f"found {request.content_type}, {request.content_length} bytes; expected JSON of at most {MOST_BYTES} bytes")
+    try:
+        asked = await request.json()
+        recorded = RunReport.from_json(unpack(asked["report"]))
+        settings = dict(asked["settings"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _refused(f"found no report and settings ({type(error).__name__}: {error}); expected what the page sends")
+    if recorded.rows > MOST_ROWS:
+        return _refused(f"found {recorded.rows} rows; expected at most {MOST_ROWS}")
+    try:
+        answer = await asyncio.to_thread(answer_of, recorded, settings)
+    except (SpecaError, KeyError, TypeError) as error:
+        return _refused(str(error))
+    return web.json_response({"report": answer})
+
+
+def answer_of(recorded: RunReport, settings: dict[str, Any]) -> dict[str, Any]:
+    """The prediction, packed."""
+    return pack(predict(recorded, settings).to_json())
+
+
+def _refused(reason: str) -> web.Response:
+    return web.json_response({"error": reason}, status=400)

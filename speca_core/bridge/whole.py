@@ -1,0 +1,84 @@
+"""A run that forecasts whole predictions: no block, no head, no ControlNet and no text branch runs on a draft, whatever the model."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..config import SpecaConfig
+from ..session import EXIT, Session
+from .rows import rows_of, take
+
+NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
+
+
+class WholeRun:
+    """As `Run`, one level higher: a lane is an image, its exit tap the slope v = (x - denoised) / sigma of its guided prediction.
+
+    Args:
+        config: what the user chose.
+        name: the model's, for the report.
+        model, sigmas, flow, first_order: as for `Run`.
+    """
+
+    def __init__(self, config: SpecaConfig, name: str, model: Any, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
+        self.verifier = config.verifier
+        self.session = Session(config, sigmas, model=name, flow=flow)
+        self.repairs = config.hindsight and first_order
+        self.started: float | None = None
+        self._computed: list[int] | None = None  # images that the calls under way must compute; None: all
+
+    def predict(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
+        """Answer one PREDICT_NOISE call; arguments and result are those of ComfyUI's `CFGGuider.predict_noise`.
+
+        Args:
+            x: [images, ...] latents. timestep: [images] sigmas.
+        """
+        begun = time.perf_counter()
+        self.started = self.started or begun
+        sigma = float(timestep.flatten()[0])
+        if sigma == 0 or NEVER_WITH in rest[0]["transformer_options"]:
+            return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
+        self.session.open_prediction(sigma)
+        images = range(len(x))
+        # A change of guidance on the way makes a prediction of another kind: its lanes are others.
+        call = self.session.open_call([(i, x.shape[1:], executor.class_obj.cfg) for i in images], images, [0] * len(x))
+        computed, slopes = list(call.full_rows), {}
+        if call.draft_rows:
+            slopes = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
+            opinions = call.opinions(call.draft_rows)
+            errors = None
+            if opinions:
+                low, high = (torch.stack(opinion) for opinion in opinions)
+                errors = self.verifier.error(high, low).tolist()
+            computed = sorted(computed + call.judge(call.draft_rows, errors)[1])
+        if computed:
+            self._computed = computed if len(computed) < len(x) else None
+            try:
+                denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
+            finally:
+                self._computed = None
+            truths = [(x[i] - denoised[i]) / sigma for i in computed]
+            if scorable := call.scorable(computed):
+                truth = torch.stack([truths[computed.index(i)] for i in scorable])
+                call.score(scorable, self.verifier.error(torch.stack(call.forecast(EXIT, scorable)), truth).tolist())
+            call.observe(EXIT, computed, truths)
+        else:
+            denoised = torch.empty_like(x)
+        for i in set(call.draft_rows) - set(computed):
+            denoised[i] = x[i] - sigma * slopes[i]
+        if self.repairs:
+            denoised = self.session.repair(x, denoised)
+        call.close(time.perf_counter() - begun)
+        return denoised
+
+    def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
+        """Answer one APPLY_MODEL call; as `Run.evaluate`. Rows of drafted images are left out; what stands for them is not used."""
+        if self._computed is None:
+            return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
+        chosen = [row for row, image in enumerate(rows_of(x, inputs[3]).images) if image in self._computed]
+        args, kwargs = take((x, t, *inputs[:3]), chosen, x.shape[0]), take(conds, chosen, x.shape[0])
+        output = x.clone()
+        output[chosen] = executor(*args, inputs[3], **kwargs)
+        return output

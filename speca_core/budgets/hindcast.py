@@ -1,0 +1,54 @@
+"""A streak goes on while the error that its drafts will have, judged by what forecasts were really off by, stays under the threshold."""
+
+from dataclasses import dataclass
+
+from ..knobs import knob
+from .accumulated import AccumulatedLedger
+from .base import Limits, Outlook
+
+
+@dataclass(frozen=True)
+class Hindcast(Limits):
+    """Draft while   spent + E (d / k)^growth <= threshold.
+
+    E is the newest hindcast: the measured error of the forecast that would have been served at the last full computation, k steps from
+    the anchor before it; d is the distance now. `spent` adds up what the streak's drafts were expected to be off by, or what the
+    verifier found where that is more. The model's own error scale is learnt from the run; the verifier, if there is one, is a veto.
+    """
+
+    name = "hindcast"
+    help = "Goes by what forecasts were really off by at the last computed calls; the verifier is a veto"
+
+    growth: float = knob(2.5, 0.5, 6.0, 0.1, "Exponent with which the error grows with the distance; about the forecast's order + 1")
+    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls")
+
+    def ledger(self, threshold: float) -> "HindcastLedger":
+        """An account with this rule."""
+        return HindcastLedger(self, threshold)
+
+
+class HindcastLedger(AccumulatedLedger):
+    """Remembers, besides what the streak has spent, the newest hindcast."""
+
+    def __init__(self, budget: Hindcast, threshold: float) -> None:
+        super().__init__(budget, threshold)
+        self.growth = budget.growth
+        self.scale: float | None = None  # error at a distance of one step
+
+    def wants(self, outlook: Outlook) -> bool:
+        """Draft while the expected error fits into what is left; before the first hindcast nothing is known, and nothing drafted."""
+        return self.scale is not None and self.spent + self._expected(outlook) <= self.threshold
+
+    def served(self, outlook: Outlook, error: float | None) -> None:
+        """Spend what was expected, or found if that is more."""
+        super().served(outlook, max(error or 0.0, self._expected(outlook)))
+
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+        """Learn the error scale."""
+        super().computed(outlook, hindcast, rejected)
+        if hindcast is not None and outlook.distance > 0:
+            self.scale = hindcast / outlook.distance**self.growth
+
+    def _expected(self, outlook: Outlook) -> float:
+        expected: float = (self.scale or 0.0) * max(outlook.distance, 0.0) ** self.growth
+        return expected

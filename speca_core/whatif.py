@@ -1,0 +1,175 @@
+"""What would a run have done under other settings? Its record is replayed through the real `Session`, with errors by a law of growth.
+
+The error of a forecast through anchors at s_0 > s_1 > ... is the remainder of interpolation, a rate times (s - s_0)(s - s_1)...: it
+grows with the distance from the anchors, and the rate changes slowly along the run. The path is rough as well: the closer the anchors,
+the more it seems to bend between them. Measured over runs of the demo's model at fixed intervals, the rate goes with the anchors'
+distance to the power of -0.1 to -0.7. Every checked draft tells the rate at its place; so does every hindcast, which measures the served
+forecast itself and stands to the verifier's estimate in a ratio of its own. Between these places the logarithm of the rate is
+interpolated.
+
+It is an estimate. The sampler's path under other settings is another one, and the rate is the recorded path's.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+from .config import SpecaConfig
+from .errors import ConfigError
+from .report import RunReport
+from .schedule import Schedule
+from .session import EXIT, Session
+
+NODES = 2  # anchors whose distances count: the error of a line, which is what drafts mostly are
+ROUGHNESS = 0.4  # the rate goes with the anchors' distance to the power of minus this
+DRAFT_SHARE = 0.1  # seconds of a draft, as a share of a full call's, if the record has none
+TINY = 1e-9
+
+
+def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
+    """Replay a run under other settings.
+
+    Args:
+        recorded: a run that made at least one call.
+        settings: as `SpecaConfig.to_dict()`; forecaster and verifier must be the record's.
+
+    Returns:
+        A report with predicted verdicts, errors, hindcasts and seconds of the recorded calls.
+
+    Raises:
+        ConfigError: a setting is out of range, or the record tells nothing about it.
+    """
+    config = SpecaConfig.from_choices(**settings)
+    for part in ("forecaster", "verifier"):
+        if settings[part] != recorded.settings[part]:
+            raise ConfigError(f"what-if: {part} is another than the recorded run's; expected the same. Queue the graph to measure it.")
+    if not recorded.calls:
+        raise ConfigError("what-if: the run has no calls; expected a recorded one. Queue the graph first.")
+    laws, clock = laws_of(recorded), Clock(recorded)
+    session = Session(config, recorded.sigmas, model=recorded.model, flow=recorded.flow)
+    checked = config.verifier.name != "none"
+    prediction = 0
+    for record in recorded.calls:
+        lanes = [row.lane for row in record.rows]
+        if record.prediction != prediction:
+            prediction = record.prediction
+            session.open_prediction(sigma_at(session.schedule, record.position))
+        call = session.open_call(lanes, [r.image for r in record.rows], [r.branch for r in record.rows])
+
+        def reached(row: int, call: Any = call) -> float:
+            return reach(call.moment.coordinate, call.lanes[row].exit.coordinates)
+
+        rates = [laws[lane].at(call.moment.coordinate) for lane in lanes]
+        drafts = call.draft_rows
+        _, rejected = call.judge(drafts, [rates[row] * reached(row) for row in drafts] if checked else None)
+        computed = sorted(call.full_rows + rejected)
+        scorable = call.scorable(computed)
+        call.score(scorable, [rates[row] * laws[lanes[row]].ratio * reached(row) for row in scorable])
+        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        seconds = clock.seconds(len(lanes), len(drafts), len(computed))
+        call.close(record.seconds if record.computed and not drafts else seconds)
+    report = session.report
+    report.seconds = recorded.spent + sum(call.seconds for call in report.calls) - sum(call.seconds for call in recorded.calls)
+    report.finished = recorded.finished
+    return report
+
+
+def sigma_at(schedule: Schedule, position: float) -> float:
+    """The noise level at a position: reports round sigmas, but positions on the grid are exact."""
+    step = min(int(position), schedule.steps - 1)
+    share = position - step
+    return schedule.sigmas[step] * (1 - share) + schedule.sigmas[step + 1] * share
+
+
+def reach(at: float, anchors: Sequence[float]) -> float:
+    """(s - s_0)(s - s_1) / (s_0 - s_1)^ROUGHNESS, coordinates in steps; a missing anchor lies one step further back."""
+    newest = [*reversed(anchors)][:NODES]
+    newest += [newest[-1] - 1.0] * (NODES - len(newest))
+    growth: float = math.prod(abs(at - s) for s in newest) * max(newest[0] - newest[1], TINY) ** -ROUGHNESS
+    return max(growth, TINY)
+
+
+class Law:
+    """The verifier's error of one lane's drafts, per reach, along the run.
+
+    Args:
+        rates: (coordinate, error / reach), in order of the coordinate.
+        ratio: hindcast / estimated error.
+    """
+
+    def __init__(self, rates: Sequence[tuple[float, float]], ratio: float = 1.0) -> None:
+        self.places = [place for place, _ in rates]
+        self.logs = [math.log(max(rate, TINY)) for _, rate in rates]
+        self.ratio = ratio
+
+    def at(self, place: float) -> float:
+        """The rate there: its logarithm interpolated, constant beyond the ends; 0 if nothing is known."""
+        if not self.places:
+            return 0.0
+        i = bisect_left(self.places, place)
+        if i == 0 or i == len(self.places):
+            return math.exp(self.logs[min(i, len(self.logs) - 1)])
+        share = (place - self.places[i - 1]) / (self.places[i] - self.places[i - 1])
+        return math.exp(self.logs[i - 1] * (1 - share) + self.logs[i] * share)
+
+
+def laws_of(recorded: RunReport) -> dict[int, Law]:
+    """The law of each lane, from what a run has recorded."""
+    schedule = Schedule(recorded.sigmas, recorded.flow)
+    anchors: dict[int, list[float]] = {}
+    drafts: dict[int, list[tuple[float, float]]] = {}
+    hindcasts: dict[int, list[tuple[float, float]]] = {}
+    for call in recorded.calls:
+        place = schedule.moment(sigma_at(schedule, call.position)).coordinate
+        for row in call.rows:
+            known = anchors.setdefault(row.lane, [])
+            for found, value in ((drafts, row.error), (hindcasts, row.hindcast)):
+                rates = found.setdefault(row.lane, [])
+                if known and value is not None and (not rates or place > rates[-1][0]):
+                    rates.append((place, value / reach(place, known)))
+            if row.verdict != "drafted" and (not known or place > known[-1]):
+                known.append(place)
+    ratio = _ratio(drafts, hindcasts)
+    merged = {}
+    for lane in anchors:
+        by_place = {place: rate / ratio for place, rate in hindcasts[lane]} | dict(drafts[lane])
+        merged[lane] = Law(sorted(by_place.items()), ratio)
+    return merged
+
+
+def _ratio(drafts: Mapping[int, Sequence[tuple[float, float]]], hindcasts: Mapping[int, Sequence[tuple[float, float]]]) -> float:
+    """Median over all hindcasts of hindcast / what a check would have said there; 1 if no draft was checked."""
+    ratios = []
+    for lane, rates in drafts.items():
+        law = Law(rates)
+        ratios += [rate / law.at(place) for place, rate in hindcasts[lane] if rates and rates[0][0] <= place <= rates[-1][0]]
+    return max(median(ratios), TINY) if ratios else 1.0
+
+
+class Clock:
+    """Seconds of a call, by the medians of a recorded run, in proportion to the rows.
+
+    A pass over some of the rows takes more than its share: the recorded calls that were mixed tell how much more.
+    """
+
+    def __init__(self, recorded: RunReport) -> None:
+        self.recorded = recorded
+        drafted = [call for call in recorded.calls if call.rows and all(row.verdict == "drafted" for row in call.rows)]
+        self.draft = median(call.seconds / len(call.rows) for call in drafted) if drafted else None
+        self.mixed = 1.0
+        mixed = []
+        for call in recorded.calls:
+            computed = sum(row.verdict != "drafted" for row in call.rows)
+            if 0 < computed < len(call.rows):
+                mixed.append(call.seconds / self.seconds(len(call.rows), sum(row.verdict != "computed" for row in call.rows), computed))
+        self.mixed = median(mixed) if mixed else 1.0
+
+    def seconds(self, rows: int, drafts: int, computed: int) -> float:
+        """Seconds of a call of so many rows, of which so many are drafted and computed (a rejected row is both)."""
+        full = (self.recorded.full_seconds(rows) or TINY) / max(rows, 1)
+        draft = DRAFT_SHARE * full if self.draft is None else self.draft
+        return (draft * drafts + full * computed) * (self.mixed if 0 < computed < rows else 1.0)

@@ -1,0 +1,207 @@
+"""These tests drive the real page: a ComfyUI server with the demo's model, and Chromium, in both of ComfyUI's renderers."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+PACK = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PAGE_SETTINGS = {
+    "Comfy.TutorialCompleted": True,  # else a dialog covers the page
+    "Comfy.Workflow.Persist": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.RightSidePanel.IsOpen": False,
+    "Comfy.Locale": "en",
+}
+# Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
+KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
+# The timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
+TIMELINE_OF = """() => {
+    window.timelineOf = (path) => {
+        let graph = app.rootGraph, node = null;
+        for (const id of String(path).split(':')) {
+            node = graph?.getNodeById(id) ?? graph?.getNodeById(+id);
+            graph = node?.subgraph;
+        }
+        return node?.widgets?.find((widget) => widget.name === 'timeline')?.element;
+    };
+}"""
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def ask(address, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as response:
+        text = response.read()
+        return json.loads(text) if text else None
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """The address of a running server; SPECA_SERVER names one that already runs."""
+    if address := os.environ.get("SPECA_SERVER"):
+        yield address
+        return
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    server = load(PACK / "demo/server.py").server
+    with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        found = found or playwright.chromium.executable_path
+        if not Path(found).exists():
+            pytest.exit(
+                "found no Chromium; expected one of " + ", ".join(BROWSERS) + " or Playwright's own. "
+                "Install it by the machine's package manager (Debian: apt install chromium) or by: python -m playwright install chromium",
+                returncode=3,
+            )
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=found, headless=True, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session", params=["canvas", "vue"])
+def tab(request, comfy, chromium):
+    """The page in one of the renderers; opening it takes seconds, so the tests share it and load workflows of their own."""
+    with opened(comfy, chromium, request.param == "vue") as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab):
+    """The shared page. What it wrote into the console is looked at after each test."""
+    yield tab
+    assert tab.errors == []
+    tab.messages.clear()
+
+
+class Page:
+    """The page, and what the tests do in it."""
+
+    def __init__(self, tab, address):
+        self.tab, self.address, self.messages = tab, address, []
+        tab.on("console", lambda message: self.messages.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: self.messages.append(str(error)))
+
+    def open(self):
+        self.tab.goto(self.address, wait_until="domcontentloaded")
+        self.tab.wait_for_function(
+            "window.app?.extensionManager?.workflow?.activeWorkflow && app.vueAppReady !== false"
+            " && LiteGraph.registered_node_types?.SpeCaAccelerate && !app.extensionManager.spinner",
+            timeout=120_000,
+        )
+        self.tab.wait_for_timeout(300)
+        self.run(TIMELINE_OF)
+
+    def run(self, script, argument=None):
+        return self.tab.evaluate(script, argument)
+
+    def blank(self):
+        self.run("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+        self.tab.wait_for_timeout(400)
+
+    def load(self, workflow):
+        self.run("w => app.loadGraphData(w)", workflow)
+        self.tab.wait_for_timeout(600)
+
+    def until(self, script, argument=None, seconds=60):
+        self.tab.wait_for_function(script, arg=argument, timeout=1000 * seconds)
+
+    def queue(self, seconds=120):
+        """Queue the graph; returns how it ended."""
+        return self.run(
+            """(limit) => new Promise((ok, no) => {
+                const ends = ['execution_success', 'execution_error', 'execution_interrupted'];
+                for (const name of ends) app.api.addEventListener(name, () => ok(name), {once: true});
+                setTimeout(() => no(new Error('no end')), 1000 * limit);
+                app.queuePrompt(0);
+            })""",
+            seconds,
+        )
+
+    def drop(self, data, name, kind):
+        """Drop a file onto the canvas."""
+        transfer = self.tab.evaluate_handle(
+            """([bytes, name, type]) => {
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([new Uint8Array(bytes)], name, {type}));
+                return transfer;
+            }""",
+            [[*data], name, kind],
+        )
+        for event in ("dragenter", "dragover", "drop"):
+            self.tab.dispatch_event("#graph-canvas", event, {"dataTransfer": transfer, "clientX": 700, "clientY": 450})
+        self.tab.wait_for_timeout(900)
+
+    def set(self, node, name, value):
+        """Change a widget as the user does."""
+        self.run(
+            """([id, name, value]) => {
+                const widget = app.graph.getNodeById(id).widgets.find((w) => w.name === name);
+                widget.value = value;
+                widget.callback?.(value);
+            }""",
+            [node, name, value],
+        )
+
+    def chart(self, node):
+        """What the timeline of a node shows now."""
+        return self.run(
+            """(path) => {
+                const host = window.timelineOf(path);
+                if (!host) return null;
+                const inside = host.shadowRoot, text = (name) => inside.querySelector(name).textContent;
+                return {
+                    state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run, visible: host.checkVisibility(),
+                    height: host.offsetHeight, bars: [...inside.querySelectorAll('.bar')].map((b) => b.dataset.verdict),
+                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'),
+                    preset: inside.querySelector('[aria-pressed=true]')?.dataset.preset ?? null, sampler: text('.sampler'),
+                };
+            }""",
+            str(node),
+        )
+
+    def await_state(self, node, state, seconds=60):
+        self.until(
+            "([path, state]) => window.timelineOf(path)?.dataset.state === state",
+            [str(node), state],
+            seconds,
+        )
+        return self.chart(node)
+
+    @property
+    def errors(self):
+        """What the console shows that is not ComfyUI's own."""
+        return [text for text in self.messages if not any(known in text for known in KNOWN_MESSAGES)]
+
+
+@contextlib.contextmanager
+def opened(address, chromium, vue, **settings):
+    """A Page of its own, with ComfyUI's settings as given."""
+    for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
+        ask(address, f"/api/settings/{name}", value)
+    page = Page(chromium.new_page(viewport={"width": 1440, "height": 900}), address)
+    page.open()
+    yield page
+    page.tab.close()
+    assert page.errors == []

@@ -1,0 +1,31 @@
+"""Workflows of the demo's model, as the page saves them; the tests give node ids of their own."""
+
+import copy
+import json
+
+from conftest import PACK
+
+EXAMPLE = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
+ACCELERATE, SAMPLER, REPORT, SAVE, LATENT, PROMPT = (
+    next(node["id"] for node in EXAMPLE["nodes"] if node["type"] == kind and wanted(node))
+    for kind, wanted in (
+        ("SpeCaAccelerate", bool),
+        ("KSampler", bool),
+        ("SpeCaReport", bool),
+        ("SaveImage", bool),
+        ("EmptySD3LatentImage", bool),
+        ("CLIPTextEncode", lambda node: node["widgets_values"][0]),
+    )
+)
+
+
+def demo(images=1, steps=12, text="", identity=None):
+    """The example workflow, smaller. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
+    made = copy.deepcopy(EXAMPLE)
+    nodes = {node["id"]: node for node in made["nodes"]}
+    nodes[LATENT]["widgets_values"][2] = images
+    nodes[SAMPLER]["widgets_values"][2] = steps
+    nodes[PROMPT]["widgets_values"][0] += text
+    if identity:
+        made["id"] = identity
+    return made

@@ -1,0 +1,210 @@
+"""The live timeline in the node: what it shows, and what it survives."""
+
+import json
+import uuid
+
+import pytest
+from graphs import ACCELERATE, PROMPT, REPORT, SAMPLER, demo
+
+OTHER = {False: "canvas", True: "vue"}
+spaces = iter(range(1, 1000))
+
+
+def fresh(**options):
+    """The demo's workflow with an id of its own, which ComfyUI's cache has not seen."""
+    return demo(text=" " * next(spaces), identity=str(uuid.uuid4()), **options)
+
+
+def again(page):
+    """Queue the graph on screen once more, past the cache."""
+    page.run("([id, text]) => { app.graph.getNodeById(id).widgets[0].value += text }", [PROMPT, " " * next(spaces)])
+    return page.queue()
+
+
+def finished(page, **options):
+    page.load(fresh(**options))
+    assert page.queue() == "execution_success"
+    return page.await_state(ACCELERATE, "measured")
+
+
+def test_the_run_shows_live_and_then_measured(page):
+    page.load(fresh(steps=28))
+    empty = page.chart(ACCELERATE)
+    assert empty["state"] == "empty" and empty["visible"] and empty["height"] >= 150 and empty["preset"] == "balanced"
+    page.run("() => { window.ended = ''; window.states = new Set(); app.queuePrompt(0) }")
+    live = page.await_state(ACCELERATE, "live")
+    assert 0 < len(live["bars"]) <= 28
+    done = page.await_state(ACCELERATE, "measured")
+    assert len(done["bars"]) == 28 and {"computed", "drafted"} <= set(done["bars"]) and done["gain"] > 1
+    page.until("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent.includes('drafted')", REPORT)
+    text = page.run("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent", REPORT)
+    evaluations = int(text.split(" of ")[1].split()[0])
+    drafted = int(text.split(", ")[1].split()[0])
+    assert evaluations == 2 * 28 and f"{drafted}drafted" in done["legend"]  # cond and uncond: the node and the report say the same
+
+
+def test_one_panel_per_image(page):
+    done = finished(page, images=3)
+    assert len(done["bars"]) == 3 * 12
+
+
+def test_it_is_no_part_of_the_prompt_and_shifts_no_widget(page):
+    finished(page)
+    prompt = page.run("() => app.graphToPrompt()")
+    assert "timeline" not in json.dumps(prompt["output"])
+    before = next(node for node in demo()["nodes"] if node["id"] == ACCELERATE)
+    after = next(node for node in prompt["workflow"]["nodes"] if node["id"] == ACCELERATE)
+    assert after["widgets_values"] == before["widgets_values"]
+
+
+def test_a_run_makes_no_undo_step(page):
+    page.load(fresh())
+    count = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
+    page.tab.mouse.click(900, 820)
+    before = page.run(count)
+    page.queue()
+    page.await_state(ACCELERATE, "measured")
+    page.tab.mouse.click(900, 820)
+    page.tab.wait_for_timeout(300)
+    assert page.run(count) == before
+
+
+def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
+    done = finished(page)
+    page.blank()
+    page.run("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    page.tab.wait_for_timeout(900)
+    assert page.chart(ACCELERATE)["run"] == done["run"]
+    for _ in range(2):
+        page.run("id => app.graph.getNodeById(id).collapse()", ACCELERATE)
+        page.tab.wait_for_timeout(300)
+    vue = page.run("() => !!LiteGraph.vueNodesMode")
+    for mode in (not vue, vue):
+        page.run("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", mode)
+        page.tab.wait_for_timeout(1200)
+        now = page.chart(ACCELERATE)
+        assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[mode]
+
+
+def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
+    page.load(fresh(steps=28))
+    page.run("""() => {
+        window.ended = '';
+        for (const name of ['execution_success', 'execution_error'])
+            app.api.addEventListener(name, () => (window.ended = name), {once: true});
+        app.queuePrompt(0);
+    }""")
+    page.await_state(ACCELERATE, "live")
+    page.load(fresh())  # has the same node ids
+    page.until("() => window.ended")
+    assert page.run("() => window.ended") == "execution_success" and page.chart(ACCELERATE)["state"] == "empty"
+    page.run("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    assert len(page.await_state(ACCELERATE, "measured")["bars"]) == 28
+
+
+def test_reload_and_drop_of_the_saved_workflow(page):
+    done = finished(page)
+    saved = page.run("() => app.graph.serialize()")
+    assert len(json.dumps(saved)) - len(json.dumps(demo())) < 8000  # a run of 12 calls and two lanes: a few kB
+    page.open()
+    page.drop(json.dumps(saved).encode(), "saved.json", "application/json")
+    shown = page.await_state(ACCELERATE, "measured")
+    assert (shown["run"], shown["bars"], shown["gain"]) == (done["run"], done["bars"], done["gain"])
+
+
+def test_undo_and_a_pasted_copy_keep_the_run(page):
+    done = finished(page)
+    page.run("id => { const node = app.graph.getNodeById(id); node.pos = [node.pos[0] + 40, node.pos[1]] }", ACCELERATE)
+    page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
+    page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
+    page.tab.wait_for_timeout(600)
+    assert page.chart(ACCELERATE)["run"] == done["run"]
+    page.run("id => { app.canvas.copyToClipboard([app.graph.getNodeById(id)]); app.canvas.pasteFromClipboard() }", ACCELERATE)
+    page.tab.wait_for_timeout(500)
+    copies = page.run("() => app.graph.nodes.filter((node) => node.type === 'SpeCaAccelerate').map((node) => String(node.id))")
+    assert len(copies) == 2 and {page.chart(copy)["run"] for copy in copies} == {done["run"]}
+
+
+def test_two_nodes_and_two_samplers_do_not_mix(page):
+    """One node feeds two samplers, a second one a third: every run is shown by its node, and both runs of the first can be seen."""
+    page.load(fresh())
+    more = page.run(
+        """([first, sampler]) => {
+            const copy = (id) => { const node = app.graph.getNodeById(id).clone(); app.graph.add(node); return node };
+            const model = app.graph.getNodeById(app.graph.links.get(app.graph.getNodeById(first).inputs[0].link).origin_id);
+            const from = (node, name) => {
+                const link = app.graph.links.get(app.graph.getNodeById(sampler).inputs.find((i) => i.name === name).link);
+                app.graph.getNodeById(link.origin_id).connect(link.origin_slot, node, name);
+            };
+            const second = copy(first);
+            model.connect(0, second, 'model');
+            return [[app.graph.getNodeById(first), 3], [second, 5]].map(([source, seed]) => {
+                const other = copy(sampler);
+                for (const name of ['positive', 'negative', 'latent_image']) from(other, name);
+                source.connect(0, other, 'model');
+                other.widgets.find((w) => w.name === 'seed').value = seed;
+                const report = LiteGraph.createNode('SpeCaReport');
+                app.graph.add(report);
+                other.connect(0, report, 'latent');
+                return [String(source.id), String(other.id)];
+            });
+        }""",
+        [ACCELERATE, SAMPLER],
+    )
+    (_, second_sampler), (second_node, third_sampler) = more
+    page.set(second_node, "threshold", 0.05)
+    assert page.queue() == "execution_success"
+    page.await_state(second_node, "measured")
+    saved = {str(n["id"]): n["properties"].get("speca_runs") for n in page.run("() => app.graph.serialize()")["nodes"]}
+    runs = {node: {run["ids"]["sampler"]: run for run in saved[node]} for node in (str(ACCELERATE), second_node)}
+    assert set(runs[str(ACCELERATE)]) == {str(SAMPLER), second_sampler} and set(runs[second_node]) == {third_sampler}
+    thresholds = {run["report"]["settings"]["threshold"] for run in runs[str(ACCELERATE)].values()}
+    assert thresholds == {0.2} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
+    seen = set()
+    for _ in range(2):
+        seen.add(page.chart(ACCELERATE)["run"])
+        page.run("id => window.timelineOf(id).shadowRoot.querySelector('.sampler').click()", ACCELERATE)
+        page.tab.wait_for_timeout(200)
+    assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
+
+
+def test_inside_a_subgraph(page):
+    page.load(fresh())
+    outer = page.run(
+        """(id) => {
+            const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
+            return String(made.node.id);
+        }""",
+        ACCELERATE,
+    )
+    inner = page.run("id => String(app.graph.getNodeById(id).subgraph.nodes[0].id)", outer)
+    assert page.queue() == "execution_success"
+    done = page.await_state(f"{outer}:{inner}", "measured")
+    saved = page.run("() => app.graph.serialize()")
+    page.load(saved)
+    assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
+
+
+def test_an_interrupted_run_says_so(page):
+    page.load(fresh(steps=200, images=2))
+    page.run("""() => {
+        window.ended = '';
+        for (const name of ['execution_interrupted', 'execution_error', 'execution_success'])
+            app.api.addEventListener(name, () => (window.ended = name), {once: true});
+        app.queuePrompt(0);
+    }""")
+    page.await_state(ACCELERATE, "live")
+    page.run("() => app.api.interrupt(null)")
+    stopped = page.await_state(ACCELERATE, "stopped")
+    assert 0 < len(stopped["bars"]) < 2 * 200
+    page.until("() => window.ended")
+    assert page.run("() => window.ended") == "execution_interrupted"
+
+
+@pytest.mark.parametrize("locale", ["zh"])
+def test_another_language(comfy, chromium, locale):
+    from conftest import opened
+
+    with opened(comfy, chromium, vue=True, **{"Comfy.Locale": locale}) as page:
+        page.load(fresh())
+        assert "计算" in page.chart(ACCELERATE)["legend"]

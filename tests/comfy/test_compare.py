@@ -1,0 +1,104 @@
+"""SpeCa Compare, and the run in the file: with the demo's model and autoencoder."""
+
+import math
+from types import SimpleNamespace
+
+import comfy.sd
+import comfy.utils
+import numpy as np
+import pytest
+import torch
+from conftest import PACK
+from models import sample_flux, trained_flux
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.bridge.stamps import PROPERTY, stamp
+from speca_pack.speca_core.errors import SpecaError
+from speca_pack.speca_core.packed import unpack
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(PACK / "demo/models/vae/tiny_vae.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def latents():
+    """Two images: plain, and accelerated."""
+    flux = trained_flux()
+    return [{"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)} for t in (0.0, 0.2)]
+
+
+def test_pictures_numbers_and_words(nodes, vae, latents):
+    plain, fast = latents
+    output = nodes["SpeCaCompare"].execute(plain=plain, accelerated=fast, vae=vae)
+    sheets, psnr, text = output.result
+    assert sheets.shape[0] == 2 and sheets.shape[2] > 3 * 128 and sheets.min() >= 0 and sheets.max() <= 1
+    # The same numbers from the decoded pictures themselves.
+    before, after = ((vae.decode(latent["samples"]).clamp(0, 1) * 255).round().numpy() for latent in latents)
+    expected = min(10 * math.log10(255**2 / np.mean((a - b) ** 2)) for a, b in zip(before, after, strict=True))
+    assert psnr == pytest.approx(expected, abs=1e-6) and f"{psnr:.1f} dB" in text
+    seconds = [find(latent["samples"]).seconds for latent in latents]
+    assert f"measured speed-up: {seconds[0] / seconds[1]:.2f} x" in text
+    assert output.ui["images"] and output.ui["text"] == (text,)
+
+
+def test_equal_latents_are_equal(nodes, vae, latents):
+    _, psnr, text = nodes["SpeCaCompare"].execute(plain=latents[0], accelerated=latents[0], vae=vae).result
+    assert psnr == math.inf and "equal" in text
+
+
+def test_a_latent_that_speca_did_not_make_has_no_seconds(nodes, vae, latents):
+    other = {"samples": latents[0]["samples"] + 0.01}
+    _, psnr, text = nodes["SpeCaCompare"].execute(plain=other, accelerated=latents[1], vae=vae).result
+    assert math.isfinite(psnr) and "seconds unknown" in text and "measured" not in text
+
+
+def test_an_accelerated_run_in_the_place_of_the_plain_one_is_called_so(nodes, vae, latents):
+    assert "threshold to 0" in nodes["SpeCaCompare"].execute(plain=latents[1], accelerated=latents[1], vae=vae).result[2]
+
+
+def test_different_shapes_are_explained(nodes, vae, latents):
+    with pytest.raises(SpecaError, match=r"expected the same\. Give both"):
+        nodes["SpeCaCompare"].execute(plain=latents[0], accelerated={"samples": torch.zeros(1, 16, 16, 16)}, vae=vae)
+
+
+def test_of_a_video_the_worst_frame_decides(nodes):
+    video = torch.full((1, 4, 64, 64, 3), 0.5)
+    decoded = {0.0: video, 1.0: video.clone()}
+    decoded[1.0][0, 2] += 0.1
+    vae = SimpleNamespace(decode=lambda latent: decoded[latent.max().item()])
+    plain, fast = ({"samples": torch.full((1, 16, 1, 8, 8), value)} for value in (0.0, 1.0))
+    sheets, psnr, text = nodes["SpeCaCompare"].execute(plain=plain, accelerated=fast, vae=vae).result
+    assert sheets.shape[0] == 4 and "number 3 of 4" in text
+    assert psnr == pytest.approx(-20 * math.log10((153 - 128) / 255), abs=0.01)
+
+
+def workflow():
+    """A node of ours at the top, and one in a subgraph that is used as node 5."""
+    accelerate = {"id": 7, "type": "SpeCaAccelerate", "properties": {}}
+    inner = {"id": "uuid", "nodes": [{"id": 2, "type": "SpeCaAccelerate"}, {"id": 3, "type": "KSampler"}]}
+    return {"nodes": [accelerate, {"id": 5, "type": "uuid"}], "definitions": {"subgraphs": [inner]}}
+
+
+def test_the_run_is_stamped_at_its_node(latents):
+    report = find(latents[1]["samples"])
+    for path, place in (("7", lambda w: w["nodes"][0]), ("5:2", lambda w: w["definitions"]["subgraphs"][0]["nodes"][0])):
+        saved = workflow()
+        report.ids = {"node": path, "sampler": "8", "run": "new", "prompt": "p", "workflow": "w"}
+        old = {"ids": {"node": path, "sampler": "8", "run": "old"}}
+        kept = {"ids": {"node": path, "sampler": "9", "run": "of another sampler"}}
+        place(saved)["properties"] = {PROPERTY: [old, kept]}
+        assert stamp(saved, report)
+        runs = place(saved)["properties"][PROPERTY]
+        assert [run["ids"]["run"] for run in runs] == ["of another sampler", "new"]
+        assert unpack(runs[1]["report"]) == report.to_json() and runs[1]["ended"]
+
+
+@pytest.mark.parametrize("path", ["", "99", "7:1", "5:3", "5"])
+def test_a_workflow_without_the_node_is_left_alone(latents, path):
+    saved, before = workflow(), workflow()
+    report = find(latents[1]["samples"])
+    report.ids = {"node": path, "sampler": "8"}
+    assert not stamp(saved, report) and saved == before

@@ -1,0 +1,210 @@
+"""A fault anywhere, at any time: the model is as before, nothing of ours is held, and the next run does not notice.
+
+Faults come from outside the product: every function of the pack, every block of the model, the sampler's callback and foreign wrappers on
+both sides of ours are counted as they begin and end, and one chosen beginning or end raises.
+"""
+
+import functools
+import gc
+import importlib
+import math
+import pkgutil
+import random
+import statistics
+import sys
+import types
+from collections import defaultdict
+
+import comfy.model_management
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from models import build, sample_tiny
+from speca_pack import speca_core
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.families import family_of
+from speca_pack.speca_core.bridge.proxy import resolve
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.verifiers import VERIFIERS
+
+# Every dialect: two stacks and in-place blocks, no diffusion-model wrapper, modules between blocks, a ModuleDict, two streams in one.
+CASES = {"flux": "first_block", "sd3": "last_block", "wan_vace": "embedded", "cosmos": "first_block", "ltxav": "embedded"}
+STEPS = 7
+EXCEPTIONS = (RuntimeError, comfy.model_management.InterruptProcessingException, KeyboardInterrupt)
+
+
+class Faults:
+    """Counts the places that a run comes through, and raises at one of them."""
+
+    def __init__(self):
+        self.places = []
+        self.at = None
+        self.fault = None
+
+    def place(self, name):
+        self.places.append(name)
+        if len(self.places) - 1 == self.at:
+            raise self.fault
+
+    def arm(self, at, fault):
+        self.places, self.at, self.fault = [], at, fault
+
+    def around(self, function):
+        name = function.__qualname__
+
+        @functools.wraps(function)
+        def counted(*args, **kwargs):
+            self.place(f"before {name}")
+            result = function(*args, **kwargs)
+            self.place(f"after {name}")
+            return result
+
+        return counted
+
+
+def is_ours(function):
+    return isinstance(function, types.FunctionType) and function.__module__.startswith(speca_core.__name__)
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Every function and method of the pack counts, wherever it is imported."""
+    counter = Faults()
+    wrapped = functools.lru_cache(None)(counter.around)
+    for found in pkgutil.walk_packages(speca_core.__path__, speca_core.__name__ + "."):
+        importlib.import_module(found.name)
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(speca_core.__name__)]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    for owner in [*modules, *(c for c in classes if c.__module__.startswith(speca_core.__name__))]:
+        for name, value in list(vars(owner).items()):
+            if is_ours(value) and not (name.startswith("__") and name != "__init__" and name != "__call__"):
+                monkeypatch.setattr(owner, name, wrapped(value))
+    return counter
+
+
+def watched(name, verifier, faults):
+    """A tiny model with SpeCa between two foreign packs, whose blocks and callbacks count as well."""
+    model = build(name)
+    foreign = model.clone()
+    kinds = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL)
+
+    def add(to, who):
+        for kind in kinds:
+
+            def wrapper(executor, *args, kind=kind, **kwargs):
+                faults.place(f"before {who} {kind}")
+                result = executor(*args, **kwargs)
+                faults.place(f"after {who} {kind}")
+                return result
+
+            to.add_wrapper_with_key(kind, who, wrapper)
+
+    add(foreign, "outer pack")
+    settings = {"verifier": VERIFIERS[verifier](), "budget": Threshold(warmup=2, max_streak=2, decay=1.0)}
+    unchecked = find(sample(accelerate(model, SpecaConfig(math.inf, **settings)), name, faults))
+    errors = [row.error for call in unchecked.calls for row in call.rows if row.error is not None]
+    threshold = statistics.median(errors)  # some drafts pass, some do not
+    fast = accelerate(foreign, SpecaConfig(threshold, **settings))
+    add(fast, "inner pack")
+    diffusion_model = model.model.diffusion_model
+    family = family_of(diffusion_model)
+    for path in family.stacks:
+        blocks = getattr(*resolve(diffusion_model, path))
+        for block in blocks.values() if isinstance(blocks, torch.nn.ModuleDict) else blocks:
+            block.register_forward_pre_hook(lambda *_: faults.place("before a block"))
+            block.register_forward_hook(lambda *_: faults.place("after a block"))
+    return model, fast
+
+
+def sample(model, name, faults):
+    """One image, so that a run is short."""
+    return sample_tiny(model, name, [0], steps=STEPS, callback=lambda *_: faults.place("the callback"))
+
+
+class State:
+    """All that a run could leave behind in a model."""
+
+    def __init__(self, model):
+        self.attributes = {path: {**vars(module)} for path, module in model.model.named_modules()}
+        self.weights = {key: value.clone() for key, value in model.model.state_dict().items()}
+        self.options = str(model.model_options)
+
+    def check(self, model):
+        for path, module in model.model.named_modules():
+            before = self.attributes[path]
+            assert {key: id(value) for key, value in vars(module).items()} == {key: id(value) for key, value in before.items()}, path
+        weights = model.model.state_dict()
+        assert list(weights) == list(self.weights) and all(torch.equal(weights[key], kept) for key, kept in self.weights.items())
+        assert str(model.model_options) == self.options
+
+
+def tensors_alive():
+    gc.collect()
+    return [(tuple(thing.shape), thing.dtype) for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+
+
+def spread(places, count):
+    """`count` numbers of places: each kind of place in turn, early and late ones, the same in every session."""
+    chooser = random.Random(1)
+    by_name = defaultdict(list)
+    for number, name in enumerate(places):
+        by_name[name].append(number)
+    for numbers in by_name.values():
+        chooser.shuffle(numbers)
+    names = sorted(by_name)
+    chooser.shuffle(names)
+    chosen = []
+    while len(chosen) < count and any(by_name.values()):
+        chosen += [by_name[name].pop() for name in names if by_name[name]]
+    return chosen[:count]
+
+
+def inject(name, verifier, faults, count):
+    model, fast = watched(name, verifier, faults)
+    expected = sample(fast, name, faults)
+    report = find(expected)
+    verdicts = {verdict: report.count(verdict) for verdict in ("computed", "drafted", "rejected")}
+    assert all(verdicts.values()), f"a run that does everything was wanted: {verdicts}"
+    faults.arm(None, None)
+    assert torch.equal(sample(fast, name, faults), expected)
+    chosen = spread(faults.places, count)
+    assert len(chosen) == count
+    faults.arm(None, None)
+    state = State(model)
+    gc.collect()
+    gc.freeze()  # what is there now is not ours: `tensors_alive` sees only what comes from here on
+    try:
+        for number, at in enumerate(chosen):
+            fault = EXCEPTIONS[number % len(EXCEPTIONS)]("injected")
+            faults.arm(at, fault)
+            try:
+                sample(fast, name, faults)
+            except EXCEPTIONS as error:
+                raised = error
+            else:
+                pytest.fail(f"the fault {faults.places[at]} was swallowed")
+            where = faults.places[at]
+            assert raised is fault, f"{where}: it came out as {raised!r}"
+            fault.__traceback__ = fault.__context__ = None  # it holds the frames that it came through
+            faults.arm(None, None)
+            assert not tensors_alive(), where
+            state.check(model)
+            assert torch.equal(sample(fast, name, faults), expected), where
+    finally:
+        gc.unfreeze()
+
+
+each_case = pytest.mark.parametrize(("name", "verifier"), CASES.items(), ids=CASES)
+
+
+@each_case
+def test_twelve_faults(name, verifier, faults):
+    inject(name, verifier, faults, 12)
+
+
+@pytest.mark.long
+@each_case
+def test_two_hundred_and_fifty_faults(name, verifier, faults):
+    inject(name, verifier, faults, 250)

@@ -1,0 +1,51 @@
+"""The report's JSON: there and back, as columns and as objects."""
+
+import json
+
+import pytest
+from test_session import SIGMAS, config, play
+
+from speca_core import Session
+from speca_core.packed import pack, unpack
+from speca_core.report import RunReport
+
+
+def recorded(lanes=("a", "b"), **settings):
+    session = Session(config(threshold=0.1, **settings), SIGMAS, model="Flux")
+    play(session, lambda s, row: s, lanes=lanes, errors=lambda call, row: 0.03 * (call.outlooks[row].streak + 1))
+    session.report.finished, session.report.seconds = True, 1.5
+    return session.report
+
+
+def test_packing_loses_nothing_and_halves_the_size():
+    report = recorded(lanes="abcdefgh").to_json()
+    packed = json.loads(json.dumps(pack(report)))
+    assert unpack(packed) == json.loads(json.dumps(report))
+    assert len(json.dumps(packed)) < 0.5 * len(json.dumps(report))
+
+
+def test_a_run_without_calls_packs_too():
+    report = Session(config(), SIGMAS).report.to_json() | {"settings": {}}
+    assert unpack(pack(report)) == report
+
+
+def test_a_report_comes_back_from_its_json():
+    report = recorded()
+    assert RunReport.from_json(report.to_json()).to_json() == report.to_json()
+
+
+@pytest.mark.parametrize("damage", [{"schema": 2}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
+def test_what_is_no_report_is_refused(damage):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        RunReport.from_json(recorded().to_json() | damage)
+
+
+def test_plain_seconds_replace_the_calls_that_were_drafted():
+    report = recorded(lanes=("a",))
+    for call in report.calls:
+        call.seconds = 0.1 if call.computed else 0.02
+    report.calls[0].seconds = 5.0  # compilation: the plain model would have paid it too, and no other call is as slow
+    report.seconds = sum(call.seconds for call in report.calls) + 0.3
+    drafts = sum(not call.computed for call in report.calls)
+    assert drafts > 0
+    assert report.plain_seconds == pytest.approx(report.seconds + drafts * (0.1 - 0.02))

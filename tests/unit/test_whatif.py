@@ -1,0 +1,140 @@
+"""Replaying a run under other settings: by hand, on a path whose errors follow the law."""
+
+import json
+
+import pytest
+from test_session import SIGMAS, STEPS, config
+
+from speca_core import Session
+from speca_core.budgets import Accumulated, Target, Threshold
+from speca_core.errors import ConfigError
+from speca_core.report import RunReport
+from speca_core.session import EXIT
+from speca_core.verifiers import Unverified
+from speca_core.whatif import Clock, Law, laws_of, predict, reach
+
+RATE = 0.01  # error of a draft per square step of reach
+RATIO = 1.5  # hindcast / error
+FULL, DRAFT = 0.1, 0.01  # seconds
+
+
+def record(rate=lambda place, lane: RATE, lanes=(0,), **settings):
+    """Run a session on a model whose errors follow the law exactly; coordinates are steps (see SIGMAS)."""
+    import torch
+
+    session = Session(config(**settings), SIGMAS, model="Flux")
+    for sigma in SIGMAS[:-1]:
+        session.open_prediction(sigma)
+        call = session.open_call(list(lanes), list(lanes), [0] * len(lanes))
+        place = call.moment.coordinate
+        error = {
+            row: rate(place, row) * reach(place, call.lanes[row].exit.coordinates) for row in range(len(lanes)) if call.lanes[row].exit
+        }
+        checked = session.config.verifier.name != "none"
+        _, rejected = call.judge(call.draft_rows, [error[row] for row in call.draft_rows] if checked else None)
+        computed = sorted(call.full_rows + rejected)
+        scorable = call.scorable(computed)
+        call.score(scorable, [RATIO * error[row] for row in scorable])
+        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        drafts = len(call.draft_rows)
+        call.close((DRAFT * drafts + FULL * len(computed)) / len(lanes))
+    session.report.finished = True
+    session.report.seconds = sum(call.seconds for call in session.report.calls) + 0.5
+    return RunReport.from_json(json.loads(json.dumps(session.report.to_json())))
+
+
+def rows_of(report):
+    return [[(row.verdict, row.reason) for row in call.rows] for call in report.calls]
+
+
+def test_reach_grows_with_the_distances_and_shrinks_with_the_anchors():
+    assert reach(7.0, (2.0, 4.0, 5.0)) == 2 * 3
+    assert reach(7.0, (2.0, 1.0, 5.0)) == pytest.approx(2 * 6 / 4**0.4)
+    assert reach(7.0, (5.0,)) == 2 * 3  # the missing anchor lies one step further back
+
+
+def test_the_law_is_found_again():
+    law = laws_of(record(threshold=0.1))[0]
+    assert [law.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE] * 3, rel=1e-3)
+    assert law.ratio == pytest.approx(RATIO, rel=1e-3)
+
+
+def test_between_known_places_the_logarithm_is_interpolated():
+    law = Law([(1.0, 0.01), (3.0, 0.04)])
+    assert [law.at(s) for s in (0.0, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.01, 0.01, 0.02, 0.04, 0.04])
+    assert Law([]).at(1.0) == 0.0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.015, 0.03, 0.06, 0.1, 0.3])
+@pytest.mark.parametrize("budget", [Threshold(max_streak=4), Accumulated(max_streak=6), Target(speedup=2.5)])
+def test_where_the_law_holds_the_prediction_is_the_outcome(threshold, budget):
+    def rate(place, lane):
+        return RATE * (1 + lane) * 1.03**place
+
+    before = record(rate, lanes=(0, 1), threshold=0.1, budget=Accumulated())
+    after = record(rate, lanes=(0, 1), threshold=threshold, budget=budget)
+    predicted = predict(before, after.settings)
+    assert rows_of(predicted) == rows_of(after)
+    assert predicted.seconds == pytest.approx(after.seconds, rel=0.01)
+    assert predicted.plain_seconds == pytest.approx(after.plain_seconds, rel=0.01)
+
+
+def test_the_same_settings_give_the_same_run():
+    before = record(threshold=0.06)
+    again = predict(before, before.settings)
+    assert rows_of(again) == rows_of(before) and again.seconds == pytest.approx(before.seconds)
+
+
+def test_hindcasts_alone_tell_the_rate_too():
+    plain = record(threshold=0.0)
+    assert plain.count("drafted") == 0
+    # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the hindcasts.
+    assert laws_of(plain)[0].at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
+    assert predict(plain, config(threshold=0.2).to_dict()).count("drafted") > 0
+
+
+def test_an_unverified_run_follows_its_budget():
+    before = record(threshold=0.5, verifier=Unverified(), budget=Threshold(max_streak=2))
+    longer = predict(before, {**before.settings, "budget": Threshold(max_streak=4).to_dict()})
+    assert longer.count("drafted") > before.count("drafted") and longer.count("rejected") == 0
+
+
+def test_seconds_go_with_the_rows():
+    clock = Clock(record(lanes=(0, 1), threshold=0.1))
+    assert clock.seconds(2, drafts=0, computed=2) == pytest.approx(FULL)
+    assert clock.seconds(2, drafts=2, computed=0) == pytest.approx(DRAFT)
+    assert clock.seconds(2, drafts=2, computed=1) == pytest.approx(DRAFT + FULL / 2)
+
+
+def test_mixed_calls_cost_what_mixed_calls_cost():
+    report = record(lambda place, lane: RATE * (1 + lane), lanes=(0, 1), threshold=0.1)
+    mixed = [call for call in report.calls if {row.verdict for row in call.rows} == {"drafted", "rejected"}]
+    assert mixed
+    for call in mixed:
+        call.seconds *= 1.4
+    clock = Clock(report)
+    assert clock.seconds(2, drafts=2, computed=1) == pytest.approx(1.4 * (DRAFT + FULL / 2), rel=1e-3)
+    assert clock.seconds(2, drafts=2, computed=2) == pytest.approx(DRAFT + FULL, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"verifier": {"name": "embedded"}}, "verifier"),
+        ({"forecaster": {"name": "reuse"}}, "forecaster"),
+        ({"threshold": 7.0}, "threshold"),
+        ({"budget": {"name": "accumulated", "warmup": 0}}, "warmup"),
+        ({"budget": {"name": "nonsense"}}, "nonsense"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(changed, word):
+    before = record(threshold=0.1)
+    with pytest.raises(ConfigError, match=word):
+        predict(before, before.settings | changed)
+
+
+def test_an_empty_record_is_refused():
+    empty = Session(config(threshold=0.1), SIGMAS).report
+    assert len(empty.calls) == 0 < STEPS
+    with pytest.raises(ConfigError, match="no calls"):
+        predict(empty, empty.settings)
