@@ -37,9 +37,10 @@ def widget(name: str, knob: Any) -> io.Input:
     return io.Float.Input(name, default=default, min=rule.low, max=rule.high, step=rule.step, tooltip=tooltip)
 
 
-def chosen(name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A combo's value as {"name": entry, knob: value, ...}."""
-    return {"name" if key == name else key: value for key, value in (values or {}).items()}
+def chosen(name: str, values: Any) -> Any:
+    """A combo's value as {"name": entry, knob: value, ...}; what is no such value is left for the settings to explain."""
+    values = {} if values is None else values
+    return {"name" if key == name else key: value for key, value in values.items()} if isinstance(values, Mapping) else values
 
 
 class SpeCaAccelerate(io.ComfyNode):

@@ -6,6 +6,8 @@ import torch
 
 from .schedule import SAME_PLACE
 
+PART = 1 << 22  # numbers that are summed at a time: 16 MB of float32
+
 
 class FeatureHistory:
     """The newest `depth` anchors of one tap of one lane, oldest first.
@@ -42,14 +44,20 @@ class FeatureHistory:
 def weighted_sum(weights: Sequence[float], anchors: Sequence[torch.Tensor]) -> torch.Tensor:
     """sum_i weights[i] * anchors[i], accumulated in float32, returned in the anchors' dtype and shape.
 
-    One full-size float32 accumulator is the only temporary. A zero weight skips its anchor.
+    Anchors have one dimension or more. They are read part by part, so that no temporary is as large as an anchor: a video's fills
+    hundreds of MB. A zero weight skips its anchor.
     """
     terms = [(w, a) for w, a in zip(weights, anchors, strict=True) if w != 0.0]
     if not terms:
         return torch.zeros_like(anchors[-1])
     if len(terms) == 1 and terms[0][0] == 1.0:
         return terms[0][1]
-    total = terms[0][1].float() * terms[0][0]
-    for weight, anchor in terms[1:]:
-        total.add_(anchor, alpha=weight)
-    return total.to(terms[0][1].dtype)
+    result = torch.empty_like(anchors[-1])
+    size = max(1, PART * len(result) // max(1, result.numel()))
+    for begin in range(0, len(result), size):
+        part = slice(begin, begin + size)
+        total = terms[0][1][part].to(torch.float32, copy=True).mul_(terms[0][0])
+        for weight, anchor in terms[1:]:
+            total.add_(anchor[part], alpha=weight)
+        result[part] = total
+    return result

@@ -71,6 +71,8 @@ class RunReport:
         steps: steps of the schedule.
         seconds: wall time of the sampling.
         cache_bytes: most memory the anchors took, in bytes.
+        out_of_memory: index of the call at which memory ran out; from there on everything was computed, and nothing kept. None if it
+            did not.
         calls: in the order they happened.
         finished: False if the run was interrupted or failed.
         sigmas: the schedule, steps + 1 values.
@@ -84,6 +86,7 @@ class RunReport:
     calls: list[CallRecord] = field(default_factory=list)
     seconds: float = 0.0
     cache_bytes: int = 0
+    out_of_memory: int | None = None
     finished: bool = False
     sigmas: list[float] = field(default_factory=list)
     flow: bool = True
@@ -144,7 +147,8 @@ class RunReport:
         """One line for the log and the node."""
         computed = self.rows - self.count("drafted")
         text = f"{computed} of {self.rows} evaluations computed, {self.count('drafted')} drafted, {self.count('rejected')} rejected"
-        return f"{text}, {self.seconds:.2f} s{'' if self.finished else ' (did not finish)'}"
+        short = "" if self.out_of_memory is None else f", out of memory at call {self.out_of_memory}: no drafts from there on"
+        return f"{text}, {self.seconds:.2f} s{short}{'' if self.finished else ' (did not finish)'}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. Numbers that JSON cannot hold become null."""
@@ -171,6 +175,7 @@ class RunReport:
                 "plain_estimate": _rounded(self.plain_seconds),
             },
             "cache_bytes": self.cache_bytes,
+            "out_of_memory": self.out_of_memory,
             "mask": self.mask,
             "calls": [
                 {

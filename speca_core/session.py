@@ -79,6 +79,7 @@ class Session:
         )
         self.predictions = 0
         self._lanes_made = 0
+        self.caching = True  # until memory runs out
         self.open_prediction(self.schedule.sigmas[0])
 
     def open_prediction(self, sigma: float, guidance: float | None = None) -> None:
@@ -90,6 +91,7 @@ class Session:
                 uncond; None if it is anything else.
         """
         self.predictions += 1
+        self._before = len(self.report.calls)
         self.moment: Moment = self.schedule.moment(sigma)
         self.guidance = guidance
         self.computed: set[int] = set()  # images of which a row was computed in this prediction
@@ -117,6 +119,16 @@ class Session:
             self.lanes[key].seen = self.predictions
             found.append(self.lanes[key])
         return Call(self, found, images, branches, together)
+
+    def give_up(self) -> None:
+        """Memory ran out in this prediction: let go of all that was kept, forget its calls, and compute from here on."""
+        if self.caching:
+            self.caching = False
+            del self.report.calls[self._before :]
+            self.report.out_of_memory = self._before
+            for lane in self.lanes.values():
+                lane.histories.clear()
+            self.hindsight = Hindsight(self.schedule)
 
     def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
         """What the sampler gets for the prediction `denoised` [images, ...] at `x`, its drafts so far repaired; see `Hindsight.serve`."""
@@ -156,6 +168,8 @@ class Call:
         return Outlook(self.moment, self.moment.coordinate - newest, lane.streak, lane.computed, lane.calls)
 
     def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
+        if not self.session.caching:
+            return Reason.MEMORY
         config = self.session.config
         if not config.start <= self.moment.progress <= config.end:
             return Reason.WINDOW

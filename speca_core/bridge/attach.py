@@ -1,4 +1,4 @@
-"""Attaching SpeCa to a ComfyUI model: three wrappers on a clone, and nothing else."""
+"""Attaching SpeCa to a ComfyUI model: four wrappers on a clone, and nothing else."""
 
 import functools
 import logging
@@ -12,13 +12,14 @@ from comfy.patcher_extension import WrappersMP
 from ..config import SpecaConfig
 from .events import LiveRun
 from .families import check, family_of
+from .memory import announced, attempt, expected, measured, need_of
 from .neighbours import check_neighbours
 from .reports import remember
 from .run import Run
 from .whole import WholeRun
 
 KEY = "speca"
-KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
+KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
 log = logging.getLogger("speca")
 
 
@@ -43,7 +44,7 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
         for kind in KINDS:
             patched.remove_wrappers_with_key(kind, KEY)
-    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start, node), _predict, _apply_model), strict=True):
+    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start, node), _prepare, _predict, _apply_model), strict=True):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched
 
@@ -51,7 +52,7 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
 def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
-    if len(sigmas) < 2:
+    if len(sigmas) < 2 or not len(args[0]):
         return executor(*args, **kwargs)  # nothing to sample
     guider = executor.class_obj
     check_neighbours(guider.model_options)
@@ -70,6 +71,8 @@ def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> 
         report.finished = True
     finally:
         del options[KEY]
+        if run.need:
+            measured(run.need, report.cache_bytes)
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
         live.end()
         log.info("SpeCa: %s", report.summary)
@@ -83,10 +86,28 @@ def is_first_order(sampler: Any) -> bool:
     return getattr(function, "__name__", "") == "sample_euler" and not getattr(sampler, "extra_options", {}).get("s_churn")
 
 
+def _prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
+    """PREPARE_SAMPLING: the weights are placed such that the anchors fit beside them."""
+    run = kwargs["model_options"]["transformer_options"].get(KEY)
+    if run is None:
+        return executor(patcher, noise_shape, conds, *args, **kwargs)
+    run.need = need_of(patcher, run.session.config, noise_shape, conds)
+    with announced(patcher.model, expected(run.need)):
+        return executor(patcher, noise_shape, conds, *args, **kwargs)
+
+
 def _predict(executor: Any, *args: Any, **kwargs: Any) -> Any:
     """PREDICT_NOISE: answered by the run, if one is under way in these options."""
     run = executor.class_obj.model_options["transformer_options"].get(KEY)
-    return executor(*args, **kwargs) if run is None else run.predict(executor, *args, **kwargs)
+    if run is None:
+        return executor(*args, **kwargs)
+    if run.session.caching:
+        answer = attempt(lambda: run.predict(executor, *args, **kwargs))
+        if answer is not None:
+            return answer
+        run.session.give_up()
+        log.warning("SpeCa: out of memory. Nothing is kept any more, and everything is computed for the rest of this run.")
+    return run.predict(executor, *args, **kwargs)
 
 
 def _apply_model(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -202,6 +202,7 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
     """
     written = [(*resolve(model, path), getattr(*resolve(model, path))) for path in family.state]
     shadowed: list[tuple[Any, str, Any]] = []
+    ended = False
     try:
         for path, stand_in in stand_ins(model, family, handler):
             parent, name = resolve(model, path)
@@ -214,12 +215,13 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
                 f"({', '.join(family.heads) or 'its last block'}); expected nothing to answer in the model's place. Remove other caches "
                 "and patches that skip the model, or bypass SpeCa Accelerate."
             )
+        ended = True
     finally:
         for parent, name, before in reversed(shadowed):
             if before is ABSENT:
                 del vars(parent)[name]
             else:
                 vars(parent)[name] = before
-        if not handler.complete:
+        if not (ended and handler.complete):
             for parent, name, before in written:
                 setattr(parent, name, before)

@@ -12,6 +12,7 @@ from ..config import SpecaConfig
 from ..session import Call, Session
 from .discovery import settled
 from .families import Family, bare
+from .memory import Need
 from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
 from .rows import rows_of, take
@@ -39,6 +40,7 @@ class Run:
         self.session = Session(config, sigmas, model=family.name, flow=flow)
         self.anatomy = Anatomy(family)
         self.repairs = config.hindsight and first_order
+        self.need: Need | None = None  # once it is known
         self.started: float | None = None  # when the first prediction was asked for: sampling time without loading the weights
         self._warned = False
 
@@ -52,7 +54,7 @@ class Run:
         # Reading sigma waits for the device; once per prediction.
         self.session.open_prediction(float(timestep.flatten()[0]), guidance_of(executor.class_obj))
         denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
-        return self.session.repair(x, denoised) if self.repairs else denoised
+        return self.session.repair(x, denoised) if self.repairs and self.session.caching else denoised
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; arguments and result are those of ComfyUI's `BaseModel.apply_model`.
@@ -69,7 +71,7 @@ class Run:
         if options.get(self.family.never_with) is not None:
             return executor(x, t, *inputs, **conds)  # type: ignore[no-any-return]
         model = bare(executor.class_obj.diffusion_model)
-        if not self.family.stacks:  # its class is in no table
+        if self.session.caching and not self.family.stacks:  # its class is in no table
 
             def plain(latent: torch.Tensor) -> torch.Tensor:
                 everyone = range(x.shape[0])
@@ -90,7 +92,7 @@ class Run:
                 output: torch.Tensor = executor(*args, options, **kwargs)
             return output
 
-        output = self._answer(call, run)
+        output = self._answer(call, run) if self.session.caching else executor(x, t, *inputs, **conds)
         call.close(time.perf_counter() - begun)
         return output
 

@@ -8,6 +8,7 @@ import torch
 
 from ..config import SpecaConfig
 from ..session import EXIT, Session
+from .memory import Need
 from .rows import rows_of, take
 
 NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
@@ -26,6 +27,7 @@ class WholeRun:
         self.verifier = config.verifier
         self.session = Session(config, sigmas, model=name, flow=flow)
         self.repairs = config.hindsight and first_order
+        self.need: Need | None = None
         self.started: float | None = None
         self._computed: list[int] | None = None  # images that the calls under way must compute; None: all
 
@@ -59,16 +61,17 @@ class WholeRun:
                 denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
             finally:
                 self._computed = None
-            truths = [(x[i] - denoised[i]) / sigma for i in computed]
-            if scorable := call.scorable(computed):
-                truth = torch.stack([truths[computed.index(i)] for i in scorable])
-                call.score(scorable, self.verifier.error(torch.stack(call.forecast(EXIT, scorable)), truth).tolist())
-            call.observe(EXIT, computed, truths)
+            if self.session.caching:
+                truths = [(x[i] - denoised[i]) / sigma for i in computed]
+                if scorable := call.scorable(computed):
+                    truth = torch.stack([truths[computed.index(i)] for i in scorable])
+                    call.score(scorable, self.verifier.error(torch.stack(call.forecast(EXIT, scorable)), truth).tolist())
+                call.observe(EXIT, computed, truths)
         else:
             denoised = torch.empty_like(x)
         for i in set(call.draft_rows) - set(computed):
             denoised[i] = x[i] - sigma * slopes[i]
-        if self.repairs:
+        if self.repairs and self.session.caching:
             denoised = self.session.repair(x, denoised)
         call.close(time.perf_counter() - begun)
         return denoised

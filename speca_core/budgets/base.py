@@ -22,6 +22,7 @@ class Reason(str, Enum):
     BUDGET = "budget"  # the budget expects too large an error
     REJECTED = "rejected"  # drafted, verified, found too far off, computed in the same call
     RESTING = "resting"  # drafts were rejected again and again: none is tried for a while
+    MEMORY = "memory"  # memory ran out earlier in this run: nothing is kept any more
     JOINT = "joint"  # another branch (cond or uncond) of the same image is computed
 
 

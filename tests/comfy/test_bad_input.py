@@ -1,0 +1,181 @@
+"""Whatever comes in: a clear error before sampling, or what the plain model does with it. Never a hang, never a silent fallback."""
+
+import functools
+import math
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from models import TINY, build
+from speca_pack.speca_core import ConfigError, SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.verifiers import VERIFIERS
+from test_nodes import widget_values
+from tiny import random
+
+EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}  # drafts whatever is finite
+WAYS = {name: SpecaConfig(**EAGER, verifier=verifier()) for name, verifier in VERIFIERS.items()} | {
+    "prediction": SpecaConfig(**EAGER, level="prediction")
+}
+each_way = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return build("flux")
+
+
+def conditioning(seed, text=TINY["flux"].text):
+    return [[random(seed, 1, *text), TINY["flux"].extra(seed)]]
+
+
+def sample(model, sigmas=(1.0, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0), noise=None, sampler="euler", positive=None, negative=None):
+    noise = random(3, 1, 16, 8, 8) if noise is None else noise
+    positive, negative = (conditioning(seed) if given is None else given for seed, given in ((1, positive), (2, negative)))
+    return comfy.sample.sample_custom(
+        model, noise, 3.0, comfy.samplers.sampler_object(sampler), torch.tensor(sigmas), positive, negative, torch.zeros_like(noise),
+        disable_pbar=True, seed=3,
+    )  # fmt: skip
+
+
+def outcome(function, *args, **kwargs):
+    """What a function gives: a value, or the exception."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        return error
+
+
+def same(a, b):
+    """Two outcomes: both the same kind of error with the same message, or equal latents, NaN equal to NaN."""
+    if isinstance(a, Exception) or isinstance(b, Exception):
+        return type(a) is type(b) and str(a) == str(b)
+    return torch.equal(a.nan_to_num(nan=12345.0), b.nan_to_num(nan=12345.0))
+
+
+# --- the node ----------------------------------------------------------------------------------------------------------------------------
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(widget=st.sampled_from(sorted(widget_values())), value=anything)
+def test_any_value_of_any_widget_is_taken_or_explained(nodes, flux, widget, value):
+    made = outcome(nodes["SpeCaAccelerate"].execute, model=flux, **(widget_values() | {widget: value}))
+    if isinstance(made, Exception):
+        assert isinstance(made, ConfigError) and ("expected" in str(made) or "Choose" in str(made) or "has no setting" in str(made))
+    else:
+        assert made.result[0].model is flux.model
+
+
+# --- latents -----------------------------------------------------------------------------------------------------------------------------
+
+
+@each_way
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+def test_a_latent_that_is_not_finite_gives_what_the_plain_model_gives(flux, way, bad):
+    noise = random(1, 1, 16, 8, 8)
+    noise[0, 0, 0, 0] = bad
+    plain = sample(flux, noise=noise)
+    latent = sample(accelerate(flux, WAYS[way]), noise=noise)
+    assert torch.equal(latent.isfinite(), plain.isfinite())
+    if WAYS[way].verifier.name != "none":
+        assert find(latent).count("drafted") == 0, "nothing that is not finite passes a check"
+        assert same(latent, plain)
+
+
+@each_way
+def test_a_picture_that_is_not_finite_does_not_touch_the_others(flux, way):
+    noise = random(1, 2, 16, 8, 8)
+    alone = sample(accelerate(flux, WAYS[way]), noise=noise[:1])
+    noise[1] = float("nan")
+    together = sample(accelerate(flux, WAYS[way]), noise=noise)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-3)
+
+
+@each_way
+@pytest.mark.parametrize("shape", [(0, 16, 16, 16), (1, 16, 1, 1), (1, 16, 3, 5)])
+def test_latents_of_odd_shapes(flux, way, shape):
+    plain = outcome(sample, flux, noise=random(1, *shape))
+    latent = outcome(sample, accelerate(flux, WAYS[way]), noise=random(1, *shape))
+    if isinstance(plain, Exception):
+        assert same(latent, plain)
+    else:
+        assert latent.shape == plain.shape and latent.isfinite().all()
+
+
+# --- schedules ---------------------------------------------------------------------------------------------------------------------------
+
+SCHEDULES = {
+    "empty": [],
+    "no step": [1.0],
+    "one step": [1.0, 0.0],
+    "nowhere": [0.5, 0.5],
+    "the same twice": [1.0, 0.7, 0.7, 0.4, 0.2, 0.0],
+    "rising": [0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
+    "up and down": [1.0, 0.5, 0.8, 0.4, 0.6, 0.2, 0.0],
+    "not to zero": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5],
+    "beyond the range": [14.0, 7.0, 3.0, 1.0, 0.5, 0.0],
+    "zeros": [0.0, 0.0, 0.0],
+    "nearly nothing": [1e-6, 1e-7, 1e-8, 0.0],
+}
+
+
+@pytest.fixture(scope="module")
+def plain_and_off(flux):
+    """The plain model's outcome, and that of threshold 0."""
+    return functools.lru_cache(None)(
+        lambda schedule, sampler: [
+            outcome(sample, model, SCHEDULES[schedule], sampler=sampler) for model in (flux, accelerate(flux, SpecaConfig(threshold=0.0)))
+        ]
+    )
+
+
+@pytest.mark.parametrize(("way", "sampler"), [*((way, "euler") for way in WAYS), ("embedded", "heun"), ("embedded", "dpmpp_2m")])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_odd_schedules_end_as_with_the_plain_model(flux, plain_and_off, way, sampler, schedule):
+    plain, off = plain_and_off(schedule, sampler)
+    assert same(off, plain)
+    latent = outcome(sample, accelerate(flux, WAYS[way]), SCHEDULES[schedule], sampler=sampler)
+    if isinstance(plain, Exception):
+        assert same(latent, plain)
+    else:
+        assert torch.equal(latent.isfinite(), plain.isfinite())
+
+
+@pytest.mark.parametrize("bad", [[1.0, float("nan"), 0.0], [float("inf"), 1.0, 0.0]])
+def test_a_schedule_that_is_not_finite_is_refused_before_sampling(flux, bad):
+    calls = []
+    hook = flux.model.diffusion_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with pytest.raises(ConfigError, match="expected at least two finite sigmas"):
+            sample(accelerate(flux, SpecaConfig()), bad)
+    finally:
+        hook.remove()
+    assert not calls
+
+
+# --- conditioning ------------------------------------------------------------------------------------------------------------------------
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("positive", "negative"), [([], None), (None, []), ([], []), (conditioning(1, (0, 32)), None), (None, conditioning(2, (9, 32)))]
+)
+def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, negative):
+    plain = outcome(sample, flux, positive=positive, negative=negative)
+    assert same(outcome(sample, accelerate(flux, SpecaConfig(threshold=0.0)), positive=positive, negative=negative), plain)
+    latent = outcome(sample, accelerate(flux, WAYS[way]), positive=positive, negative=negative)
+    if isinstance(plain, Exception):
+        assert same(latent, plain)
+    else:
+        assert torch.equal(latent.isfinite(), plain.isfinite())

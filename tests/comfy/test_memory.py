@@ -1,0 +1,239 @@
+"""Memory: announced to ComfyUI to the byte, and where it runs out, a run ends as the plain model would."""
+
+import functools
+import gc
+import math
+import sys
+import weakref
+from pathlib import Path
+
+import comfy.model_management
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from conftest import PACK
+from models import build, sample_tiny
+from speca_pack.speca_core import SpecaConfig, history
+from speca_pack.speca_core.bridge import memory
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.history import FeatureHistory, weighted_sum
+from speca_pack.speca_core.session import Session
+from speca_pack.speca_core.verifiers import VERIFIERS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+STEPS = 8
+BUDGET = Threshold(warmup=2, max_streak=2)
+WAYS = {
+    "flux": SpecaConfig(math.inf, verifier=VERIFIERS["first_block"](), budget=BUDGET),
+    "sd3": SpecaConfig(math.inf, verifier=VERIFIERS["last_block"](), budget=BUDGET),
+    "ltxav": SpecaConfig(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET),
+    "wan_vace": SpecaConfig(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET, level="prediction"),
+}
+each_way = pytest.mark.parametrize("name", WAYS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return functools.lru_cache(None)(build)
+
+
+def sample(patcher, name, **kwargs):
+    return sample_tiny(patcher, name, **({"steps": STEPS} | kwargs))
+
+
+def allocations(function, outputs, inputs):
+    """The tensors among `outputs` whose memory is none of the `inputs`'."""
+    given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)}
+    made = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return [tensor for tensor in made if tensor.untyped_storage().data_ptr() not in given]
+
+
+def ours():
+    """The line of the pack that the present operation was asked for, or None if something else asked for it."""
+    frame = sys._getframe(2)
+    while frame and ("/torch/" in frame.f_code.co_filename or frame.f_code.co_filename.startswith("<")):
+        frame = frame.f_back
+    path = Path(frame.f_code.co_filename)
+    return f"{path.name}:{frame.f_lineno}" if PACK / "speca_core" in path.parents else None
+
+
+class Allocations(TorchDispatchMode):
+    """Counts what our own code allocates; the one with number `at` finds no memory."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at = at
+        self.places = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outputs = func(*args, **(kwargs or {}))
+        if (place := ours()) and allocations(func, outputs, (args, kwargs)):
+            self.places.append(place)
+            if len(self.places) - 1 == self.at:
+                raise torch.OutOfMemoryError("injected")
+        return outputs
+
+
+def without_caching_from(monkeypatch, call):
+    """Let every run give up by itself when it is about to make this call."""
+    plain = Session.open_prediction
+
+    def open_prediction(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        if len(self.report.calls) == call:
+            self.give_up()
+
+    monkeypatch.setattr(Session, "open_prediction", open_prediction)
+
+
+def fail(fast, name, monkeypatch, choose):
+    """Let each chosen allocation fail: from that prediction on, the run is the plain model's."""
+    run = functools.partial(sample, fast, name, images=[0])
+    with Allocations() as counted:
+        expected = run()
+    whole = find(expected)
+    assert whole.count("drafted") and whole.out_of_memory is None
+    references = {}
+    for at in choose(counted.places):
+        with Allocations(at):
+            latent = run()
+        report, place = find(latent), counted.places[at]
+        call = report.out_of_memory
+        assert call is not None, place
+        later = [row for record in report.calls[call:] for row in record.rows]
+        assert later and {(row.verdict, row.reason) for row in later} == {("computed", "memory")}
+        assert report.finished and [record.index for record in report.calls] == list(range(len(whole.calls)))
+        assert f"out of memory at call {call}" in report.summary and report.to_json()["out_of_memory"] == call
+        if call not in references:
+            with monkeypatch.context() as patch:
+                without_caching_from(patch, call)
+                references[call] = run()
+        assert torch.equal(latent, references[call]), place
+    assert torch.equal(run(), expected), "the next run caches again"
+
+
+@each_way
+def test_an_allocation_that_fails_ends_the_caching_and_not_the_run(model, name, monkeypatch):
+    """At every line of ours that allocates."""
+
+    def each_line_once(places):
+        numbers = {place: number for number, place in enumerate(places)}
+        assert len(numbers) >= 6
+        return numbers.values()
+
+    fail(accelerate(model(name), WAYS[name]), name, monkeypatch, each_line_once)
+
+
+@pytest.mark.long
+@each_way
+def test_any_allocation_that_fails_ends_the_caching_and_not_the_run(model, name, monkeypatch):
+    """At every line of ours, every time."""
+    fail(accelerate(model(name), WAYS[name]), name, monkeypatch, lambda places: range(len(places)))
+
+
+def test_what_was_kept_is_free_when_the_plain_call_begins(model, monkeypatch):
+    """Also if it is the model itself that finds no memory, or something between its calls."""
+    kept, attempts = [], []
+    record = FeatureHistory.record
+
+    def recording(self, at, feature):
+        record(self, at, feature)
+        kept.append(weakref.ref(self.anchors[-1]))
+
+    def short_once(executor, *args, **kwargs):
+        attempts.append(1)
+        if len(attempts) == 5:
+            raise torch.OutOfMemoryError("injected")
+        if len(attempts) == 6:
+            gc.collect()
+            assert kept and not [anchor for anchor in kept if anchor() is not None]
+        return executor(*args, **kwargs)
+
+    monkeypatch.setattr(FeatureHistory, "record", recording)
+    fast = accelerate(model("flux"), WAYS["flux"])
+    fast.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "another pack", short_once)
+    latent = sample(fast, "flux")
+    assert len(attempts) == STEPS + 1 and find(latent).out_of_memory == 4 and find(latent).finished
+
+
+def test_a_model_that_does_not_fit_at_all_fails_as_it_does_without_us(model):
+    raised, diffusion_model = [], model("flux").model.diffusion_model
+
+    def short(*_):
+        raised.append(torch.OutOfMemoryError("injected"))
+        raise raised[-1]
+
+    fast = accelerate(model("flux"), WAYS["flux"])
+    expected = sample(fast, "flux")
+    hook = diffusion_model.single_blocks[1].register_forward_pre_hook(short)
+    try:
+        with pytest.raises(comfy.model_management.OOM_EXCEPTION) as error:
+            sample(fast, "flux")
+    finally:
+        hook.remove()
+    assert error.value is raised[-1] and len(raised) == 2, "once with anchors, once without"
+    assert "double_blocks" not in vars(diffusion_model)
+    assert torch.equal(sample(fast, "flux"), expected)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="out of luck"):
+        memory.attempt(lambda: (_ for _ in ()).throw(RuntimeError("out of luck")))
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    """The (wanted, least) bytes of each run, as ComfyUI computed them before it placed the weights."""
+    found, load = [], comfy.model_management.load_models_gpu
+
+    def recording(*args, **kwargs):
+        found.append((kwargs["memory_required"], kwargs["minimum_memory_required"]))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", recording)
+    monkeypatch.setattr(memory, "_measured", memory._measured.__class__())
+    return found
+
+
+@each_way
+def test_the_anchors_are_announced_to_the_byte(model, name, estimates):
+    sample(model(name), name)
+    fast = accelerate(model(name), WAYS[name])
+    first, second, one, half = (
+        sample(fast, name),
+        sample(fast, name),
+        sample(fast, name, images=[0]),
+        sample(fast, name, steps=4, images=[0]),
+    )
+    plain, unknown, known, scaled, shorter = estimates
+    size = find(first).cache_bytes
+    assert size > 0 and find(second).cache_bytes == size
+    assert unknown == plain
+    assert known == (plain[0] + size, plain[1] + size)
+    sample(model(name), name, images=[0])
+    alone = estimates[-1]
+    assert scaled == (alone[0] + size // 2, alone[1] + size // 2) and find(one).cache_bytes == size // 2
+    assert shorter == scaled and find(half).cache_bytes <= size // 2
+    sample(model(name), name)
+    assert estimates[-1] == plain and "memory_required" not in vars(model(name).model), "it is gone afterwards"
+
+
+def test_weighted_sums_have_no_temporary_as_large_as_an_anchor(monkeypatch):
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            outputs = func(*args, **(kwargs or {}))
+            sizes.extend(tensor.nbytes for tensor in allocations(func, outputs, (args, kwargs)))
+            return outputs
+
+    anchors = [torch.randn(64, 128).to(torch.bfloat16) for _ in range(3)]
+    whole = weighted_sum([0.5, -1.0, 1.5], anchors)
+    monkeypatch.setattr(history, "PART", 1024)
+    with Sizes():
+        parts = weighted_sum([0.5, -1.0, 1.5], anchors)
+    assert torch.equal(parts, whole)
+    assert sorted(sizes)[-2:] == [4 * 1024, whole.nbytes], "the result, and parts of 1024 numbers in float32"
