@@ -51,11 +51,11 @@ def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_pre
     page.tab.wait_for_timeout(500)
     guess = page.chart(ACCELERATE)
     assert guess["draws"] - before["draws"] >= 3 and page.run("() => window.queued") == 0
-    assert guess["gain"] < before["gain"] and f"measured ≈{before['gain']:.2f}×" in guess["say"]
+    assert guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
     assert guess["bars"].count("rejected") > before["bars"].count("rejected")
     assert page.queue() == "execution_success"
     after = page.await_state(ACCELERATE, "measured")
-    assert after["run"] != before["run"] and f"predicted ≈{guess['gain']:.2f}×" in after["say"]
+    assert after["run"] != before["run"] and f"predicted \u2248{guess['gain']:.2f}×" in after["say"]
     # The record of both goes with the workflow.
     page.load(page.run("() => app.graph.serialize()"))
     assert page.chart(ACCELERATE)["say"] == after["say"]
