@@ -14,6 +14,7 @@ from pathlib import Path
 from testbed import PACK, Setting, Testbed, captions, compare  # first: it makes ComfyUI importable
 
 from methods import METHODS, QUICK, Method
+from cost import write_cost
 from page import table, write_page
 from study import write_study
 
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="only methods of these groups")
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
     parser.add_argument("--study", action="store_true", help="how well each verifier foretells errors: writes docs/verifiers.md")
+    parser.add_argument("--cost", action="store_true", help="what a draft costs: writes benchmarks/cost.md")
     parser.add_argument("--docs", action="store_true", help="measure nothing: write docs/benchmarks.md from benchmarks/results.jsonl")
     options = parser.parse_args()
     if options.docs:
@@ -92,6 +94,9 @@ def main() -> int:
         return 0
     if options.study:
         print(f"page: {write_study(options.images)}")
+        return 0
+    if options.cost:
+        print(f"section: {write_cost(options.images)}")
         return 0
     settings = [Setting(steps, cfg, sampler) for sampler in options.sampler for steps in options.steps for cfg in options.cfg]
     methods, images = METHODS, options.images
