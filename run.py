@@ -279,16 +279,25 @@ def do_bench(options: argparse.Namespace) -> int:
 
 
 SUITES = {
-    "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/comfy", "tests/js"),
+    "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/comfy", "tests/browser"),
     "check": ("ruff check", "ruff format", "mypy", "tests/unit"),
     "lint": ("ruff check", "ruff format"),
 }
 
 
+def get_chromium() -> None:
+    """Install Chromium by the package manager where that needs no question: as root, with apt. Elsewhere the tests say what they lack."""
+    if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")) or not shutil.which("apt-get"):
+        return
+    if getattr(os, "geteuid", lambda: 1)() == 0:
+        advice = "install Chromium by hand; the tests in tests/browser need it"
+        step("package lists", ["apt-get", "update"], advice)
+        step("Chromium", ["apt-get", "install", "-y", "--no-install-recommends", "chromium"], advice)
+
+
 def do_suite(options: argparse.Namespace) -> int:
     """Run the parts of a suite one after the other, also after a failure, and sum up. Returns 1 if any failed."""
     tests = ROOT / "tests"
-    scripts = sorted((tests / "js").rglob("*.test.*js"))
     summary: list[str] = []
     failed = False
 
@@ -300,7 +309,7 @@ def do_suite(options: argparse.Namespace) -> int:
             summary.append(f"  {title:<22}not run: {command[0]} is not installed")
             return
         # In the checkout our nodes/ would hide ComfyUI's nodes.py, so the tests inside ComfyUI start in their own folder.
-        folder = tests / "comfy" if title.startswith("tests/comfy") else ROOT
+        folder = ROOT / title.split()[0] if title.startswith(("tests/comfy", "tests/browser")) else ROOT
         code = subprocess.run(command, cwd=folder, env=environment(COMFYUI_PATH=str(comfyui))).returncode
         # pytest's code 5: no test was chosen. With -k that may well be so in one part.
         none_chosen = code == 5 and title.startswith("tests/") and bool(options.rest)
@@ -321,11 +330,15 @@ def do_suite(options: argparse.Namespace) -> int:
         "mypy": [python, "-m", "mypy"],
         "tests/unit": [python, "-m", "pytest", tests / "unit", *options.rest],
         "tests/comfy": in_comfyui(python),
-        "tests/js": ["node", "--test", *scripts],
+        "tests/browser": [python, "-m", "pytest", tests / "browser", *options.rest],
     }
     for part in SUITES[options.command]:
-        if part != "tests/js" or scripts:
-            run(part, commands[part], comfyui)
+        if part == "tests/browser":
+            try:
+                get_chromium()
+            except Trouble as trouble:  # the tests will say the same, and the summary is still wanted
+                print(trouble)
+        run(part, commands[part], comfyui)
     print("\n== summary", *summary, sep="\n", flush=True)
     return int(failed)
 

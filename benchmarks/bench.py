@@ -14,7 +14,9 @@ from pathlib import Path
 from testbed import PACK, Setting, Testbed, captions, compare  # first: it makes ComfyUI importable
 
 from methods import METHODS, QUICK, Method
+from cost import write_cost
 from page import table, write_page
+from study import write_study
 
 CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
 IMAGE_SEED = 40_000
@@ -83,10 +85,18 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="only methods of these groups")
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
+    parser.add_argument("--study", action="store_true", help="how well each verifier foretells errors: writes docs/verifiers.md")
+    parser.add_argument("--cost", action="store_true", help="what a draft costs: writes benchmarks/cost.md")
     parser.add_argument("--docs", action="store_true", help="measure nothing: write docs/benchmarks.md from benchmarks/results.jsonl")
     options = parser.parse_args()
     if options.docs:
         print(f"page: {write_page(PACK / 'benchmarks/results.jsonl', PACK / 'docs', 'images')}")
+        return 0
+    if options.study:
+        print(f"page: {write_study(options.images)}")
+        return 0
+    if options.cost:
+        print(f"section: {write_cost(options.images)}")
         return 0
     settings = [Setting(steps, cfg, sampler) for sampler in options.sampler for steps in options.steps for cfg in options.cfg]
     methods, images = METHODS, options.images

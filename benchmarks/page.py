@@ -14,7 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-OURS = ["default", "target, hindsight"]
+OURS = ["default", "target"]
 SHOWN = {
     "fewer steps": ("#999999", "o"),
     "EasyCache": ("#D55E00", "s"),
@@ -23,7 +23,7 @@ SHOWN = {
     "interval, damped Newton": ("#56B4E9", "^"),
     "SpeCa paper, strict": ("#F0E442", "P"),
     "default": ("#0072B2", "X"),
-    "target, hindsight": ("#009E73", "*"),
+    "target": ("#009E73", "*"),
 }
 
 
@@ -113,7 +113,7 @@ def versus(found: list[Point]) -> str:
         "| time, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
         "|---|---|---|---|",
     ]
-    rows += [f"| {s:g} | {best(OURS, s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.6, 1.8, 2.0, 2.5, 3.0)]
+    rows += [f"| {s:g} | {best(OURS, s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.5, 2.0, 2.5, 3.0, 4.0)]
     return "\n".join(rows)
 
 
@@ -133,12 +133,13 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
 
 
 INTRO = Path(__file__).with_name("intro.md")
+COST = Path(__file__).with_name("cost.md")
 
 
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [INTRO.read_text(encoding="utf-8")]
+    parts = [part.read_text(encoding="utf-8") for part in (INTRO, COST) if part.exists()]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"

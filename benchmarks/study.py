@@ -169,9 +169,3 @@ def write_study(images: int) -> Path:
     path = PACK / "docs/verifiers.md"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-if __name__ == "__main__":
-    import sys
-
-    print(write_study(int(sys.argv[1])))

@@ -134,7 +134,8 @@ class Testbed:
         from speca_pack.speca_core.bridge.reports import find
 
         report = find(latent)
-        evaluations = report.rows - report.count("drafted") if report else rows[0]
+        counted = report and report.settings["level"] == "features"  # else a draft does not get as far as the model
+        evaluations = report.rows - report.count("drafted") if report and counted else rows[0]
         picture = self.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
         return Made(latent, picture, seconds, evaluations)
 

@@ -1,8 +1,8 @@
 """Everything SpeCa raises on purpose.
 
     SpecaError
-    ├── ConfigError        a setting is unknown or out of range (also a ValueError)
-    └── UnsupportedModel   the model cannot be accelerated, with the reason (also a TypeError)
+    +-- ConfigError        a setting is unknown or out of range (also a ValueError)
+    +-- UnsupportedModel   the model cannot be accelerated, with the reason (also a TypeError)
 
 Each message says what was found, what was expected and what to do. They are raised before sampling starts; what only a call can show,
 such as the blocks of a model that SpeCa has no entry for, at the first call.

@@ -86,11 +86,11 @@ def sigma_at(schedule: Schedule, position: float) -> float:
 
 
 def reach(at: float, anchors: Sequence[float]) -> float:
-    """(s - s_0)(s - s_1) / (s_0 - s_1)^ROUGHNESS, coordinates in steps; a missing anchor lies one step further back."""
+    """(s - s_0)(s - s_1) / (s_0 - s_1)^ROUGHNESS, coordinates in steps, the newest anchors; a missing one lies a step further back."""
     newest = [*reversed(anchors)][:NODES]
     newest += [newest[-1] - 1.0] * (NODES - len(newest))
-    growth: float = math.prod(abs(at - s) for s in newest) * max(newest[0] - newest[1], TINY) ** -ROUGHNESS
-    return max(growth, TINY)
+    rough = math.pow(max(newest[0] - newest[1], TINY), -ROUGHNESS)
+    return max(math.prod(abs(at - s) for s in newest) * rough, TINY)
 
 
 class Law:

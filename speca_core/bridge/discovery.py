@@ -22,7 +22,7 @@ from ..verifiers.base import relative_error
 from .families import Family
 from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
-from .streams import Arguments, StreamLearner, Streams, as_list, slots_of
+from .streams import Arguments, StreamLearner, Streams, as_list, positional, slots_of
 
 SMALL = 0.1  # of the largest stack's weights: a smaller stack does not end the model's trunk
 log = logging.getLogger("speca")
@@ -123,7 +123,7 @@ class Watch:
 
     def _enter(self, seen: Seen, index: int) -> Callable[..., None]:
         def hook(block: nn.Module, args: Any, kwargs: Any) -> None:
-            arguments = Arguments(block, args, kwargs)
+            arguments = Arguments(positional(block), args, kwargs)
             if not seen.order:
                 seen.first = self._calls
                 for (name, _), value in slots_of(arguments):
@@ -195,7 +195,7 @@ def moved(model: nn.Module, evaluate: Evaluate, x: torch.Tensor, seen: Sequence[
 
     def look(stack: Seen) -> Callable[..., None]:
         def hook(block: nn.Module, args: Any, kwargs: Any) -> None:
-            slots = slots_of(Arguments(block, args, kwargs))
+            slots = slots_of(Arguments(positional(block), args, kwargs))
             found[stack.path] = [name for (name, _), value in slots if fingerprint(value) != stack.inputs.get(name)]
             if len(found) == len(seen):
                 raise Entered

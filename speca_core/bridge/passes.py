@@ -181,6 +181,7 @@ class DraftPass:
         self.accepted: list[int] = []
         self.rejected: list[int] = []
         self._full: FullPass | None = None
+        self._judged = False
         self._last_ran = False
 
     @property
@@ -245,6 +246,8 @@ class DraftPass:
             self._judge(self._error(head, high, low))
         elif self.verifier.runs == "none":
             self.accepted, self.rejected = self.call.judge(self.rows, None)
+        elif not self._judged:  # this call left the first block out, as skip layer guidance may
+            self._judge(None)
         return drafted
 
     def _error(self, head: Head, forecast: Any, reference: Any) -> torch.Tensor:
@@ -253,5 +256,6 @@ class DraftPass:
 
     def _judge(self, errors: torch.Tensor | None) -> None:
         """`None`: the anchors have another shape than this pass's stream (caches filled or empty), so nothing can be compared."""
+        self._judged = True
         # Reading the errors is the one place where the device is waited for during a draft.
         self.accepted, self.rejected = self.call.judge(self.rows, [math.inf] * len(self.rows) if errors is None else errors.tolist())

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..errors import UnsupportedModel
 from .families import Family, unchanged
-from .streams import Arguments, as_given, as_list, rows_first
+from .streams import Arguments, as_given, as_list, positional, rows_first
 
 ABSENT = object()
 
@@ -94,9 +94,10 @@ class BlockStandIn:
         self._handler = handler
         self._place = place
         self._block = block
+        self._names = positional(block)  # here and not in the call, which torch.compile may trace
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._handler.block(self._place, self._block, Arguments(self._block, args, kwargs))
+        return self._handler.block(self._place, self._block, Arguments(self._names, args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._block, name)

@@ -12,23 +12,30 @@ Slot = tuple[str, int | None]  # name of the argument, index inside it if it is 
 
 
 @functools.cache
-def positional(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the arguments that a class's `forward` takes by position, without `self`."""
+def _positional(forward: Callable[..., Any]) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(p.name for p in inspect.signature(forward).parameters.values() if p.kind in kinds)[1:]
+
+
+def positional(block: Any) -> tuple[str, ...]:
+    """Names of the arguments that a block's class takes by position; also of a block under torch.compile."""
+    return _positional(type(getattr(block, "_orig_mod", block)).forward)
 
 
 class Arguments:
     """The arguments of one block's call, found by name however the caller passed them.
 
-    A model calls its blocks in one way, another pack's block patch may call them in another. The names are those of the block's class;
-    what a class takes as `*args` is named by its position.
+    A model calls its blocks in one way, another pack's block patch may call them in another. What a block takes as `*args` is named by
+    its position.
+
+    Args:
+        names: of the arguments that the block takes by position.
     """
 
-    def __init__(self, block: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.args = args
         self.kwargs = kwargs
-        self._names = positional(type(getattr(block, "_orig_mod", block)).forward)  # also under a torch.compile of the block
+        self._names = names
 
     def name(self, index: int) -> str:
         """Name of the argument at a position."""

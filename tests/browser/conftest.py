@@ -20,6 +20,7 @@ PAGE_SETTINGS = {
     "Comfy.Minimap.Visible": False,
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.Locale": "en",
+    "Comfy.ColorPalette": "dark",
 }
 # Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
 KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
@@ -127,17 +128,26 @@ class Page:
     def until(self, script, argument=None, seconds=60):
         self.tab.wait_for_function(script, arg=argument, timeout=1000 * seconds)
 
-    def queue(self, seconds=120):
-        """Queue the graph; returns how it ended."""
-        return self.run(
-            """(limit) => new Promise((ok, no) => {
-                const ends = ['execution_success', 'execution_error', 'execution_interrupted'];
-                for (const name of ends) app.api.addEventListener(name, () => ok(name), {once: true});
-                setTimeout(() => no(new Error('no end')), 1000 * limit);
+    def start(self):
+        """Queue the graph."""
+        self.run(
+            """() => {
+                window.ended = '';
+                for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+                    app.api.addEventListener(name, () => (window.ended = name), {once: true});
                 app.queuePrompt(0);
-            })""",
-            seconds,
+            }"""
         )
+
+    def end(self):
+        """Wait until the graph has run; returns how it ended."""
+        self.until("() => window.ended", seconds=120)
+        return self.run("() => window.ended")
+
+    def queue(self):
+        """Queue the graph; returns how it ended."""
+        self.start()
+        return self.end()
 
     def drop(self, data, name, kind):
         """Drop a file onto the canvas."""

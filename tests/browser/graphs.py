@@ -2,6 +2,8 @@
 
 import copy
 import json
+import time
+import uuid
 
 from conftest import PACK
 
@@ -19,6 +21,9 @@ ACCELERATE, SAMPLER, REPORT, SAVE, LATENT, PROMPT = (
 )
 
 
+_spaces = iter(range(time.time_ns() % 1000, 10**9))  # a server that already runs has seen some
+
+
 def demo(images=1, steps=12, text="", identity=None):
     """The example workflow, smaller. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
     made = copy.deepcopy(EXAMPLE)
@@ -29,3 +34,13 @@ def demo(images=1, steps=12, text="", identity=None):
     if identity:
         made["id"] = identity
     return made
+
+
+def spaces():
+    """Text that the demo's encoder ignores and ComfyUI's cache has not seen."""
+    return " " * next(_spaces)
+
+
+def fresh(**options):
+    """The demo's workflow with an id of its own, which ComfyUI's cache has not seen."""
+    return demo(text=spaces(), identity=str(uuid.uuid4()), **options)

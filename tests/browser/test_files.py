@@ -1,0 +1,117 @@
+"""Files tell their own run, old ones open with their values, and the ones that come along load."""
+
+import json
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import PACK, ask, opened
+from graphs import ACCELERATE, SAVE, fresh
+
+SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
+EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
+
+
+def fetch(address):
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
+        return answer.read()
+
+
+def picture(page, node):
+    """The newest picture that a node saved, as bytes."""
+    history = ask(page.address, "/history?max_items=1")
+    (entry,) = history.values()
+    image = entry["outputs"][str(node)]["images"][0]
+    return fetch(f"{page.address}/view?{urllib.parse.urlencode(image)}")
+
+
+def test_a_picture_tells_its_own_run(page):
+    page.load(fresh())
+    assert page.queue() == "execution_success"
+    first, first_picture = page.await_state(ACCELERATE, "measured"), picture(page, SAVE)
+    page.set(ACCELERATE, "threshold", 0.05)
+    assert page.queue() == "execution_success"
+    page.until("([id, old]) => window.timelineOf(id).dataset.run !== old", [str(ACCELERATE), first["run"]])
+    second, second_picture = page.await_state(ACCELERATE, "measured"), picture(page, SAVE)
+    assert first["run"] != second["run"]
+    for data, run in ((first_picture, first), (second_picture, second)):
+        page.blank()
+        page.drop(data, "picture.png", "image/png")
+        page.until("id => window.timelineOf(id)?.dataset.state === 'measured'", str(ACCELERATE))
+        shown = page.chart(ACCELERATE)
+        assert (shown["run"], shown["bars"], shown["gain"]) == (run["run"], run["bars"], run["gain"])
+
+
+def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
+    page.load(SAVED)
+    prompt = page.run("() => app.graphToPrompt()")["output"][str(ACCELERATE)]["inputs"]
+    values = {key: value for key, value in prompt.items() if key != "model"}
+    assert values == {
+        "threshold": 0.35,
+        "forecaster": "spline",
+        "forecaster.anchors": 5,
+        "verifier": "last_block",
+        "budget": "threshold",
+        "budget.warmup": 4,
+        "budget.max_streak": 5,
+        "budget.protect_last": 0,
+        "budget.give_up": 2,
+        "budget.decay": 0.7,
+        "budget.floor": 0.2,
+        "budget.min_streak": 1,
+        "budget.deferred": 1,
+        "start": 0.1,
+        "end": 0.9,
+        "hindsight": False,
+        "guided": False,
+        "level": "features",
+    }
+    shown = page.chart(ACCELERATE)
+    assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "drafted" in shown["bars"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_example_workflows_load_whole(page, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    assert path.with_suffix(".jpg").stat().st_size < 150_000
+    page.load(workflow)
+    loaded = page.run("() => app.graph.serialize()")
+    assert page.run("() => app.graph.nodes.filter((node) => !(node.type in LiteGraph.registered_node_types)).map((n) => n.type)") == []
+    ends = {(link[1], link[2], link[3], link[4]) for link in workflow["links"]}
+    assert {(link[1], link[2], link[3], link[4]) for link in loaded["links"]} == ends
+    prompt = page.run("() => app.graphToPrompt()")["output"]
+    kinds = {node["class_type"] for node in prompt.values()}
+    assert {"SpeCaAccelerate", "SpeCaReport"} <= kinds
+    types = {node["id"]: {i["name"]: i.get("link") for i in node["inputs"]} for node in loaded["nodes"]}
+    info = ask(page.address, "/object_info")
+    for identity, node in prompt.items():  # every input that a node cannot do without has a link or a value
+        for name in info[node["class_type"]]["input"].get("required", {}):
+            assert name in node["inputs"], (identity, node["class_type"], name, types[int(identity)])
+
+
+def test_the_subgraph_blueprint_compares(page):
+    """As shipped: find it among the blueprints, and run the example that has it inside."""
+    blueprints = ask(page.address, "/global_subgraphs")
+    assert any(entry["name"] == "SpeCa compare" for entry in blueprints.values())
+
+
+def test_compare_shows_its_numbers(page):
+    path = PACK / "example_workflows/SpeCa demo - compare with the plain model.json"
+    page.load(json.loads(path.read_text(encoding="utf-8")))
+    assert page.queue() == "execution_success"
+    find = "app.graph.nodes.find((node) => node.type === 'SpeCaCompare').widgets.find((w) => w.name === 'compare').element.textContent"
+    page.until(f"() => {find}.includes('PSNR')")
+    text = page.run(f"() => {find}")
+    assert "dB" in text and "measured speed-up" in text and "unknown" not in text
+
+
+def test_help_and_words_in_another_language(comfy, chromium):
+    with opened(comfy, chromium, vue=True, **{"Comfy.Locale": "zh"}) as page:
+        page.load(fresh())
+        assert "\u8ba1\u7b97" in page.chart(ACCELERATE)["legend"]
+        titles = page.run("kinds => kinds.map((kind) => LiteGraph.registered_node_types[kind].title)", ["SpeCaAccelerate", "SpeCaReport"])
+        assert titles == ["SpeCa \u52a0\u901f", "SpeCa \u62a5\u544a"]
+        for name in ("SpeCaAccelerate", "SpeCaReport", "SpeCaCompare"):
+            for page_of_help in (f"{name}.md", f"{name}/zh.md"):
+                assert len(fetch(f"{comfy}/extensions/speca/docs/{page_of_help}")) > 500

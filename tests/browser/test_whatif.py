@@ -1,0 +1,122 @@
+"""Dragging a setting shows at once what it would have done; presets write the widgets; the outcome stands beside the prediction."""
+
+import json
+
+from conftest import PACK
+from graphs import ACCELERATE, PROMPT, fresh, spaces
+
+PRESETS = json.loads((PACK / "web/presets.json").read_text(encoding="utf-8"))["presets"]
+
+
+def measured(page):
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    return page.await_state(ACCELERATE, "measured")
+
+
+def drag(page, start, end, moves=15):
+    """Drag the threshold's slider with the mouse."""
+    if page.run("() => !!LiteGraph.vueNodesMode"):
+        box = page.tab.locator(f'[data-node-id="{ACCELERATE}"] [aria-label="threshold"]').first.bounding_box()
+        left, width, height = box["x"], box["width"], box["y"] + box["height"] / 2
+    else:
+        left, width, height = page.run(
+            """(id) => {
+                const node = app.graph.getNodeById(id), {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect();
+                const widget = node.widgets.find((w) => w.name === 'threshold');
+                const x = (node.pos[0] + 15 + offset[0]) * scale + canvas.left, y = (node.pos[1] + widget.y + 10 + offset[1]) * scale;
+                return [x, (node.size[0] - 30) * scale, y + canvas.top];
+            }""",
+            ACCELERATE,
+        )
+    mouse = page.tab.mouse
+    mouse.move(left + width * start, height)
+    mouse.down()
+    for i in range(1, moves + 1):
+        mouse.move(left + width * (start + (end - start) * i / moves), height)
+        page.tab.wait_for_timeout(40)
+    mouse.up()
+
+
+def value(page, name):
+    return page.run("([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name)?.value", [ACCELERATE, name])
+
+
+def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_prediction(page):
+    before = measured(page)
+    page.run("() => { window.queued = 0; app.api.addEventListener('status', () => window.queued++) }")
+    drag(page, 0.2, 0.05)
+    assert value(page, "threshold") < 0.15
+    guess = page.await_state(ACCELERATE, "whatif")
+    page.tab.wait_for_timeout(500)
+    guess = page.chart(ACCELERATE)
+    assert guess["draws"] - before["draws"] >= 3 and page.run("() => window.queued") == 0
+    assert guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
+    assert guess["bars"].count("rejected") > before["bars"].count("rejected")
+    assert page.queue() == "execution_success"
+    after = page.await_state(ACCELERATE, "measured")
+    assert after["run"] != before["run"] and f"predicted \u2248{guess['gain']:.2f}×" in after["say"]
+    # The record of both goes with the workflow.
+    page.load(page.run("() => app.graph.serialize()"))
+    assert page.chart(ACCELERATE)["say"] == after["say"]
+
+
+def test_back_at_the_measured_settings_the_run_is_shown_again(page):
+    before = measured(page)
+    page.set(ACCELERATE, "threshold", 0.05)
+    page.await_state(ACCELERATE, "whatif")
+    page.set(ACCELERATE, "threshold", 0.2)
+    assert page.await_state(ACCELERATE, "measured")["bars"] == before["bars"]
+
+
+def test_a_budget_knob_has_its_what_if_and_another_verifier_has_none(page):
+    before = measured(page)
+    page.set(ACCELERATE, "budget.max_streak", 1)
+    fewer = page.await_state(ACCELERATE, "whatif")
+    assert fewer["bars"].count("drafted") < before["bars"].count("drafted")
+    page.set(ACCELERATE, "budget.max_streak", 2)
+    page.await_state(ACCELERATE, "measured")
+    page.set(ACCELERATE, "verifier", "last_block")
+    page.until("id => window.timelineOf(id).shadowRoot.querySelector('.say').textContent.includes('queue to measure')", str(ACCELERATE))
+    assert page.chart(ACCELERATE)["bars"] == before["bars"]
+    page.messages.clear()  # the server's refusal (400) is logged by the browser itself
+
+
+def test_presets_write_the_widgets(page):
+    page.load(fresh())
+    for name, settings in PRESETS.items():
+        button = "([id, name]) => window.timelineOf(id).shadowRoot.querySelector(`[data-preset='${name}']`)"
+        page.run(f"(which) => ({button})(which).click()", [ACCELERATE, name])
+        page.until(f"(which) => ({button})(which).ariaPressed === 'true'", [ACCELERATE, name])
+        prompt = page.run("() => app.graphToPrompt()")["output"][str(ACCELERATE)]["inputs"]
+        for part in ("forecaster", "verifier", "budget"):
+            expected = {part if knob == "name" else f"{part}.{knob}": entry for knob, entry in settings[part].items()}
+            assert {key: entry for key, entry in prompt.items() if key.split(".")[0] == part} == expected
+        assert {key: prompt[key] for key in ("threshold", "start", "end", "hindsight")} == {
+            key: settings[key] for key in ("threshold", "start", "end", "hindsight")
+        }
+    page.set(ACCELERATE, "threshold", 0.33)
+    page.tab.wait_for_timeout(300)
+    assert page.chart(ACCELERATE)["preset"] is None
+
+
+def test_a_linked_setting_is_no_what_if(page):
+    """What the widget shows is not what will be used, so it predicts nothing."""
+    measured(page)
+    page.run(
+        """(id) => {
+            const number = LiteGraph.createNode('PrimitiveFloat');
+            app.graph.add(number);
+            number.widgets[0].value = 0.4;
+            number.connect(0, app.graph.getNodeById(id), 'threshold');
+        }""",
+        ACCELERATE,
+    )
+    page.set(ACCELERATE, "budget.max_streak", 1)
+    page.tab.wait_for_timeout(700)
+    assert page.chart(ACCELERATE)["state"] == "measured"
+    page.run("([id, text]) => { app.graph.getNodeById(id).widgets[0].value += text }", [PROMPT, spaces()])
+    assert page.queue() == "execution_success"
+    page.await_state(ACCELERATE, "measured")
+    saved = next(n for n in page.run("() => app.graph.serialize()")["nodes"] if n["id"] == ACCELERATE)
+    assert saved["properties"]["speca_runs"][0]["report"]["settings"]["threshold"] == 0.4

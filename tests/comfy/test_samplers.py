@@ -1,0 +1,63 @@
+"""Every sampler that ComfyUI lists, on the trained tiny Flux; docs/samplers.md has the numbers."""
+
+import re
+
+import comfy.samplers
+import pytest
+import torch
+from conftest import PACK
+from models import build, decoder, sample_tiny, trained_flux
+from samplers import HARMED, PROMISE, measure
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+
+SAMPLERS = comfy.samplers.KSampler.SAMPLERS
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # ComfyUI's dpm_fast and dpm_adaptive
+
+# Fresh noise at every step, or steps that jump: no forecast can foresee them, and few drafts pass.
+ROUGH = re.compile("ancestral|sde|lcm|ddpm|seeds|er_sde|sa_solver")
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return trained_flux()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build("flux")
+
+
+@pytest.fixture(scope="module")
+def decode():
+    return decoder()
+
+
+@every_sampler
+def test_threshold_zero_is_plain_with_the_same_noise(tiny, sampler):
+    plain = sample_tiny(tiny, "flux", steps=12, cfg=1.5, sampler=sampler)
+    assert torch.equal(sample_tiny(accelerate(tiny, SpecaConfig(threshold=0.0)), "flux", steps=12, cfg=1.5, sampler=sampler), plain)
+    # Rejected drafts must not be seen either: neither by a stateful solver nor by the noise.
+    assert torch.equal(sample_tiny(accelerate(tiny, SpecaConfig(threshold=1e-12)), "flux", steps=12, cfg=1.5, sampler=sampler), plain)
+
+
+@every_sampler
+def test_the_default_settings(flux, decode, sampler):
+    made = measure(flux, decode, sampler, batch=1)
+    assert made.finite
+    if not ROUGH.search(sampler):
+        assert made.drafted > 0.1, "a smooth sampler's drafts are refused"
+    assert min(made.psnr) >= (12.0 if sampler in HARMED else PROMISE), made
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde", "lcm", "er_sde"])
+def test_fresh_noise_is_noticed(flux, decode, sampler):
+    """Forecasts are off by more than 100 %, and none may be served."""
+    made = measure(flux, decode, sampler, batch=1)
+    assert made.drafted == 0 and made.rejected > 0.5 and made.psnr == [100.0]
+
+
+def test_the_page_lists_every_sampler():
+    page = (PACK / "docs/samplers.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w+) \| \d", page, re.M) == list(SAMPLERS), "run python tests/comfy/samplers.py > docs/samplers.md"
