@@ -42,7 +42,7 @@ def hooks(module):
     return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in module.modules())
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name in TINY])
 def test_without_its_entry_a_model_samples_as_with_it(name, monkeypatch):
     model = build(name)
     plain, listed = sample_tiny(model, name), sample_tiny(accelerate(model, EAGER), name)

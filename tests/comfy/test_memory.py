@@ -237,3 +237,13 @@ def test_weighted_sums_have_no_temporary_as_large_as_an_anchor(monkeypatch):
         parts = weighted_sum([0.5, -1.0, 1.5], anchors)
     assert torch.equal(parts, whole)
     assert sorted(sizes)[-2:] == [4 * 1024, whole.nbytes], "the result, and parts of 1024 numbers in float32"
+
+
+def test_a_run_without_conditionings_says_nothing_about_others(monkeypatch):
+    monkeypatch.setattr(memory, "_measured", memory._measured.__class__())
+    none, some = (memory.Need(("Flux",), (1, 16, 8, 8), conds) for conds in (0, 2))
+    memory.measured(none, 1000)
+    assert memory.expected(some) == memory.expected(none) == 0
+    memory.measured(some, 1000)
+    memory.measured(some, 10)
+    assert memory.expected(some) == 1000 and memory.expected(none) == 0
