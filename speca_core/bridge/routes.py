@@ -41,8 +41,8 @@ async def what_if(request: web.Request) -> web.Response:
         answer = await asyncio.to_thread(answer_of, recorded, settings)
     except SpecaError as error:
         return web.json_response({"error": str(error)})
-    except (KeyError, TypeError) as error:
-        return _refused(f"found settings that are none ({type(error).__name__}: {error}); expected all of them")
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        return _refused(f"found a record or settings that are none ({type(error).__name__}: {error}); expected what the page sends")
     return web.json_response({"report": answer})
 
 
