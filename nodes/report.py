@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..speca_core.bridge.diagnose import diagnose
 from ..speca_core.bridge.reports import find
 from ..speca_core.bridge.stamps import stamp
 from ..speca_core.timeline import describe, draw_timeline
@@ -51,4 +52,5 @@ class SpeCaReport(io.ComfyNode):
         picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[None]
         text = json.dumps(report.to_json())
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (f"{report.summary}\n{describe(report)}",), "speca_report": (text,)}
+        shown["speca_diagnosis"] = (diagnose(report),)
         return io.NodeOutput(latent, picture, text, ui=shown)

@@ -10,6 +10,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
+from .diagnose import diagnose
 from .events import LiveRun
 from .families import check, family_of
 from .memory import announced, attempt, expected, measured, need_of
@@ -76,6 +77,8 @@ def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> 
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
         live.end()
         log.info("SpeCa: %s", report.summary)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("SpeCa:\n%s", diagnose(report))
     remember(latent, report)
     return latent
 

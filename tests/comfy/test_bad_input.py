@@ -1,7 +1,9 @@
 """Whatever comes in: a clear error before sampling, or what the plain model does with it. Never a hang, never a silent fallback."""
 
 import functools
+import json
 import math
+import urllib.error
 
 import comfy.sample
 import comfy.samplers
@@ -16,6 +18,7 @@ from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.verifiers import VERIFIERS
 from test_nodes import widget_values
+from test_server import finish, graph
 from tiny import random
 
 EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}  # drafts whatever is finite
@@ -179,3 +182,46 @@ def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, nega
         assert same(latent, plain)
     else:
         assert torch.equal(latent.isfinite(), plain.isfinite())
+
+
+# --- workflows on a server ---------------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "nothing": None, "text": "many", "negative": -1, "huge": 1e9, "nan": float("nan"), "list": [], "object": {"a": 1}, "true": True,
+    "a latent": ["6", 0],
+}  # fmt: skip
+WIDGETS = [widget for widget in graph()["7"]["inputs"] if widget != "model"]
+
+
+def run(address, prompt):
+    """What the server makes of a prompt: ("refused", message), ("error", message) or ("success", settings of the run)."""
+    try:
+        entry = finish(address, prompt)
+    except urllib.error.HTTPError as refused:
+        return "refused", f"{refused.code} {refused.read().decode()}"
+    if entry["status"]["status_str"] == "success":
+        return "success", json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]
+    (error,) = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+    return "error", f"{error['node_type']}: {error['exception_message']}"
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "absent"])
+def test_wrong_values_in_a_workflow_are_refused_or_explained_or_right(comfy, wrong):
+    """Of each widget. What runs ran with what was asked for; nothing hangs, and the server works on."""
+    for widget in WIDGETS:
+        prompt = graph()
+        prompt["6"]["inputs"] |= {"width": 64, "height": 64}
+        prompt["8"]["inputs"]["steps"] = 2
+        value = prompt["7"]["inputs"].pop(widget) if wrong == "absent" else WRONG[wrong]
+        if wrong != "absent":
+            prompt["7"]["inputs"][widget] = value
+        kind, _, knob = widget.partition(".")
+        how, what = run(comfy, prompt)
+        if how == "refused":
+            assert what.startswith("400") and kind in what, widget
+        elif how == "error":
+            assert what.startswith("SpeCaAccelerate: ") and (knob or kind) in what and "expected" in what, (widget, what)
+        else:
+            used = what[kind][knob] if knob else what[kind]["name"] if isinstance(what[kind], dict) else what[kind]
+            assert used == (bool(value) if isinstance(used, bool) else value), "ComfyUI takes the truth of anything for a switch"
+    assert run(comfy, graph())[0] == "success"
