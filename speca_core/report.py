@@ -133,14 +133,11 @@ class RunReport:
     @property
     def plain_seconds(self) -> float | None:
         """What the plain model would have taken, estimated: calls with drafts at the seconds of computed ones; None if there are none."""
-        total = self.spent
-        for call in self.calls:
-            if not call.computed:
-                full = self.full_seconds(len(call.rows))
-                if full is None:
-                    return None
-                total += full - call.seconds
-        return total if self.calls else None
+        drafted = [call for call in self.calls if not call.computed]
+        full = {size: self.full_seconds(size) for size in {len(call.rows) for call in drafted}}
+        if not self.calls or None in full.values():
+            return None
+        return self.spent + sum((full[len(call.rows)] or 0.0) - call.seconds for call in drafted)
 
     @property
     def summary(self) -> str:

@@ -158,6 +158,7 @@ class Clock:
 
     def __init__(self, recorded: RunReport) -> None:
         self.recorded = recorded
+        self.full: dict[int, float] = {}  # rows of a call -> seconds of one of them, computed
         drafted = [call for call in recorded.calls if call.rows and all(row.verdict == "drafted" for row in call.rows)]
         self.draft = median(call.seconds / len(call.rows) for call in drafted) if drafted else None
         self.mixed = 1.0
@@ -170,6 +171,8 @@ class Clock:
 
     def seconds(self, rows: int, drafts: int, computed: int) -> float:
         """Seconds of a call of so many rows, of which so many are drafted and computed (a rejected row is both)."""
-        full = (self.recorded.full_seconds(rows) or TINY) / max(rows, 1)
+        if rows not in self.full:
+            self.full[rows] = (self.recorded.full_seconds(rows) or TINY) / max(rows, 1)
+        full = self.full[rows]
         draft = DRAFT_SHARE * full if self.draft is None else self.draft
         return (draft * drafts + full * computed) * (self.mixed if 0 < computed < rows else 1.0)

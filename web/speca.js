@@ -79,7 +79,14 @@ class Timeline {
     });
     handOnNavigation(this.chart.host);
     this.widget = addElement(node, "timeline", this.chart.host, { getMinHeight: () => (setting(SHOW) ? MIN_HEIGHT : 0) });
+    this.showOrHide();
     this.watchWidgets();
+  }
+
+  /** As the setting says. */
+  showOrHide() {
+    this.widget.hidden = !setting(SHOW);
+    this.chart.host.style.display = setting(SHOW) ? "" : "none";
   }
 
   /** Hear of every change of a setting. Combos make new widgets for their knobs, so this is repeated after each change. */
@@ -157,7 +164,8 @@ class Timeline {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ report: run.report, settings }),
       });
-      const report = answer.ok ? unpack((await answer.json()).report) : null;
+      const found = (await answer.json()).report; // none where there is no telling
+      const report = found ? unpack(found) : null;
       const gain = report && gainOf(report);
       this.guess = { run: run.ids.run, settings, report, outcome: gain && { speedup: gain.speedup, totals: report.totals } };
     } finally {
@@ -245,14 +253,15 @@ function addTimeline(node) {
   timeline.refresh();
 }
 
-function redrawAll() {
+/** After a change of the settings; the page stores the new value only after it has told us, so this waits for the next frame. */
+const redrawAll = perFrame(() => {
   for (const [node, timeline] of timelines) {
-    timeline.widget.hidden = !setting(SHOW);
-    timeline.chart.host.style.display = setting(SHOW) ? "" : "none";
+    timeline.showOrHide();
+    node.setSize([node.size[0], node.computeSize()[1]]);
     timeline.refresh();
     node.graph?.setDirtyCanvas(true, true);
   }
-}
+});
 
 app.registerExtension({
   name: "speca.timeline",

@@ -23,7 +23,10 @@ def serve() -> None:
 
 
 async def what_if(request: web.Request) -> web.Response:
-    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} gives {"report": the prediction, packed}, or 400 with the reason."""
+    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} gives {"report": the prediction, packed}.
+
+    Where there is no telling, or a setting is out of range, it gives {"error": why}; what is no such question is refused with code 400.
+    """
     if request.content_type != "application/json" or (request.content_length or 0) > MOST_BYTES:
         return _refused(f"found {request.content_type}, {request.content_length} bytes; expected JSON of at most {MOST_BYTES} bytes")
     try:
@@ -36,8 +39,10 @@ async def what_if(request: web.Request) -> web.Response:
         return _refused(f"found {recorded.rows} rows; expected at most {MOST_ROWS}")
     try:
         answer = await asyncio.to_thread(answer_of, recorded, settings)
-    except (SpecaError, KeyError, TypeError) as error:
-        return _refused(str(error))
+    except SpecaError as error:
+        return web.json_response({"error": str(error)})
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        return _refused(f"found a record or settings that are none ({type(error).__name__}: {error}); expected what the page sends")
     return web.json_response({"report": answer})
 
 

@@ -21,6 +21,9 @@ PAGE_SETTINGS = {
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.Locale": "en",
     "Comfy.ColorPalette": "dark",
+    "SpeCa.Timeline.Show": True,
+    "SpeCa.Timeline.Decimals": 2,
+    "SpeCa.Timeline.Colours": "colour-blind safe",
 }
 # Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
 KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")

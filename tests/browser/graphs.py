@@ -8,12 +8,13 @@ import uuid
 from conftest import PACK
 
 EXAMPLE = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
-ACCELERATE, SAMPLER, REPORT, SAVE, LATENT, PROMPT = (
+ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
     next(node["id"] for node in EXAMPLE["nodes"] if node["type"] == kind and wanted(node))
     for kind, wanted in (
         ("SpeCaAccelerate", bool),
         ("KSampler", bool),
         ("SpeCaReport", bool),
+        ("VAEDecode", bool),
         ("SaveImage", bool),
         ("EmptySD3LatentImage", bool),
         ("CLIPTextEncode", lambda node: node["widgets_values"][0]),

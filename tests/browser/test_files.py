@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PACK, ask, opened
-from graphs import ACCELERATE, SAVE, fresh
+from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, fresh
 
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
+BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 
 
@@ -71,6 +72,7 @@ def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
     assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "drafted" in shown["bars"]
 
 
+@pytest.mark.parametrize("tab", ["vue"], indirect=True)
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_example_workflows_load_whole(page, path):
     workflow = json.loads(path.read_text(encoding="utf-8"))
@@ -91,9 +93,40 @@ def test_example_workflows_load_whole(page, path):
 
 
 def test_the_subgraph_blueprint_compares(page):
-    """As shipped: find it among the blueprints, and run the example that has it inside."""
+    """As shipped, with the demo's model and prompts connected."""
     blueprints = ask(page.address, "/global_subgraphs")
     assert any(entry["name"] == "SpeCa compare" for entry in blueprints.values())
+    page.load(fresh())
+    made = page.run(
+        """([blueprint, sampler, decode]) => {
+            const graph = app.graph, before = new Set(graph.nodes);
+            for (const definition of blueprint.definitions.subgraphs) graph.createSubgraph(definition).configure(definition);
+            const node = LiteGraph.createNode(blueprint.nodes[0].type);
+            graph.add(node);
+            const source = (id, name) => {
+                const link = graph.links.get(graph.getNodeById(id).inputs.find((input) => input.name === name).link);
+                return [graph.getNodeById(link.origin_id), link.origin_slot];
+            };
+            const accelerate = source(sampler, 'model')[0];
+            const from = {
+                model: source(accelerate.id, 'model'), vae: source(decode, 'vae'),
+                ...Object.fromEntries(['positive', 'negative', 'latent_image'].map((name) => [name, source(sampler, name)])),
+            };
+            for (const [name, [origin, slot]] of Object.entries(from)) origin.connect(slot, node, name);
+            node.widgets.find((widget) => widget.name === 'steps').value = 6;
+            const others = ['KSampler', 'SpeCaReport', 'SaveImage', 'VAEDecode'];
+            for (const other of graph.nodes.filter((n) => others.includes(n.type))) graph.remove(other);
+            const show = LiteGraph.createNode('PreviewAny');
+            graph.add(show);
+            node.connect(node.findOutputSlot('text'), show, 0);
+            return String(node.id);
+        }""",
+        [BLUEPRINT, SAMPLER, DECODE],
+    )
+    assert page.queue() == "execution_success"
+    (entry,) = ask(page.address, "/history?max_items=1").values()
+    texts = [text for node, shown in entry["outputs"].items() if node.startswith(made) for text in shown.get("text", [])]
+    assert any("measured speed-up" in text for text in texts), entry["outputs"]
 
 
 def test_compare_shows_its_numbers(page):

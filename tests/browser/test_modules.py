@@ -1,5 +1,9 @@
 """The pure modules, in the browser that runs them."""
 
+import pytest
+
+pytestmark = pytest.mark.parametrize("tab", ["canvas"], indirect=True)  # no renderer is involved
+
 PACKED = {
     "schema": 1,
     "steps": 4,

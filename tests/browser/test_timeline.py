@@ -165,6 +165,29 @@ def test_inside_a_subgraph(page):
     assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
 
 
+def test_settings_hide_it_and_choose_decimals_and_colours(page):
+    page.load(fresh())
+    change = "([name, value]) => app.extensionManager.setting.set('SpeCa.Timeline.' + name, value)"
+    height = "id => app.graph.getNodeById(id).computeSize()[1]"
+    before = page.run(height, ACCELERATE)
+    page.run(change, ["Show", False])
+    page.tab.wait_for_timeout(400)
+    assert not page.chart(ACCELERATE)["visible"] and page.run(height, ACCELERATE) < before - 100
+    page.load(fresh())
+    assert not page.chart(ACCELERATE)["visible"]
+    done = finished(page)
+    page.run(change, ["Show", True])
+    page.run(change, ["Decimals", 0])
+    page.run(change, ["Colours", "grey"])
+    page.tab.wait_for_timeout(400)
+    shown = page.chart(ACCELERATE)
+    assert shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
+    colour = "id => window.timelineOf(id).shadowRoot.querySelector('.card').style.getPropertyValue('--rejected')"
+    assert page.run(colour, ACCELERATE) == "currentColor"
+    for name, value in (("Decimals", 2), ("Colours", "colour-blind safe")):
+        page.run(change, [name, value])
+
+
 def test_an_interrupted_run_says_so(page):
     page.load(fresh(steps=200, images=2))
     page.start()
