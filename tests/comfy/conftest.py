@@ -13,9 +13,8 @@ COMFY = Path(os.environ["COMFYUI_PATH"])
 # ComfyUI's own modules (nodes, server, utils) must win over ours of the same name: the repo's root is never on sys.path here.
 sys.path.insert(0, str(COMFY))
 
-import utils.extra_config  # noqa: E402, F401 - first, as main.py does: the nodes.py of ComfyUI 0.16 hides `utils` behind comfy/utils.py
-
 import comfy.options  # noqa: E402
+import utils.extra_config  # noqa: E402, F401 - first, as main.py does: the nodes.py of ComfyUI 0.16 hides `utils` behind comfy/utils.py
 
 comfy.options.enable_args_parsing(False)
 from comfy.cli_args import args  # noqa: E402
