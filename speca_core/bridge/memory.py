@@ -63,9 +63,9 @@ def expected(need: Need) -> int:
 
 
 def measured(need: Need, size: int) -> None:
-    """A run took `size` bytes. Runs that ended early took less than they need: the largest counts. A run without conditionings says nothing."""
+    """A run took `size` bytes. Runs that ended early took less than they need: the largest counts."""
     if not need.elements:
-        return
+        return  # without conditionings there was nothing to keep
     _measured[need] = max(size, _measured.pop(need, 0))
     while len(_measured) > KEEP:
         _measured.popitem(last=False)
