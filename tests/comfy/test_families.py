@@ -119,7 +119,7 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
     images = {"now": [0, 1]}
 
     def judge_by_image(self, rows, errors):
-        hard = [row for row in rows if images["now"][self.images[row]] == 0 and int(self.moment.position) % 2]
+        hard = [row for row in rows if images["now"][self.groups[row]] == 0 and int(self.moment.position) % 2]
         for row in hard:
             self._rows[row].verdict = "rejected"
         return [row for row in rows if row not in hard], hard

@@ -71,7 +71,7 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
     """ComfyUI lets it pass; we say what there is."""
     entry = finish(comfy, graph(forecaster="nonsense"))
     assert entry["status"]["status_str"] == "error"
-    assert "forecaster is None; expected one of newton, spline" in json.dumps(entry["status"]["messages"])
+    assert "forecaster is None; expected one of newton, fitted" in json.dumps(entry["status"]["messages"])
 
 
 def test_an_error_leaves_the_next_run_as_it_was(comfy):
