@@ -66,7 +66,7 @@ class Faults:
 
 
 def is_ours(function):
-    return isinstance(function, types.FunctionType) and function.__module__.startswith(speca_core.__name__)
+    return isinstance(function, types.FunctionType) and (function.__module__ or "").startswith(speca_core.__name__)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def left_behind(model):
     return [name for parent, name in places if name in vars(parent)]
 
 
-def holds(graph, *models, near=0.35, config=LAX):
+def holds(graph, *models, near=0.4, config=LAX):
     """The four things; `graph(wrap)` samples with every model put through `wrap`. Returns the latent that was drafted."""
     options = [{k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()} for model in models]
     plain = graph(lambda model: model)
