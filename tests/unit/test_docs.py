@@ -89,14 +89,31 @@ def test_pages_with_formulas_close_them(page):
 
 @pytest.mark.parametrize("fragment", fragments("python"))
 def test_python_runs(fragment, tmp_path):
-    """In a process of its own. What a page says to put into a file of the pack is imported as part of it."""
-    if relative := re.search(r"^from \.\.knobs import", fragment, re.MULTILINE):
-        fragment = fragment[: relative.start()] + "from speca_core.knobs import" + fragment[relative.end() :]
+    """In a process of its own; what imports from the pack around it is a new forecaster, and must keep the contract of forecasters."""
     script = tmp_path / "fragment.py"
     script.write_text(fragment, encoding="utf-8")
-    command = [sys.executable, "-c", f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(script)!r})"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(script)!r})"
+    if "from .base import" in fragment:
+        run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); path = {str(script)!r}\n{ADOPT}"
+    ended = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+ADOPT = """
+import importlib.util
+import torch
+from speca_core.forecasters.base import Linear
+
+spec = importlib.util.spec_from_file_location("speca_core.forecasters.fragment", path)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+(new,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Linear) and v is not Linear)
+places = [0.0, 1.0, 3.0, 4.5][-new().depth :]
+assert abs(sum(new().weights(places, 6.0)) - 1) < 1e-9
+constant = torch.full((3, 2), 0.5)
+assert torch.equal(new().forecast(places, [constant] * len(places), 6.0), constant)
+assert new().to_dict()["name"] == new.name and new.help
+"""
 
 
 @pytest.mark.parametrize("fragment", fragments("json"))
