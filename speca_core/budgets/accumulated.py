@@ -15,6 +15,7 @@ class Accumulated(Limits):
 
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
     relative error of the output is weighted alike at every step: measured, the final picture is about equally sensitive everywhere.
+    A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
