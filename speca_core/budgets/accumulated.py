@@ -60,6 +60,6 @@ class AccumulatedLedger(LimitedLedger):
                 self.ratio = rejected / hindcast
 
     def expected(self, outlook: Outlook) -> float:
-        """What a forecast will really be off by: E (d / k)^growth, with E the newest hindcast, made at the distance k; d the distance now."""
+        """What a forecast will really be off by: E (d / k)^growth; E is the newest hindcast, at the distance k, and d the distance now."""
         expected: float = (self.scale or 0.0) * max(outlook.distance, 0.0) ** self.growth
         return expected
