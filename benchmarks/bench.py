@@ -17,6 +17,7 @@ from methods import METHODS, QUICK, Method
 from cost import write_cost
 from page import table, write_page
 from study import write_study
+from transfer import write_transfer
 
 CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
 IMAGE_SEED = 40_000
@@ -87,6 +88,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
     parser.add_argument("--study", action="store_true", help="how well each verifier foretells errors: writes docs/verifiers.md")
     parser.add_argument("--cost", action="store_true", help="what a draft costs: writes benchmarks/cost.md")
+    parser.add_argument("--transfer", action="store_true", help="one threshold elsewhere, and per image: writes benchmarks/transfer.md")
     parser.add_argument("--docs", action="store_true", help="measure nothing: write docs/benchmarks.md from benchmarks/results.jsonl")
     options = parser.parse_args()
     if options.docs:
@@ -97,6 +99,9 @@ def main() -> int:
         return 0
     if options.cost:
         print(f"section: {write_cost(options.images)}")
+        return 0
+    if options.transfer:
+        print(f"section: {write_transfer(options.images)}")
         return 0
     settings = [Setting(steps, cfg, sampler) for sampler in options.sampler for steps in options.steps for cfg in options.cfg]
     methods, images = METHODS, options.images

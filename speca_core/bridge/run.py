@@ -51,8 +51,7 @@ class Run:
             x: [images, ...] latents. timestep: [images] sigmas.
         """
         self.started = self.started or time.perf_counter()
-        # Reading sigma waits for the device; once per prediction.
-        self.session.open_prediction(float(timestep.flatten()[0]), guidance_of(executor.class_obj))
+        self.session.arrive(timestep.flatten()[0], x, guidance_of(executor.class_obj))
         denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
         return self.session.repair(x, denoised) if self.repairs and self.session.caching else denoised
 
