@@ -207,3 +207,9 @@ def test_every_quoted_message_is_in_the_sources():
         message = quoted.split("`")[1]
         wanted = re.compile(".*".join(re.escape(piece.strip()) for piece in message.split("...")), re.DOTALL)
         assert any(wanted.search(sentence) for sentence in known), message
+
+
+def test_the_citation_is_of_this_version():
+    version = re.search(r'^version = "(.+)"$', text_of(ROOT / "pyproject.toml"), re.MULTILINE)[1]
+    assert re.search(r"^version: (.+)$", text_of(ROOT / "CITATION.cff"), re.MULTILINE)[1] == version
+    assert "## Unreleased" in text_of(ROOT / "CHANGELOG.md") or f"## {version}" in text_of(ROOT / "CHANGELOG.md")
