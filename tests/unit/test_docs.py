@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from speca_core import SpecaConfig
+from speca_core.bridge.families import FAMILIES
 from speca_core.budgets import BUDGETS, Reason
 from speca_core.budgets.mask import read_mask
 from speca_core.forecasters import FORECASTERS
@@ -213,3 +214,10 @@ def test_the_citation_is_of_this_version():
     version = re.search(r'^version = "(.+)"$', text_of(ROOT / "pyproject.toml"), re.MULTILINE)[1]
     assert re.search(r"^version: (.+)$", text_of(ROOT / "CITATION.cff"), re.MULTILINE)[1] == version
     assert "## Unreleased" in text_of(ROOT / "CHANGELOG.md") or f"## {version}" in text_of(ROOT / "CHANGELOG.md")
+
+
+def test_the_readme_counts_right():
+    classes, families = re.search(
+        r"All (\d+) diffusion transformer classes of .*, in (\d+) \[families\]", text_of(ROOT / "README.md")
+    ).groups()
+    assert (int(classes), int(families)) == (sum(len(family.models) for family in FAMILIES), len(FAMILIES))
