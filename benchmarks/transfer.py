@@ -17,7 +17,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.session import Session
+from speca_pack.speca_core.session import Call, Session
 
 IMAGE_SETTINGS = (
     *(Setting(steps, cfg) for cfg in (3.5, 1.0) for steps in (20, 28, 50)),
@@ -82,7 +82,11 @@ def clips(steps: int, config: SpecaConfig, count: int) -> list[Outcome]:
 def whole_batches() -> Iterator[None]:
     """All rows of a call decide together."""
     original = Session.open_call
-    Session.open_call = functools.partialmethod(original, together=True)  # type: ignore[method-assign, assignment]
+
+    def open_call(session: Session, lanes: Any, images: Any, branches: Any, together: bool = True) -> Call:
+        return original(session, lanes, images, branches, together=True)
+
+    Session.open_call = open_call  # type: ignore[method-assign]
     try:
         yield
     finally:
