@@ -12,7 +12,7 @@ from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.budgets import Threshold, Threshold
+from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import NOT_YET
