@@ -2,14 +2,15 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { Chart, MIN_HEIGHT, PALETTES } from "./lib/chart.js";
-import { gainOf, same, unpack } from "./lib/report.js";
+import { Note } from "./lib/note.js";
+import { agrees, gainOf, same, unpack } from "./lib/report.js";
 import { keyOf, Runs, workflowKey } from "./lib/runs.js";
 import { settingsOf, settingWidgets, writeSettings } from "./lib/settings.js";
 import { wordsOf } from "./lib/words.js";
 
 const EVENT = "speca.run"; // speca_core/bridge/events.py
 const PROPERTY = "speca_runs"; // of the node: the runs that are over
-const TEXT_NODES = { SpeCaReport: "report", SpeCaCompare: "compare" };
+const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const SHOW = "SpeCa.Timeline.Show";
 const DECIMALS = "SpeCa.Timeline.Decimals";
@@ -133,7 +134,7 @@ class Timeline {
       model.report = unpack(run.report);
       model.state = !run.ended ? "live" : model.report.finished ? "measured" : "stopped";
       if (run.predicted && run.ended) model.note = model.words.predicted(run.predicted.speedup.toFixed(model.decimals));
-      const moved = settings && run.ended && !same(settings, model.report.settings);
+      const moved = settings && run.ended && !agrees(model.report.settings, settings);
       if (moved) this._whatIf(run, settings, model);
       else this.guess = run.ended ? null : this.guess;
     }
@@ -220,18 +221,16 @@ function deliver() {
 }
 
 /** A block of text below the node's other widgets. */
-function addText(node, word) {
-  const element = document.createElement("div");
-  element.setAttribute("aria-label", `SpeCa ${word}`);
-  element.style.cssText =
-    "font: 12px/1.5 sans-serif; color: var(--input-text); background: var(--comfy-input-bg); border-radius: 6px;" +
-    "padding: 6px 10px; white-space: pre-wrap; overflow: auto; box-sizing: border-box; user-select: text;";
-  element.textContent = words()[word];
-  addElement(node, word, element, { getMinHeight: () => 72, getMaxHeight: () => 96 });
-  const before = node.onExecuted;
+function addNote(node, word) {
+  const note = new Note(word, words()[word], () => {
+    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.graph?.setDirtyCanvas(true, true);
+  });
+  addElement(node, word, note.host, { getMinHeight: () => note.height, getMaxHeight: () => note.height + 24 });
+  const { onExecuted } = node;
   node.onExecuted = function (output) {
-    before?.apply(this, arguments);
-    if (output?.text) element.textContent = output.text.join("\n");
+    onExecuted?.apply(this, arguments);
+    if (output?.text) note.say(output.text.join("\n"), output.speca_diagnosis?.join("\n"), words());
   };
 }
 
@@ -288,7 +287,7 @@ app.registerExtension({
   ],
   nodeCreated(node) {
     if (node.comfyClass === "SpeCaAccelerate") addTimeline(node);
-    else if (node.comfyClass in TEXT_NODES) addText(node, TEXT_NODES[node.comfyClass]);
+    else if (node.comfyClass in NOTED) addNote(node, NOTED[node.comfyClass]);
   },
   afterConfigureGraph: deliver,
   setup() {

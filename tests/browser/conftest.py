@@ -25,10 +25,23 @@ PAGE_SETTINGS = {
     "SpeCa.Timeline.Decimals": 2,
     "SpeCa.Timeline.Colours": "colour-blind safe",
 }
+PATIENCE = 180  # seconds for anything to happen: a busy machine of CI may be many times slower than a desk's
 # Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
 KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
-# The timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
-TIMELINE_OF = """() => {
+# timelineOf: the timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
+# frames: so many pictures of the page later, however long it takes. questions: how many what-ifs were asked, and wait for their answer.
+HELPERS = """() => {
+    window.paintings = async (count) => { for (; count; count--) await new Promise(requestAnimationFrame) };
+    window.questions = {asked: 0, open: 0};
+    const ask = app.api.fetchApi.bind(app.api);
+    app.api.fetchApi = async (path, ...rest) => {
+        if (!path.startsWith('/speca/')) return ask(path, ...rest);
+        questions.asked++, questions.open++;
+        try { return await ask(path, ...rest) } finally { questions.open-- }
+    };
+    window.answered = async () => {
+        for (let quiet = 0; quiet < 5; quiet = questions.open ? 0 : quiet + 1) await paintings(1);
+    };
     window.timelineOf = (path) => {
         let graph = app.rootGraph, node = null;
         for (const id of String(path).split(':')) {
@@ -104,6 +117,7 @@ class Page:
 
     def __init__(self, tab, address):
         self.tab, self.address, self.messages = tab, address, []
+        tab.set_default_timeout(1000 * PATIENCE)
         tab.on("console", lambda message: self.messages.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: self.messages.append(str(error)))
 
@@ -112,24 +126,41 @@ class Page:
         self.tab.wait_for_function(
             "window.app?.extensionManager?.workflow?.activeWorkflow && app.vueAppReady !== false"
             " && LiteGraph.registered_node_types?.SpeCaAccelerate && !app.extensionManager.spinner",
-            timeout=120_000,
         )
-        self.tab.wait_for_timeout(300)
-        self.run(TIMELINE_OF)
+        self.run(HELPERS)
+        self.frames()
 
     def run(self, script, argument=None):
         return self.tab.evaluate(script, argument)
 
+    def frames(self, count=4):
+        """Wait until the page was painted so many times: what it does by itself once it has the time is then done."""
+        self.run("count => paintings(count)", count)
+
+    def answered(self):
+        """Wait until no what-if is under way."""
+        self.run("() => answered()")
+
     def blank(self):
         self.run("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-        self.tab.wait_for_timeout(400)
+        self.until("() => app.graph.nodes.length === 0")
 
     def load(self, workflow):
         self.run("w => app.loadGraphData(w)", workflow)
-        self.tab.wait_for_timeout(600)
+        self.drawn()
 
-    def until(self, script, argument=None, seconds=60):
-        self.tab.wait_for_function(script, arg=argument, timeout=1000 * seconds)
+    def drawn(self):
+        """Wait until the timelines of the open graph were drawn."""
+        self.until(
+            """() => app.graph.nodes.every((node) => {
+                const host = node.widgets?.find((widget) => widget.name === 'timeline')?.element;
+                return !host || (host.isConnected && +host.dataset.draws);
+            })"""
+        )
+        self.frames()
+
+    def until(self, script, argument=None):
+        self.tab.wait_for_function(script, arg=argument)
 
     def start(self):
         """Queue the graph."""
@@ -144,7 +175,7 @@ class Page:
 
     def end(self):
         """Wait until the graph has run; returns how it ended."""
-        self.until("() => window.ended", seconds=120)
+        self.until("() => window.ended")
         return self.run("() => window.ended")
 
     def queue(self):
@@ -164,7 +195,6 @@ class Page:
         )
         for event in ("dragenter", "dragover", "drop"):
             self.tab.dispatch_event("#graph-canvas", event, {"dataTransfer": transfer, "clientX": 700, "clientY": 450})
-        self.tab.wait_for_timeout(900)
 
     def set(self, node, name, value):
         """Change a widget as the user does."""
@@ -194,13 +224,20 @@ class Page:
             str(node),
         )
 
-    def await_state(self, node, state, seconds=60):
-        self.until(
-            "([path, state]) => window.timelineOf(path)?.dataset.state === state",
-            [str(node), state],
-            seconds,
-        )
+    def await_state(self, node, state):
+        self.until("([path, state]) => window.timelineOf(path)?.dataset.state === state", [str(node), state])
         return self.chart(node)
+
+    def show(self, node):
+        """Bring a node into the middle of the page, at its true size."""
+        self.run("id => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph.getNodeById(id)) }", node)
+        self.frames()
+
+    def note(self, node, name, wanted):
+        """The text that a node shows, once it contains `wanted`."""
+        text = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).element.textContent"
+        self.until(f"([id, name, wanted]) => ({text})([id, name]).includes(wanted)", [node, name, wanted])
+        return self.run(text, [node, name])
 
     @property
     def errors(self):

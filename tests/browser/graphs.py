@@ -8,6 +8,8 @@ import uuid
 from conftest import PACK
 
 EXAMPLE = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
+PRESETS = json.loads((PACK / "web/presets.json").read_text(encoding="utf-8"))["presets"]
+DEFAULT = PRESETS["balanced"]  # the widgets of a new node
 ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
     next(node["id"] for node in EXAMPLE["nodes"] if node["type"] == kind and wanted(node))
     for kind, wanted in (

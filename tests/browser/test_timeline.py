@@ -2,7 +2,7 @@
 
 import json
 
-from graphs import ACCELERATE, REPORT, SAMPLER, demo, fresh
+from graphs import ACCELERATE, DEFAULT, REPORT, SAMPLER, demo, fresh
 
 OTHER = {False: "canvas", True: "vue"}
 
@@ -22,11 +22,25 @@ def test_the_run_shows_live_and_then_measured(page):
     assert 0 < len(live["bars"]) <= 28
     done = page.await_state(ACCELERATE, "measured")
     assert len(done["bars"]) == 28 and {"computed", "drafted"} <= set(done["bars"]) and done["gain"] > 1
-    page.until("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent.includes('drafted')", REPORT)
-    text = page.run("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent", REPORT)
+    text = page.note(REPORT, "report", "drafted")
     evaluations = int(text.split(" of ")[1].split()[0])
     drafted = int(text.split(", ")[1].split()[0])
     assert evaluations == 2 * 28 and f"{drafted}drafted" in done["legend"]  # cond and uncond: the node and the report say the same
+
+
+def test_the_diagnosis_can_be_read_and_copied(page):
+    finished(page)
+    page.note(REPORT, "report", "drafted")
+    page.show(REPORT)
+    page.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.run("() => navigator.clipboard.writeText('before')")
+    note = page.tab.get_by_label("SpeCa report", exact=True)
+    note.get_by_role("button").click()
+    text = note.get_by_role("textbox").input_value()
+    assert text.startswith("SpeCa ") and "Flux" in text and '"threshold": ' in text
+    page.until("async (text) => (await navigator.clipboard.readText()) === text", text)
+    box = note.bounding_box()
+    assert box["height"] > 200  # it made room
 
 
 def test_one_panel_per_image(page):
@@ -51,7 +65,7 @@ def test_a_run_makes_no_undo_step(page):
     page.queue()
     page.await_state(ACCELERATE, "measured")
     page.tab.mouse.click(900, 820)
-    page.tab.wait_for_timeout(300)
+    page.frames()
     assert page.run(count) == before
 
 
@@ -59,15 +73,15 @@ def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
     done = finished(page)
     page.blank()
     page.run("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
-    page.tab.wait_for_timeout(900)
-    assert page.chart(ACCELERATE)["run"] == done["run"]
+    assert page.await_state(ACCELERATE, "measured")["run"] == done["run"]
     for _ in range(2):
         page.run("id => app.graph.getNodeById(id).collapse()", ACCELERATE)
-        page.tab.wait_for_timeout(300)
+        page.frames()
     vue = page.run("() => !!LiteGraph.vueNodesMode")
     for mode in (not vue, vue):
         page.run("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", mode)
-        page.tab.wait_for_timeout(1200)
+        page.until("([id, vue]) => vue === !!LiteGraph.vueNodesMode && timelineOf(id)?.checkVisibility()", [str(ACCELERATE), mode])
+        page.frames()
         now = page.chart(ACCELERATE)
         assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[mode]
 
@@ -97,10 +111,10 @@ def test_undo_and_a_pasted_copy_keep_the_run(page):
     page.run("id => { const node = app.graph.getNodeById(id); node.pos = [node.pos[0] + 40, node.pos[1]] }", ACCELERATE)
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
-    page.tab.wait_for_timeout(600)
+    page.drawn()
     assert page.chart(ACCELERATE)["run"] == done["run"]
     page.run("id => { app.canvas.copyToClipboard([app.graph.getNodeById(id)]); app.canvas.pasteFromClipboard() }", ACCELERATE)
-    page.tab.wait_for_timeout(500)
+    page.drawn()
     copies = page.run("() => app.graph.nodes.filter((node) => node.type === 'SpeCaAccelerate').map((node) => String(node.id))")
     assert len(copies) == 2 and {page.chart(copy)["run"] for copy in copies} == {done["run"]}
 
@@ -139,12 +153,12 @@ def test_two_nodes_and_two_samplers_do_not_mix(page):
     runs = {node: {run["ids"]["sampler"]: run for run in saved[node]} for node in (str(ACCELERATE), second_node)}
     assert set(runs[str(ACCELERATE)]) == {str(SAMPLER), second_sampler} and set(runs[second_node]) == {third_sampler}
     thresholds = {run["report"]["settings"]["threshold"] for run in runs[str(ACCELERATE)].values()}
-    assert thresholds == {0.2} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
+    assert thresholds == {DEFAULT["threshold"]} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
     seen = set()
     for _ in range(2):
         seen.add(page.chart(ACCELERATE)["run"])
         page.run("id => window.timelineOf(id).shadowRoot.querySelector('.sampler').click()", ACCELERATE)
-        page.tab.wait_for_timeout(200)
+        page.frames()
     assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
 
 
@@ -171,7 +185,7 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     height = "id => app.graph.getNodeById(id).computeSize()[1]"
     before = page.run(height, ACCELERATE)
     page.run(change, ["Show", False])
-    page.tab.wait_for_timeout(400)
+    page.frames()
     assert not page.chart(ACCELERATE)["visible"] and page.run(height, ACCELERATE) < before - 100
     page.load(fresh())
     assert not page.chart(ACCELERATE)["visible"]
@@ -179,7 +193,7 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     page.run(change, ["Show", True])
     page.run(change, ["Decimals", 0])
     page.run(change, ["Colours", "grey"])
-    page.tab.wait_for_timeout(400)
+    page.frames()
     shown = page.chart(ACCELERATE)
     assert shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
     colour = "id => window.timelineOf(id).shadowRoot.querySelector('.card').style.getPropertyValue('--rejected')"

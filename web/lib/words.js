@@ -12,7 +12,6 @@ const WORDS = {
     computed: "computed",
     rejected: "rejected",
     tolerance: "tolerance",
-    of: (a, b) => `${a} of ${b}`,
     saved: (seconds) => `≈ ${seconds} s saved`,
     lost: (seconds) => `≈ ${seconds} s lost`,
     noGain: "no full call to compare with",
@@ -28,6 +27,9 @@ const WORDS = {
     preset: "Write this preset into the widgets above",
     report: "Queue the graph: the run will be shown here.",
     compare: "Queue the graph: the comparison will be shown here.",
+    diagnosis: "Diagnosis for a bug report",
+    copy: "copy",
+    copied: "copied",
   },
   zh: {
     empty: "运行工作流后，模型的每次调用都会显示在这里。",
@@ -40,7 +42,6 @@ const WORDS = {
     computed: "计算",
     rejected: "拒绝",
     tolerance: "容许误差",
-    of: (a, b) => `${a} / ${b}`,
     saved: (seconds) => `约省 ${seconds} 秒`,
     lost: (seconds) => `约多 ${seconds} 秒`,
     noGain: "没有可比较的完整调用",
@@ -56,6 +57,9 @@ const WORDS = {
     preset: "把此预设写入上面的控件",
     report: "运行工作流后，这里显示运行情况。",
     compare: "运行工作流后，这里显示比较结果。",
+    diagnosis: "诊断信息（用于报告问题）",
+    copy: "复制",
+    copied: "已复制",
   },
 };
 
