@@ -28,19 +28,22 @@ PAGE_SETTINGS = {
 PATIENCE = 180  # seconds for anything to happen: a busy machine of CI may be many times slower than a desk's
 # Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
 KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
+# What the tests ask of the page.
+# paintings: so many frames later, however long they take.
+# asked: how often the page asked the server, by path; answered: no what-if is under way.
 # timelineOf: the timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
-# frames: so many pictures of the page later, however long it takes. questions: how many what-ifs were asked, and wait for their answer.
 HELPERS = """() => {
     window.paintings = async (count) => { for (; count; count--) await new Promise(requestAnimationFrame) };
-    window.questions = {asked: 0, open: 0};
-    const ask = app.api.fetchApi.bind(app.api);
-    app.api.fetchApi = async (path, ...rest) => {
-        if (!path.startsWith('/speca/')) return ask(path, ...rest);
-        questions.asked++, questions.open++;
-        try { return await ask(path, ...rest) } finally { questions.open-- }
+    window.asked = {'/prompt': 0, '/speca/what_if': 0};
+    let open = 0;
+    const ask = app.api.fetchApi;
+    app.api.fetchApi = async function (path) {
+        if (!(path in asked)) return ask.apply(this, arguments);
+        asked[path]++, open++;
+        try { return await ask.apply(this, arguments) } finally { open-- }
     };
     window.answered = async () => {
-        for (let quiet = 0; quiet < 5; quiet = questions.open ? 0 : quiet + 1) await paintings(1);
+        for (let quiet = 0; quiet < 5; quiet = open ? 0 : quiet + 1) await paintings(1);
     };
     window.timelineOf = (path) => {
         let graph = app.rootGraph, node = null;
@@ -51,6 +54,10 @@ HELPERS = """() => {
         return node?.widgets?.find((widget) => widget.name === 'timeline')?.element;
     };
 }"""
+
+
+# For what does not depend on the renderer.
+once = pytest.mark.parametrize("tab", ["canvas"], indirect=True)
 
 
 def load(path):
@@ -68,20 +75,19 @@ def ask(address, path, body=None):
         return json.loads(text) if text else None
 
 
-@pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
+@contextlib.contextmanager
+def serving(log):
     """The address of a running server; SPECA_SERVER names one that already runs."""
     if address := os.environ.get("SPECA_SERVER"):
         yield address
         return
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     server = load(PACK / "demo/server.py").server
     with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
         yield address
 
 
-@pytest.fixture(scope="session")
-def chromium():
+@contextlib.contextmanager
+def browser():
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         found = found or playwright.chromium.executable_path
@@ -92,9 +98,21 @@ def chromium():
                 returncode=3,
             )
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=found, headless=True, args=options)
-        yield browser
-        browser.close()
+        running = playwright.chromium.launch(executable_path=found, headless=True, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session", params=["canvas", "vue"])
@@ -246,11 +264,11 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(address, chromium, vue, **settings):
-    """A Page of its own, with ComfyUI's settings as given."""
+def opened(address, chromium, vue, window=None, **settings):
+    """A Page of its own, with ComfyUI's settings as given. `window`: Playwright's options of its window."""
     for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
         ask(address, f"/api/settings/{name}", value)
-    page = Page(chromium.new_page(viewport={"width": 1440, "height": 900}), address)
+    page = Page(chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **(window or {})}), address)
     page.open()
     yield page
     page.tab.close()

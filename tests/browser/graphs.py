@@ -27,11 +27,11 @@ ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
 _spaces = iter(range(time.time_ns() % 1000, 10**9))  # a server that already runs has seen some
 
 
-def demo(images=1, steps=12, text="", identity=None):
-    """The example workflow, smaller. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
+def demo(images=1, steps=12, text="", identity=None, pixels=128):
+    """The example workflow, smaller. `pixels` high and wide: more make slower calls. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
     made = copy.deepcopy(EXAMPLE)
     nodes = {node["id"]: node for node in made["nodes"]}
-    nodes[LATENT]["widgets_values"][2] = images
+    nodes[LATENT]["widgets_values"] = [pixels, pixels, images]
     nodes[SAMPLER]["widgets_values"][2] = steps
     nodes[PROMPT]["widgets_values"][0] += text
     if identity:

@@ -2,6 +2,7 @@
 
 import json
 
+from conftest import once, opened
 from graphs import ACCELERATE, DEFAULT, REPORT, SAMPLER, demo, fresh
 
 OTHER = {False: "canvas", True: "vue"}
@@ -43,11 +44,13 @@ def test_the_diagnosis_can_be_read_and_copied(page):
     assert box["height"] > 200  # it made room
 
 
+@once
 def test_one_panel_per_image(page):
     done = finished(page, images=3)
     assert len(done["bars"]) == 3 * 12
 
 
+@once
 def test_it_is_no_part_of_the_prompt_and_shifts_no_widget(page):
     finished(page)
     prompt = page.run("() => app.graphToPrompt()")
@@ -57,6 +60,7 @@ def test_it_is_no_part_of_the_prompt_and_shifts_no_widget(page):
     assert after["widgets_values"] == before["widgets_values"]
 
 
+@once
 def test_a_run_makes_no_undo_step(page):
     page.load(fresh())
     count = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
@@ -69,6 +73,7 @@ def test_a_run_makes_no_undo_step(page):
     assert page.run(count) == before
 
 
+@once
 def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
     done = finished(page)
     page.blank()
@@ -86,6 +91,7 @@ def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
         assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[mode]
 
 
+@once
 def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
     page.load(fresh(steps=28))
     page.start()
@@ -96,6 +102,7 @@ def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
     assert len(page.await_state(ACCELERATE, "measured")["bars"]) == 28
 
 
+@once
 def test_reload_and_drop_of_the_saved_workflow(page):
     done = finished(page)
     saved = page.run("() => app.graph.serialize()")
@@ -106,6 +113,7 @@ def test_reload_and_drop_of_the_saved_workflow(page):
     assert (shown["run"], shown["bars"], shown["gain"]) == (done["run"], done["bars"], done["gain"])
 
 
+@once
 def test_undo_and_a_pasted_copy_keep_the_run(page):
     done = finished(page)
     page.run("id => { const node = app.graph.getNodeById(id); node.pos = [node.pos[0] + 40, node.pos[1]] }", ACCELERATE)
@@ -119,6 +127,7 @@ def test_undo_and_a_pasted_copy_keep_the_run(page):
     assert len(copies) == 2 and {page.chart(copy)["run"] for copy in copies} == {done["run"]}
 
 
+@once
 def test_two_nodes_and_two_samplers_do_not_mix(page):
     """One node feeds two samplers, a second one a third: every run is shown by its node, and both runs of the first can be seen."""
     page.load(fresh())
@@ -162,6 +171,7 @@ def test_two_nodes_and_two_samplers_do_not_mix(page):
     assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
 
 
+@once
 def test_inside_a_subgraph(page):
     page.load(fresh())
     outer = page.run(
@@ -202,6 +212,32 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
         page.run(change, [name, value])
 
 
+def test_a_reload_in_mid_run_keeps_the_live_timeline(comfy, chromium):
+    """The page restores its graph; the next event brings the calls from before."""
+    with opened(comfy, chromium, vue=True, **{"Comfy.Workflow.Persist": True}) as page:
+        page.load(fresh(steps=200, pixels=512))  # slow calls: it is not over before the page is back
+        page.start()
+        before = page.await_state(ACCELERATE, "live")
+        page.open()
+        page.await_state(ACCELERATE, "live")
+        page.run("() => app.api.interrupt(null)")
+        after = page.await_state(ACCELERATE, "stopped")
+        assert after["run"] == before["run"] and len(before["bars"]) < len(after["bars"]) < 200
+        assert after["bars"][: len(before["bars"])] == before["bars"]  # from the first call on
+
+
+@once
+def test_hundreds_of_calls_fit(page):
+    """The console stays empty, which the fixture looks at."""
+    page.load(fresh(steps=500))
+    page.start()
+    page.until("id => timelineOf(id)?.shadowRoot.querySelectorAll('.bar[data-verdict=drafted]').length >= 5", str(ACCELERATE))
+    page.run("() => app.api.interrupt(null)")
+    stopped = page.await_state(ACCELERATE, "stopped")
+    assert len(stopped["bars"]) < 500 and page.end() == "execution_interrupted"
+
+
+@once
 def test_an_interrupted_run_says_so(page):
     page.load(fresh(steps=200, images=2))
     page.start()

@@ -31,7 +31,7 @@ button[aria-pressed=true] { background: var(--input-text, #ddd); color: var(--co
 [data-state=whatif] .gain { font-style: italic; }
 [data-state=whatif] svg.plot { outline: 1px dashed color-mix(in srgb, currentColor 45%, transparent); outline-offset: 1px; border-radius: 3px; }
 svg.plot { flex: 1 1 0; height: 0; min-height: 92px; width: 100%; display: block; overflow: visible; }
-.legend { display: flex; gap: 9px; white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; min-height: 15px; }
+.legend { display: flex; flex-wrap: wrap; column-gap: 8px; white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; height: 15px; }
 .legend span { display: inline-flex; align-items: center; gap: 4px; }
 .legend svg { width: 11px; height: 11px; overflow: visible; }
 .legend i { opacity: .7; font-style: normal; }
@@ -59,8 +59,11 @@ function shape(tag, attributes = {}, ...children) {
   return element;
 }
 
-const rectangle = (x, y, width, height, className) =>
-  shape("rect", { x, y, width: Math.max(width, 0.5), height: Math.max(height, 0.5), rx: Math.min(1.5, width / 3), class: className });
+/** A bar; where hundreds of calls leave it no room, it is drawn half a pixel wide. */
+function rectangle(x, y, width, height, className) {
+  const wide = Math.max(width, 0.5);
+  return shape("rect", { x, y, width: wide, height: Math.max(height, 0.5), rx: Math.min(1.5, wide / 3), class: className });
+}
 
 function cross(x, y, size) {
   return shape("path", { class: "cross", d: `M${x - size} ${y - size}l${2 * size} ${2 * size}M${x + size} ${y - size}l${-2 * size} ${2 * size}` });
