@@ -64,6 +64,7 @@ class Timeline {
     this.node = node;
     this.runs = new Runs();
     this.guess = null; // the what-if: {settings, report, outcome}
+    this.failure = null; // what the node refused its settings or its model with
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
     this.chart = new Chart({
@@ -98,6 +99,7 @@ class Timeline {
       const timeline = this;
       widget.callback = function (...values) {
         const result = before?.apply(this, values);
+        timeline.failure = null;
         timeline.watchWidgets();
         timeline.refresh();
         return result;
@@ -115,6 +117,13 @@ class Timeline {
     this.refresh();
   }
 
+  /** The node failed with a message; null: it is tried again. */
+  fail(message) {
+    if (this.failure === message) return;
+    this.failure = message;
+    this.refresh();
+  }
+
   /** News of a run. */
   take(run) {
     this.runs.take(run, this.guess);
@@ -126,10 +135,11 @@ class Timeline {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
     const preset = settings ? Object.keys(presets).find((name) => same(presets[name], settings)) : undefined;
-    const model = { state: "empty", report: null, presets: Object.keys(presets), preset, words: words(), decimals: setting(DECIMALS), colours: setting(COLOURS) };
+    const model = { state: "empty", report: null, failure: this.failure, presets: Object.keys(presets), preset, words: words(), decimals: setting(DECIMALS), colours: setting(COLOURS) };
     model.samplers = this.runs.list.map(keyOf);
     model.sampler = run?.ids.sampler;
-    if (run) {
+    if (this.failure) model.state = "failed";
+    else if (run) {
       model.run = run.ids.run;
       model.report = unpack(run.report);
       model.state = !run.ended ? "live" : model.report.finished ? "measured" : "stopped";
@@ -209,6 +219,14 @@ function onRun({ detail: run }) {
   const timeline = workflow === currentWorkflow() ? timelines.get(nodeAt(run.ids.node)) : null;
   if (timeline) timeline.take(run);
   else waiting.set(`${workflow}/${keyOf(run)}`, run);
+}
+
+function onError({ detail }) {
+  timelines.get(nodeAt(detail.node_id))?.fail(detail.exception_message.trim());
+}
+
+function onStart() {
+  for (const timeline of timelines.values()) timeline.fail(null);
 }
 
 /** Give runs that came in while their workflow was not on screen to their nodes. */
@@ -292,5 +310,7 @@ app.registerExtension({
   afterConfigureGraph: deliver,
   setup() {
     api.addEventListener(EVENT, onRun);
+    api.addEventListener("execution_error", onError);
+    api.addEventListener("execution_start", onStart);
   },
 });

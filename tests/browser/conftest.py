@@ -235,7 +235,7 @@ class Page:
                 return {
                     state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run, visible: host.checkVisibility(),
                     height: host.offsetHeight, bars: [...inside.querySelectorAll('.bar')].map((b) => b.dataset.verdict),
-                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'),
+                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'), failure: text('.failure'),
                     preset: inside.querySelector('[aria-pressed=true]')?.dataset.preset ?? null, sampler: text('.sampler'),
                 };
             }""",

@@ -28,7 +28,13 @@ _spaces = iter(range(time.time_ns() % 1000, 10**9))  # a server that already run
 
 
 def demo(images=1, steps=12, text="", identity=None, pixels=128):
-    """The example workflow, smaller. `pixels` high and wide: more make slower calls. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
+    """The example workflow, smaller.
+
+    Args:
+        text: added to the prompt: other words, or spaces to get past ComfyUI's cache.
+        identity: the workflow's id.
+        pixels: height and width; more make slower calls.
+    """
     made = copy.deepcopy(EXAMPLE)
     nodes = {node["id"]: node for node in made["nodes"]}
     nodes[LATENT]["widgets_values"] = [pixels, pixels, images]

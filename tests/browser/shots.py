@@ -13,23 +13,21 @@ import tempfile
 from pathlib import Path
 
 from conftest import PACK, browser, opened, serving
-from graphs import ACCELERATE, DECODE, LATENT, REPORT, SAMPLER, SAVE, demo, fresh
+from graphs import ACCELERATE, DECODE, LATENT, REPORT, SAMPLER, SAVE, demo, fresh, spaces
 from PIL import Image
 from test_files import pictures
 
 DOCS, HELP = PACK / "docs/images", PACK / "web/docs"
 MOST_BYTES = 150_000
 PAPER = "#141414"
-QUIET = {"Comfy.NodeBadge.NodeSourceBadgeMode": "None", "Comfy.NodeBadge.NodeIdBadgeMode": "None"}
+QUIET = {"Comfy.NodeBadge.NodeSourceBadgeMode": "None", "Comfy.NodeBadge.NodeIdBadgeMode": "None", "Comfy.Graph.CanvasInfo": False}
 # Only the canvas: no menus, side bars and messages.
 BARE = """() => {
     const style = document.createElement('style');
     style.textContent = `.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom, .side-tool-bar-container,
         .actionbar, .actionbar-container, .workflow-tabs-container, .p-toast, .p-buttongroup, .p-splitter-gutter,
-        [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
+        [data-testid=queue-notification-banner], [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
     document.head.append(style);
-    app.canvas.render_info = false;
-    app.canvas.clear_background_color = '#141414';
 }"""
 COMPARE = json.loads((PACK / "example_workflows/SpeCa demo - compare with the plain model.json").read_text(encoding="utf-8"))
 PICTURES = {}
@@ -69,6 +67,7 @@ def place(page, node=ACCELERATE, width=400):
             node.pos = [60, 90];
             node.setSize([width, node.computeSize()[1]]);
             for (const other of app.graph.nodes) if (other !== node) other.pos = [other.pos[0] + 6000, other.pos[1]];
+            app.canvas.links_render_mode = LiteGraph.HIDDEN_LINK;
             app.canvas.ds.scale = 1;
             app.canvas.ds.offset = [60, 60];
             app.canvas.setDirty(true, true);
@@ -99,6 +98,11 @@ def shot(page, nodes=(ACCELERATE,), margin=8):
     return opened_picture(page.tab.screenshot(clip=box))
 
 
+def pictured(page, node):
+    """Wait until a node of the classic canvas shows its pictures."""
+    page.until("id => app.graph.getNodeById(id).imgs?.every((image) => image.complete)", node)
+
+
 def measured(page, **options):
     """A run of the demo that has ended, and only the node."""
     page.load(fresh(**{"steps": 28, **options}))
@@ -115,7 +119,7 @@ def whatif(page, threshold):
 
 def live(page, calls):
     """In mid-run, after some calls; give the page back with the run stopped."""
-    page.load(fresh(steps=120))
+    page.load(fresh(steps=40, pixels=256))
     place(page)
     page.start()
     page.until("([id, calls]) => timelineOf(id)?.shadowRoot.querySelectorAll('.bar').length >= calls", [str(ACCELERATE), calls])
@@ -131,7 +135,9 @@ def opened_picture(data):
 
 def side_by_side(*images, gap=24):
     """Pictures beside each other, on the tops."""
-    sheet = Image.new("RGB", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)), PAPER)
+    sheet = Image.new(
+        "RGB", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)), images[0].getpixel((0, 0))
+    )
     left = 0
     for image in images:
         sheet.paste(image, (left, 0))
@@ -159,7 +165,7 @@ def states(studio):
         page.load(fresh())
         place(page)
         empty = shot(page)
-        running = live(page, 40)
+        running = live(page, 20)
         return side_by_side(empty, running, shot(page))
 
 
@@ -206,21 +212,21 @@ def rejected(studio):
 
 @picture(DOCS, "error.png")
 def error(studio):
-    """A setting that cannot be."""
+    """A setting that cannot be: what was found, what was expected, what to do."""
     with studio.page() as page:
         page.load(fresh())
         place(page)
         page.set(ACCELERATE, "start", 0.9)
         page.set(ACCELERATE, "end", 0.5)
         assert page.queue() == "execution_error"
-        page.frames(60)
-        return opened_picture(page.tab.screenshot())
+        page.await_state(ACCELERATE, "failed")
+        return shot(page, margin=12)
 
 
 @picture(DOCS, "video.png")
 def video(studio):
     """The demo's text-to-video model: five latent frames."""
-    with studio.page(width=2000) as page:
+    with studio.page(vue=False, width=2000) as page:
         made = fresh(steps=30)
         for entry in made["nodes"]:
             if entry["type"] == "UNETLoader":
@@ -240,6 +246,7 @@ def video(studio):
         )
         assert page.queue() == "execution_success"
         page.await_state(ACCELERATE, "measured")
+        pictured(page, REPORT)
         page.show(SAMPLER)
         return shot(page, [ACCELERATE, SAMPLER, REPORT])
 
@@ -248,11 +255,12 @@ def video(studio):
 def graph(studio):
     """The graph of the demo, as the template has it."""
     with studio.page(vue=False, width=2620, height=900, sharp=1) as page:
-        page.load(demo())
+        page.load(demo(images=4, steps=28, text=spaces()))
         page.run("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [60, 120]; app.canvas.setDirty(true, true) }")
         assert page.queue() == "execution_success"
         page.await_state(ACCELERATE, "measured")
-        page.frames(60)
+        pictured(page, REPORT)
+        pictured(page, SAVE)
         everything = page.run("() => app.graph.nodes.map((node) => node.id)")
         taken = shot(page, everything, margin=12)
     return taken.resize((2000, round(taken.height * 2000 / taken.width)), Image.Resampling.LANCZOS)
@@ -308,7 +316,7 @@ def main():
             path, make = PICTURES[name]
             image = make(studio)
             if path.suffix == ".png":  # few colours: half the bytes, and text stays sharp
-                image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+                image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
             else:
                 image.save(path, quality=88, optimize=True)
             print(f"{path.relative_to(PACK)}  {image.width} x {image.height}  {path.stat().st_size} bytes", flush=True)  # noqa: T201 - a command

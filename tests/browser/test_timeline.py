@@ -226,6 +226,17 @@ def test_a_reload_in_mid_run_keeps_the_live_timeline(comfy, chromium):
         assert after["bars"][: len(before["bars"])] == before["bars"]  # from the first call on
 
 
+def test_a_failure_is_told_in_the_node_until_something_is_changed(page):
+    page.load(fresh())
+    for name, value in (("start", 0.9), ("end", 0.5)):
+        page.set(ACCELERATE, name, value)
+    assert page.queue() == "execution_error"
+    told = page.await_state(ACCELERATE, "failed")["failure"]
+    assert told == "SpeCa: start is 0.9 and end is 0.5; expected start < end. Move start down or end up."
+    page.set(ACCELERATE, "end", 1.0)
+    assert page.await_state(ACCELERATE, "empty")["failure"] == ""
+
+
 @once
 def test_hundreds_of_calls_fit(page):
     """The console stays empty, which the fixture looks at."""

@@ -22,7 +22,7 @@ export class Note {
   }
 
   get height() {
-    return this.fold?.open ? 250 : 72;
+    return this.fold?.open ? 250 : this.fold ? 96 : 72;
   }
 
   /** Show a text; `detail`, if any, behind a fold. `words`: diagnosis (the fold's name), copy, copied. */
@@ -33,6 +33,7 @@ export class Note {
     if (!this.fold) return;
     this.fold.addEventListener("toggle", this.onResize);
     this.host.append(this.fold);
+    this.onResize();
   }
 }
 
