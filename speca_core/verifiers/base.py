@@ -78,7 +78,7 @@ def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Ten
     """
     size = max(1, PART * reference.shape[1] // max(1, reference.numel()))
     norms = []
-    for p, y in zip(forecast.split(size, dim=1), reference.split(size, dim=1), strict=True):
+    for p, y in zip(torch.split(forecast, size, dim=1), torch.split(reference, size, dim=1), strict=True):
         truth = y.flatten(1).float()
         norms.append(torch.stack([torch.linalg.vector_norm(part, dim=1) for part in (p.flatten(1).float() - truth, truth)]))
     difference, norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
