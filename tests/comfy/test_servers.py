@@ -1,17 +1,27 @@
-"""Several machines: two servers that share nothing make the two halves of a batch, and the pictures are those that one server makes."""
+"""Several machines, several GPUs: two servers that share nothing make the halves of a batch; a clone of the model on a further device."""
 
 import copy
 import io
 import json
+import math
 import sys
 import threading
 import urllib.parse
 import urllib.request
+from collections import Counter
 
+import comfy.sampler_helpers
 import numpy as np
 import pytest
+import torch
 from conftest import COMFY, PACK, load
+from models import build, sample_tiny
 from PIL import Image
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.budgets import Interval
+from speca_pack.speca_core.verifiers import VERIFIERS
 from test_server import WORKFLOW, ask, finish
 
 BATCH = 2
@@ -101,3 +111,31 @@ def test_each_server_knows_its_own_runs_only(addresses):
     identity = ask(addresses[0], "/prompt", {"prompt": prompt})["prompt_id"]
     finish(addresses[0], graph("own", 10))
     assert identity in ask(addresses[0], "/history") and identity not in ask(addresses[1], "/history")
+
+
+@pytest.mark.skipif(
+    not hasattr(comfy.sampler_helpers, "prepare_model_patcher_multigpu_clones"), reason="this ComfyUI knows no clones for further GPUs"
+)
+@pytest.mark.parametrize("level", ["features", "prediction"])
+def test_a_clone_for_a_further_gpu(level, caplog):
+    """ComfyUI's own split of cond and uncond, with a second name of the CPU as second device."""
+    first, second = build("flux"), build("flux")
+    plain = sample_tiny(first, "flux")
+    second.load_device, second.is_multigpu_base_clone = torch.device("cpu", 0), True
+    both = first.clone()
+    both.set_additional_models("multigpu", [second])
+    calls = Counter()
+    for name, model in (("first", first), ("second", second)):
+        model.model.diffusion_model.double_blocks[0].register_forward_hook(lambda *_, name=name: calls.update([name]))
+    config = SpecaConfig(math.inf, verifier=VERIFIERS["none"](), budget=Interval(interval=3), level=level)
+    report = find(sample_tiny(accelerate(both, config), "flux"))
+    drafted = [all(row.verdict == "drafted" for row in call.rows) for call in report.calls]
+    assert len(drafted) == 10 and sum(drafted) == 4
+    if level == "features":
+        assert calls == {"first": 6, "second": 10}, "calls of the clone go straight through"
+        assert {row.branch for call in report.calls for row in call.rows} == {0}
+        assert "another GPU" in caplog.text
+    else:
+        assert calls == {"first": 6, "second": 6}, "a draft calls neither"
+    exact = sample_tiny(accelerate(both, SpecaConfig(0.0, level=level)), "flux")
+    torch.testing.assert_close(exact, plain, rtol=1e-4, atol=1e-4)
