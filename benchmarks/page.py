@@ -133,13 +133,12 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
 
 
 INTRO = Path(__file__).with_name("intro.md")
-COST = Path(__file__).with_name("cost.md")
 
 
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [part.read_text(encoding="utf-8") for part in (INTRO, COST) if part.exists()]
+    parts = [INTRO.read_text(encoding="utf-8")]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"

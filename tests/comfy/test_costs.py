@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import comfy.ops
 import pytest
+import torch
 from comfy.model_patcher import ModelPatcher
 from conftest import PACK, load
 from models import build, sample_tiny
@@ -237,3 +238,15 @@ def test_a_draft_moves_no_weights_of_skipped_blocks(name, verifier, monkeypatch)
     assert set(full) == layers and all(full.values()), "a full call moves all"
     checked = {"first_block": f"{stacks[0]}0.", "last_block": f"{stacks[-1]}{len(getattr(module, stacks[-1][:-1])) - 1}."}.get(verifier)
     assert draft == {place: size for place, size in full.items() if checked and place.startswith(checked)}
+
+
+def test_the_giants_of_the_benchmark_have_their_published_size():
+    """Built without memory, from ComfyUI's classes; billions of parameters as the models' makers give them."""
+    published = {"Flux": 12, "Flux2": 4, "QwenImage": 20, "ZImage": 6, "SD3": 8.1, "HunyuanVideo": 13}
+    giants = load(PACK / "benchmarks/giants.py").GIANTS
+    assert len({giant.name for giant in giants}) == len(giants) == 10
+    for giant in giants:
+        module = giant.build(torch.device("meta")).model.diffusion_model
+        size = published.get(giant.config) or (14 if "14B" in giant.name else 1.4)
+        assert sum(parameter.numel() for parameter in module.parameters()) / 1e9 == pytest.approx(size, rel=0.05), giant.name
+        assert family_of(module).stacks
