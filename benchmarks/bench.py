@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("SPECA_BENCH_DEVICE", "any" if "--scale" in sys.argv else "cpu")
+os.environ.setdefault("SPECA_BENCH_DEVICE", "any" if "--scale" in sys.argv and "small" not in sys.argv else "cpu")
 
 from testbed import PACK, Setting, Testbed, captions, compare  # first: it makes ComfyUI importable
 
@@ -100,7 +100,7 @@ def main() -> int:
         print(f"page: {write_page(PACK / 'benchmarks/results.jsonl', PACK / 'docs', 'images')}")
         return 0
     if options.scale:
-        print(f"page: {write_scale(options.scale == 'small', options.models, options.fresh)}")
+        print(f"page: {write_scale(options.models, options.fresh)}")
         return 0
     if options.study:
         print(f"page: {write_study(options.images)}")

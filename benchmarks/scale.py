@@ -117,7 +117,7 @@ class Bench:
     def __init__(self, giant: Giant, device: Device) -> None:
         self.giant, self.device = giant, device
         self.model = giant.build(device.device)
-        self.run: Any = None  # ours, of the newest sampling
+        self.report: Any = None  # of the newest sampling
 
     def sample(self, model: Any, predictions: int, images: int = 1) -> tuple[list[float], float]:
         """(milliseconds of each prediction, seconds from the first one's begin to the last one's end)."""
@@ -238,18 +238,17 @@ class Bench:
         class Idle:
             reached = computing = complete = True
 
-        def install() -> None:
+        def install() -> float:
+            begun = time.perf_counter()
             with installed(module, family, Idle()):  # type: ignore[arg-type]
                 pass
+            return time.perf_counter() - begun
 
-        begun = time.perf_counter()
-        for _ in range(50):
-            install()
         return {
             "forecast": forecasts,
             "error_output": self.device.median(lambda: relative_error(output, output)),
             "error_stream": self.device.median(lambda: relative_error(exit[None], exit[None])),
-            "install_us": 1e6 * (time.perf_counter() - begun) / 50,
+            "install_us": 1e6 * min(install() for _ in range(50)),
             "stream": [list(exit.shape), str(exit.dtype).removeprefix("torch."), exit.nbytes],
         }
 
@@ -357,16 +356,15 @@ def laws() -> list[dict[str, Any]]:
     return found
 
 
-def write_scale(reduced: bool, only: list[str] | None = None, fresh: bool = False) -> Path:
+def write_scale(only: list[str] | None = None, fresh: bool = False) -> Path:
     """Measure what benchmarks/scale.json does not hold yet, keep it there, and write the page.
 
     Args:
-        reduced: the reduced sizes, also where there is an accelerator.
         only: parts of the names of the models to measure; None is all.
         fresh: measure those again that were measured before.
     """
     device = Device()
-    size = "full" if device.cuda and not reduced else "reduced"
+    size = "full" if device.cuda else "reduced"
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"full": [], "reduced": [], "counted": []}
     chosen = [giant for giant in (GIANTS if size == "full" else REDUCED) if not only or any(part in giant.name for part in only)]
     if fresh:
