@@ -126,6 +126,7 @@ HUNYUAN = {
     "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
 }  # fmt: skip
 SMALL_STREAM = {"hidden_size": 256, "num_heads": 2, "depth": 2, "depth_single_blocks": 5, "context_in_dim": 64}
+NARROW = {"hidden_size": 128, "num_heads": 1, "depth_single_blocks": 3}  # slow on a CPU: casts, and text padded to 512 tokens
 SMALL_WAN = {"dim": 256, "num_heads": 2, "ffn_dim": 1024, "num_layers": 6, "text_dim": 64}
 IMAGE, SMALL_IMAGE, SMALL_VIDEO = (16, 128, 128), (16, 16, 16), (16, 3, 12, 12)
 
@@ -138,9 +139,9 @@ WAN_1B = replace(
 )  # fmt: skip
 GIANTS = (
     DEV,
-    replace(DEV, name="FLUX.1-dev, 1024x1024, fp8 weights", weights=torch.float8_e4m3fn),
+    replace(DEV, name="FLUX.1-dev, 1024x1024, fp8 weights", weights=torch.float8_e4m3fn, small=SMALL_STREAM | NARROW),
     Giant("FLUX.2 Klein 4B, 1024x1024", "Flux2", KLEIN, (128, 64, 64), (512, 7680),
-          SMALL_STREAM | {"hidden_size": 128, "num_heads": 1, "depth_single_blocks": 3}, (128, 8, 8)),
+          SMALL_STREAM | NARROW, (128, 8, 8)),
     Giant("Qwen-Image, 1328x1328", "QwenImage", QWEN, (16, 1, 166, 166), (256, 3584),
           {"num_layers": 4, "num_attention_heads": 2, "joint_attention_dim": 64}, (16, 1, 16, 16), cfg=4.0),
     Giant("Z-Image, 1024x1024", "ZImage", Z_IMAGE, IMAGE, (256, 2560),

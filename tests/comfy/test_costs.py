@@ -19,7 +19,7 @@ from speca_pack.speca_core.bridge.families import family_of
 from speca_pack.speca_core.bridge.proxy import installed
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.forecasters import Spline
-from speca_pack.speca_core.verifiers import VERIFIERS
+from speca_pack.speca_core.verifiers import VERIFIERS, base, relative_error
 from tiny import TINY
 
 counting, Forced = load(PACK / "benchmarks/counting.py"), load(PACK / "benchmarks/forced.py").Forced
@@ -136,6 +136,18 @@ def test_bytes_of_the_block_checks(model, verifier, taps):
     assert all(cost.allocated <= TAP + taps + OUTPUT + SMALL for cost in costs[1:3])
     assert costs[3].allocated <= 3 * (TAP + taps) + 5 * OUTPUT + SMALL
     assert report.cache_bytes == 3 * (TAP + taps) + HINDSIGHT
+
+
+def test_errors_are_measured_without_a_float32_copy_of_the_streams(monkeypatch):
+    """Parts of at most PART numbers: two in float32, their difference, and small change."""
+    truth = torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    forecast = (1.5 * truth).to(torch.bfloat16)
+    whole = relative_error(forecast, truth)
+    monkeypatch.setattr(base, "PART", 1024)
+    with counting.Counting() as costs:
+        parts = relative_error(forecast, truth)
+    assert costs.peak <= 3 * 4 * 1024 + SMALL < truth.nbytes
+    torch.testing.assert_close(parts, whole)
 
 
 def tally(cost):
