@@ -7,15 +7,18 @@ file of JSON lines as they come; a second start goes on where the first one ende
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("SPECA_BENCH_DEVICE", "any" if "--scale" in sys.argv and "small" not in sys.argv else "cpu")
+
 from testbed import PACK, Setting, Testbed, captions, compare  # first: it makes ComfyUI importable
 
 from methods import METHODS, QUICK, Method
-from cost import write_cost
 from page import table, write_page
+from scale import write_scale
 from study import write_study
 from transfer import write_transfer
 
@@ -87,18 +90,22 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="only methods of these groups")
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
     parser.add_argument("--study", action="store_true", help="how well each verifier foretells errors: writes docs/verifiers.md")
-    parser.add_argument("--cost", action="store_true", help="what a draft costs: writes benchmarks/cost.md")
     parser.add_argument("--transfer", action="store_true", help="one threshold elsewhere, and per image: writes benchmarks/transfer.md")
+    parser.add_argument(
+        "--scale", choices=["auto", "small"], nargs="?", const="auto", help="real sizes and real seconds: writes docs/benchmarks-scale.md"
+    )
+    parser.add_argument("--fresh", action="store_true", help="with --scale: measure again what was measured before")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="with --scale: only models whose names contain one of these")
     parser.add_argument("--docs", action="store_true", help="measure nothing: write docs/benchmarks.md from benchmarks/results.jsonl")
     options = parser.parse_args()
     if options.docs:
         print(f"page: {write_page(PACK / 'benchmarks/results.jsonl', PACK / 'docs', 'images')}")
         return 0
+    if options.scale:
+        print(f"page: {write_scale(options.models, options.fresh)}")
+        return 0
     if options.study:
         print(f"page: {write_study(options.images)}")
-        return 0
-    if options.cost:
-        print(f"section: {write_cost(options.images)}")
         return 0
     if options.transfer:
         print(f"section: {write_transfer(options.images)}")

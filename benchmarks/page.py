@@ -133,13 +133,13 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
 
 
 INTRO = Path(__file__).with_name("intro.md")
-SECTIONS = [Path(__file__).with_name(f"{name}.md") for name in ("cost", "transfer")]  # made by options of their own
+TRANSFER = Path(__file__).with_name("transfer.md")  # made by run.py bench --transfer
 
 
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [part.read_text(encoding="utf-8") for part in (INTRO, *SECTIONS) if part.exists()]
+    parts = [part.read_text(encoding="utf-8") for part in (INTRO, TRANSFER) if part.exists()]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"

@@ -16,16 +16,16 @@ PACK = Path(__file__).resolve().parents[1]
 sys.path[:] = [os.environ["COMFYUI_PATH"], *(p for p in sys.path if Path(p or ".").resolve() != PACK)]
 
 import comfy.options  # noqa: E402
+import torch  # noqa: E402
 
 comfy.options.enable_args_parsing(False)
 from comfy.cli_args import args  # noqa: E402
 
-args.cpu = os.environ.get("SPECA_BENCH_DEVICE", "cpu") == "cpu"
+args.cpu = os.environ.get("SPECA_BENCH_DEVICE", "cpu") == "cpu" or not torch.cuda.is_available()
 
 import comfy.sample  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
-import torch  # noqa: E402
 from comfy.patcher_extension import WrappersMP  # noqa: E402
 from kornia.metrics import ssim  # noqa: E402
 

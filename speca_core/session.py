@@ -14,7 +14,7 @@ All mutable state of a run lives in its Session and dies with it; a new run is a
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 
 import torch
 
@@ -212,16 +212,14 @@ class Call:
         depth = forecaster.depth
         return forecaster.forecast(history.coordinates[-depth:], history.anchors[-depth:], self.moment.coordinate)
 
-    def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
-        """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair."""
-        pairs = []
-        for row in rows:
-            history = self.lanes[row].histories[EXIT]
-            weights = self.session.config.verifier.opinions(history.coordinates, self.moment.coordinate)
-            if weights is None:
-                return None
-            pairs.append([weighted_sum(w, history.anchors) for w in weights])
-        return [low for low, _ in pairs], [high for _, high in pairs]
+    def opinions(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+        """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair. Each is made when it is asked for."""
+        histories = [self.lanes[row].histories[EXIT] for row in rows]
+        weights = [self.session.config.verifier.opinions(history.coordinates, self.moment.coordinate) for history in histories]
+        pairs = [pair for pair in weights if pair is not None]
+        if len(pairs) < len(rows):
+            return None
+        return ([weighted_sum(pair[i], history.anchors) for pair, history in zip(pairs, histories, strict=True)] for i in (0, 1))
 
     def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
         """Verdict on the drafts of `rows`.

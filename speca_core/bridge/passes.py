@@ -1,7 +1,7 @@
 """The two ways to evaluate the model: in full, or as a draft."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -73,8 +73,8 @@ class Source(Protocol):
         """Forecasts of a tap, one tensor per row."""
         ...
 
-    def opinions(self, rows: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
-        """Two forecasts of the exit to be compared, if the verifier compares such a pair."""
+    def opinions(self, rows: Sequence[int]) -> Iterable[list[torch.Tensor]] | None:
+        """Two forecasts of the exit to be compared, one after the other, if the verifier compares such a pair."""
         ...
 
     def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
@@ -144,8 +144,14 @@ class FullPass:
         return outputs
 
     def keep_first(self, place: Place, image: str, outputs: Any) -> None:
-        """Keep the first block's outputs: later blocks write into them, and which one is the image may not be learnt yet."""
-        self._first = place, image, [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
+        """Keep the first block's image stream before later blocks write into it; all it returned until it is learnt which that is."""
+        if self.anatomy.learners[place.stack].streams is None:
+            self._first = place, image, [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
+        else:
+            self._observe_first(place, image, outputs)
+
+    def _observe_first(self, place: Place, image: str, outputs: Any) -> None:
+        self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(place, image, outputs), self.rows))
 
     def head(self, head: Head) -> Any:
         """Run the head on the true stream; score the forecast of that stream; keep the stream."""
@@ -153,16 +159,19 @@ class FullPass:
         output = head()
         scorable = self.call.scorable(self.rows)
         if scorable:
-            guess = head.exit.clone()
-            for row, forecast in zip(scorable, self.call.forecast(EXIT, scorable), strict=True):
-                guess[self.rows.index(row)] = forecast
-            forecast, truth = (self.call.guided(self.rows, head.measured(value)) for value in (head(guess), output))
+            guess = head(self._guess(head.exit, scorable))
+            forecast, truth = (self.call.guided(self.rows, head.measured(value)) for value in (guess, output))
             errors = self.verifier.error(forecast, truth).tolist()
             self.call.score(scorable, [errors[self.rows.index(row)] for row in scorable])
         if self._first is not None:
-            self.call.observe(FIRST, self.rows, split(self.anatomy.image_output(*self._first), self.rows))
+            self._observe_first(*self._first)
         self.call.observe(EXIT, self.rows, split(head.exit, self.rows))
         return output
+
+    def _guess(self, exit: torch.Tensor, scorable: Sequence[int]) -> torch.Tensor:
+        """`exit` with the forecast in place of each scorable row."""
+        rows = dict(zip(self.rows, exit, strict=True)) | dict(zip(scorable, self.call.forecast(EXIT, scorable), strict=True))
+        return torch.stack([rows[row] for row in self.rows])
 
 
 class DraftPass:

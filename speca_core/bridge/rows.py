@@ -43,12 +43,14 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
 
 
 def take(value: Any, rows: Sequence[int], total: int) -> Any:
-    """`value` for some rows only: every tensor whose first dimension is the batch is indexed, in lists and dicts too.
+    """`value` for some rows only: every tensor whose first dimension is the batch loses the others, in lists and dicts too.
 
     Lists and dicts are new ones also if all rows are taken: models empty the lists of control residuals that they are given.
     """
     if torch.is_tensor(value):
-        return value[list(rows)] if len(rows) != total and value.ndim > 0 and value.shape[0] == total else value
+        if len(rows) == total or value.ndim == 0 or value.shape[0] != total:
+            return value
+        return torch.stack([value[row] for row in rows])  # a list as index would be copied to the device, and waited for
     if isinstance(value, torch.Size):
         return value  # of a nested latent; its rows are counted by the latent itself
     if isinstance(value, list | tuple):

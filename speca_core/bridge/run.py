@@ -104,16 +104,13 @@ class Run:
             drafted = run(draft, call.draft_rows)
             if not draft.resumed:
                 computed = sorted(computed + draft.rejected)
-        parts = [] if drafted is None else [(call.draft_rows, drafted)]
-        if computed:
-            full = FullPass(self.anatomy, self.verifier, call, computed)
-            parts.append((computed, run(full, computed)))
-        if len(parts) == 1:
-            return parts[0][1]
-        output = parts[-1][1].new_empty((len(call.lanes), *parts[-1][1].shape[1:]))
-        for rows, part in parts:  # computed rows come last: they overwrite rejected drafts
-            output[rows] = part
-        return output
+        if drafted is not None and not computed:
+            return drafted
+        output = run(FullPass(self.anatomy, self.verifier, call, computed), computed)
+        if drafted is None or len(computed) == len(call.lanes):
+            return output
+        served = dict(zip(call.draft_rows, drafted, strict=True)) | dict(zip(computed, output, strict=True))
+        return torch.stack([served[row] for row in range(len(call.lanes))])
 
     def _warn_of_another_model(self) -> None:
         if not self._warned:

@@ -85,5 +85,6 @@ class WholeRun:
         chosen = [row for row, image in enumerate(rows_of(x, inputs[3]).images) if image in self._computed]
         args, kwargs = take((x, t, *inputs[:3]), chosen, x.shape[0]), take(conds, chosen, x.shape[0])
         output = x.clone()
-        output[chosen] = executor(*args, inputs[3], **kwargs)
+        for row, computed in zip(chosen, executor(*args, inputs[3], **kwargs), strict=True):
+            output[row] = computed
         return output

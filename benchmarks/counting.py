@@ -1,0 +1,126 @@
+"""What code costs, counted instead of timed: operations, bytes, and waits for the device. The same numbers on every machine.
+
+with Counting() as costs: ...         everything that runs inside
+with Counting(OURS) as costs: ...     what of it the files below a folder ask for
+metered(model, meter)                 a clone that runs every prediction of a sampler inside `meter()`
+"""
+
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+OURS = str(Path(__file__).resolve().parents[1] / "speca_core")
+READS = {"__float__", "__int__", "__bool__", "__index__", "item", "tolist", "cpu", "numpy", "nonzero", "masked_select", "equal", "unique"}
+
+
+@dataclass
+class Costs:
+    """What was counted.
+
+    Attributes:
+        operations: ATen operations that compute or move something; views are free.
+        allocated: bytes of new memory, freed again or not. peak: the most of it that was held at the same time.
+        waits: places (file:line) at which the host would wait for an accelerator, one entry for each time: a value is read, or a list
+            or mask serves as index, which takes a copy to or from the device.
+    """
+
+    operations: int = 0
+    allocated: int = 0
+    peak: int = 0
+    waits: list[str] = field(default_factory=list)
+    _held: int = 0
+
+    def hold(self, storage: torch.UntypedStorage) -> None:
+        """New memory; it counts as held until it is freed."""
+        size = storage.nbytes()
+        self.allocated += size
+        self._held += size
+        self.peak = max(self.peak, self._held)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self._held -= size
+
+
+class Counting(TorchDispatchMode):
+    """Counts what runs inside of it.
+
+    Args:
+        folder: only what code below this folder asks for, directly or through PyTorch's own Python code.
+    """
+
+    def __init__(self, folder: str = "") -> None:
+        super().__init__()
+        self.costs = Costs()
+        self.folder = folder
+        self._functions = _Functions(self)
+
+    def __enter__(self) -> Costs:  # type: ignore[override]
+        super().__enter__()
+        self._functions.__enter__()
+        return self.costs
+
+    def __exit__(self, *error: Any) -> None:
+        self._functions.__exit__(*error)
+        super().__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        if self.place():
+            given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)}
+            made = [leaf.untyped_storage() for leaf in tree_leaves(outputs) if torch.is_tensor(leaf)]
+            self.costs.operations += not func.is_view
+            for storage in made:
+                if storage.data_ptr() not in given and storage.nbytes():
+                    self.costs.hold(storage)
+        return outputs
+
+    def place(self) -> str:
+        """file:line of the code that asked for the present operation; empty if it is none of the folder's."""
+        frame = sys._getframe(2)
+        while frame.f_back and (frame.f_code.co_filename in (__file__,) or "/torch/" in frame.f_code.co_filename.replace("\\", "/")):
+            frame = frame.f_back
+        name = frame.f_code.co_filename
+        return f"{Path(name).name}:{frame.f_lineno}" if name.startswith(self.folder) else ""
+
+
+class _Functions(TorchFunctionMode):
+    """Sees the waits: on a CPU some of them are no operation at all."""
+
+    def __init__(self, counting: Counting) -> None:
+        super().__init__()
+        self.counting = counting
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if (name in READS or (name in ("__getitem__", "__setitem__") and _copies(args[1]))) and (place := self.counting.place()):
+            self.counting.costs.waits.append(place)
+        return func(*args, **(kwargs or {}))
+
+
+def _copies(index: Any) -> bool:
+    """Whether an index is a list, which is copied to the device, or a mask, which is read from it."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, list) or (torch.is_tensor(part) and part.dtype == torch.bool) for part in parts)
+
+
+def metered(model: Any, meter: Callable[[], AbstractContextManager[Any]]) -> Any:
+    """A clone of a ModelPatcher whose every prediction, guidance and our own work included, runs inside a fresh `meter()`."""
+
+    def predict(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        with meter():
+            return executor(*args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "meter", predict)
+    return clone

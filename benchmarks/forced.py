@@ -1,0 +1,53 @@
+"""A budget that does as it is told: random weights say nothing about which drafts pass."""
+
+from collections.abc import Mapping, Sequence
+
+from speca_pack.speca_core.budgets import Outlook, Reason
+
+
+class Forced:
+    """Computes, drafts and rejects by prescription.
+
+    Args:
+        pattern: one entry per step: None computes every image; a number drafts all and rejects the drafts of the first so many.
+        images: in the batch.
+    """
+
+    name = "forced"
+    help = "For measurements"
+
+    def __init__(self, pattern: Sequence[int | None], images: int = 1) -> None:
+        self.pattern = list(pattern)
+        self.images = images
+        self._lanes = 0
+
+    def ledger(self, threshold: float) -> "ForcedLedger":
+        """An account. Lanes are opened image by image, conditioning by conditioning."""
+        self._lanes += 1
+        return ForcedLedger(self.pattern, (self._lanes - 1) % self.images)
+
+    def to_dict(self) -> Mapping[str, object]:
+        """For the report."""
+        return {"name": self.name, "pattern": self.pattern}
+
+
+class ForcedLedger:
+    """Of one image."""
+
+    def __init__(self, pattern: Sequence[int | None], image: int) -> None:
+        self.pattern = pattern
+        self.image = image
+
+    def grant(self, outlook: Outlook) -> Reason:
+        """By the pattern."""
+        return Reason.BUDGET if self.pattern[outlook.moment.step] is None else Reason.DRAFT
+
+    def tolerance(self, outlook: Outlook) -> float:
+        """Everything finite passes, or nothing."""
+        return -1.0 if self.image < (self.pattern[outlook.moment.step] or 0) else float("inf")
+
+    def served(self, outlook: Outlook, error: float | None) -> None:
+        """Nothing to keep."""
+
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+        """Nothing to keep."""

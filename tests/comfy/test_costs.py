@@ -1,0 +1,264 @@
+"""What SpeCa costs besides the blocks it saves: counted in the real ComfyUI, so that the numbers are the same on every machine."""
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from contextlib import contextmanager
+from itertools import pairwise
+
+import comfy.ops
+import pytest
+import torch
+from comfy.model_patcher import ModelPatcher
+from conftest import PACK, load
+from models import build, sample_tiny
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.families import family_of
+from speca_pack.speca_core.bridge.proxy import installed
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.forecasters import Spline
+from speca_pack.speca_core.verifiers import VERIFIERS, base, relative_error
+from tiny import TINY
+
+counting, Forced = load(PACK / "benchmarks/counting.py"), load(PACK / "benchmarks/forced.py").Forced
+
+C = None  # a computed prediction; numbers are drafts, of which so many images are rejected
+PATTERN = [C, C, C, 0, 0, C, 1, 2, 0, C]
+IMAGES, LANES = 2, 4
+every_verifier = pytest.mark.parametrize("verifier", VERIFIERS)
+SOME = [name for name in ("flux", "sd3", "wan", "ltxav") if name in TINY]  # two stacks; no wrapper of its own; video; tuples of streams
+SMALL = 1024  # bytes: errors, norms, sigmas
+
+
+@pytest.fixture(scope="module")
+def model():
+    models = {}
+    return lambda name: models.setdefault(name, None) or models.update({name: build(name)}) or models[name]
+
+
+def sample(model, name, verifier="embedded", pattern=PATTERN, **settings):
+    """(report, costs of each prediction) of a run that follows the pattern."""
+    costs = []
+
+    def meter():
+        costs.append(counting.Counting(counting.OURS))
+        return costs[-1]
+
+    config = SpecaConfig(verifier=VERIFIERS[verifier](), budget=Forced(pattern, IMAGES), **settings)
+    report = find(sample_tiny(accelerate(counting.metered(model, meter), config), name, steps=len(pattern)))
+    assert report.finished and len(report.calls) == len(pattern), "one call makes a prediction"
+    return report, [counted.costs for counted in costs]
+
+
+@pytest.mark.parametrize("name", SOME)
+@every_verifier
+def test_waits_for_the_device(model, name, verifier):
+    """One for sigma, in each prediction; one for the errors of a draft; one for the hindcast of a computed call that has one.
+
+    Each is a value that Python decides by: where on the schedule this is, whether the draft passes, how far off forecasts are.
+    """
+    report, costs = sample(model(name), name, verifier)
+    for call, cost in zip(report.calls, costs, strict=True):
+        checked = any(row.error is not None for row in call.rows)
+        scored = any(row.hindcast is not None for row in call.rows)
+        assert Counter(place.split(":")[0] for place in cost.waits) == Counter({"run.py": 1}) + Counter({"passes.py": checked + scored})
+    assert any(len({row.verdict for row in call.rows}) == 2 for call in report.calls) == (verifier != "none"), "a mixed call was among them"
+
+
+def test_waits_at_level_prediction(model):
+    report, costs = sample(model("flux"), "flux", level="prediction")
+    for call, cost in zip(report.calls, costs, strict=True):
+        checked = any(row.error is not None for row in call.rows)
+        scored = any(row.hindcast is not None for row in call.rows)
+        assert len(cost.waits) == 1 + checked + scored
+
+
+@contextmanager
+def blocks_counted(model):
+    """Counts how often each of a model's blocks runs."""
+    ran, module = Counter(), model.model.diffusion_model
+    stacks = [getattr(module, path) for path in family_of(module).stacks]
+    blocks = [(path, i, block) for path, stack in zip(family_of(module).stacks, stacks, strict=True) for i, block in enumerate(stack)]
+    hooks = [block.register_forward_hook(lambda *_, key=(path, i): ran.update([key])) for path, i, block in blocks]
+    try:
+        yield [(path, i) for path, i, _ in blocks], ran
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("name", SOME)
+@every_verifier
+def test_a_draft_runs_the_verifiers_block_and_no_other(model, name, verifier):
+    pattern = [C, C, C, 0]
+    with blocks_counted(model(name)) as (blocks, ran):
+        sample(model(name), name, verifier, pattern)
+    drafted = {"first_block": {blocks[0]}, "last_block": {blocks[-1]}}.get(verifier, set())
+    assert ran == {block: 3 + (block in drafted) for block in blocks}
+
+
+TAP = LANES * 16 * 64 * 4  # bytes of tiny Flux's stream in all lanes: 16 tokens, 64 channels, float32
+LAST = LANES * (16 + 6) * 64 * 4  # its last block reads the text's tokens, too
+OUTPUT = LANES * 4 * math.prod(TINY["flux"].latent)  # small beside a stream in a real model; here as large
+HINDSIGHT = 5 * OUTPUT // 2  # slopes of the images: three anchors and the drafts in between
+
+
+def test_bytes_of_a_draft(model):
+    """A forecast is its result, a float32 part, and its place in the batch; three are made for the embedded check, never two at a time.
+
+    Of outputs, which are small beside streams in a real model: guidance copies two and mixes two half ones, their difference, and
+    hindsight's slopes, two half ones.
+    """
+    report, costs = sample(model("flux"), "flux")
+    drafts = [cost for call, cost in zip(report.calls, costs, strict=True) if {row.verdict for row in call.rows} == {"drafted"}]
+    assert len(drafts) == 3
+    for cost in drafts:
+        assert cost.allocated <= 3 * 3 * TAP + 5 * OUTPUT + SMALL
+        assert cost.peak <= 2 * TAP + OUTPUT + SMALL
+    _, unchecked = sample(model("flux"), "flux", "none")
+    assert unchecked[3].allocated <= 3 * TAP + OUTPUT + SMALL
+
+
+def test_bytes_of_a_computed_prediction(model):
+    """The anchor; from the third on a hindcast, which is a forecast and what guidance makes of two outputs; and hindsight."""
+    report, costs = sample(model("flux"), "flux")
+    assert report.calls[2].rows[0].hindcast is None and report.calls[5].rows[0].hindcast is not None
+    assert all(cost.allocated <= TAP + OUTPUT + SMALL for cost in costs[:3])
+    assert costs[5].allocated <= 4 * TAP + 7 * OUTPUT + SMALL
+
+
+@pytest.mark.parametrize(("verifier", "taps"), [("first_block", TAP), ("last_block", LAST)])
+def test_bytes_of_the_block_checks(model, verifier, taps):
+    """Their tap is kept besides the exit, once; a draft forecasts it besides the exit."""
+    report, costs = sample(model("flux"), "flux", verifier)
+    assert all(cost.allocated <= TAP + taps + OUTPUT + SMALL for cost in costs[1:3])
+    assert costs[3].allocated <= 3 * (TAP + taps) + 5 * OUTPUT + SMALL
+    assert report.cache_bytes == 3 * (TAP + taps) + HINDSIGHT
+
+
+def test_errors_are_measured_without_a_float32_copy_of_the_streams(monkeypatch):
+    """Parts of at most PART numbers: two in float32, their difference, and small change."""
+    truth = torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    forecast = (1.5 * truth).to(torch.bfloat16)
+    whole = relative_error(forecast, truth)
+    monkeypatch.setattr(base, "PART", 1024)
+    with counting.Counting() as costs:
+        parts = relative_error(forecast, truth)
+    assert costs.peak <= 3 * 4 * 1024 + SMALL < truth.nbytes
+    torch.testing.assert_close(parts, whole)
+
+
+def tally(cost):
+    return cost.operations, cost.allocated, len(cost.waits)
+
+
+def test_costs_do_not_grow_with_steps(model):
+    cycle = [C, 0, 0]
+    _, costs = sample(model("flux"), "flux", pattern=[C, C, C, *(cycle * 8)])
+    assert {tally(cost) for cost in costs[4::3]} == {tally(costs[4])}, "drafts"
+    assert {tally(cost) for cost in costs[9::3]} == {tally(costs[9])}, "computed"
+
+
+def test_costs_do_not_grow_with_the_depth_of_the_model(model, monkeypatch):
+    deep = dataclasses.replace(TINY["flux"], unet=TINY["flux"].unet | {"depth": 6, "depth_single_blocks": 9})
+    _, costs = sample(model("flux"), "flux")
+    monkeypatch.setitem(TINY, "flux", deep)
+    _, more = sample(build("flux"), "flux")
+    assert [tally(cost) for cost in more] == [tally(cost) for cost in costs]
+
+
+def test_one_more_anchor_is_one_more_addition_and_one_more_tap_kept(model):
+    pattern = [C] * 6 + [0]
+    runs = {anchors: sample(model("flux"), "flux", "none", pattern, forecaster=Spline(anchors=anchors)) for anchors in (3, 4, 5)}
+    drafts = [costs[-1] for _, costs in runs.values()]
+    assert [b.operations - a.operations for a, b in pairwise(drafts)] == [LANES] * 2
+    assert len({cost.allocated for cost in drafts}) == 1
+    kept = [report.cache_bytes for report, _ in runs.values()]
+    assert [b - a for a, b in pairwise(kept)] == [TAP] * 2
+
+
+def test_nothing_is_patched_outside_of_a_call(model):
+    module = model("flux").model.diffusion_model
+
+    def state():
+        return {name: (set(vars(part)), list(part._modules), len(part._forward_hooks)) for name, part in module.named_modules()}
+
+    before, seen = state(), []
+    config = SpecaConfig(budget=Forced(PATTERN, IMAGES))
+    sample_tiny(accelerate(model("flux"), config), "flux", steps=len(PATTERN), callback=lambda *_: seen.append(state()))
+    assert seen == [before] * len(PATTERN)
+
+
+def test_time_of_install_and_of_a_skipped_block(monkeypatch):
+    """Microseconds, the least of many; ComfyUI's own loop around a block takes longer. The bound leaves room for slow machines."""
+    large = dataclasses.replace(TINY["flux"], unet=TINY["flux"].unet | {"depth": 19, "depth_single_blocks": 38})  # as many as FLUX.1
+    monkeypatch.setitem(TINY, "flux", large)
+    module = build("flux").model.diffusion_model
+    family = family_of(module)
+
+    class HandOn:
+        reached = computing = complete = True
+
+        def block(self, place, block, arguments):
+            return arguments.kwargs["img"], arguments.kwargs["txt"]
+
+    def seconds():
+        begun = time.perf_counter()
+        with installed(module, family, HandOn()):
+            for block in module.double_blocks:
+                block(img=0, txt=0, vec=0, pe=0, attn_mask=None, transformer_options={})
+        return time.perf_counter() - begun
+
+    assert 1e6 * min(seconds() for _ in range(50)) / 57 < 100
+
+
+class NoVram(ModelPatcher):
+    """As ComfyUI loads under --novram: weights stay where they are and go to the device one layer at a time, when it is used."""
+
+    def load(self, device_to=None, lowvram_model_memory=0, **rest):
+        super().load(device_to, lowvram_model_memory=0.1, **rest | {"full_load": False})
+
+
+@pytest.mark.parametrize("name", ["flux", "wan"])
+@every_verifier
+def test_a_draft_moves_no_weights_of_skipped_blocks(name, verifier, monkeypatch):
+    """Counted where ComfyUI brings a layer's weights to the device."""
+    plain = build(name)
+    offloaded = NoVram(plain.model, plain.load_device, plain.offload_device)
+    module = plain.model.diffusion_model
+    names = {part: place for place, part in module.named_modules()}
+    stacks = tuple(f"{path}." for path in family_of(module).stacks)
+    moved, predictions, cast = Counter(), [], comfy.ops.cast_bias_weight
+
+    def counted(layer, *args, **kwargs):
+        moved[names[layer]] += sum(tensor.nbytes for tensor in (layer.weight, getattr(layer, "bias", None)) if tensor is not None)
+        return cast(layer, *args, **kwargs)
+
+    @contextmanager
+    def meter():
+        moved.clear()
+        yield
+        predictions.append(Counter({place: size for place, size in moved.items() if place.startswith(stacks)}))
+
+    monkeypatch.setattr(comfy.ops, "cast_bias_weight", counted)
+    config = SpecaConfig(verifier=VERIFIERS[verifier](), budget=Forced([C, C, C, 0], IMAGES))
+    sample_tiny(accelerate(counting.metered(offloaded, meter), config), name, steps=4)
+    full, draft = predictions[1], predictions[3]
+    layers = {place for part, place in names.items() if place.startswith(stacks) and getattr(part, "weight", None) is not None}
+    assert set(full) == layers and all(full.values()), "a full call moves all"
+    checked = {"first_block": f"{stacks[0]}0.", "last_block": f"{stacks[-1]}{len(getattr(module, stacks[-1][:-1])) - 1}."}.get(verifier)
+    assert draft == {place: size for place, size in full.items() if checked and place.startswith(checked)}
+
+
+def test_the_giants_of_the_benchmark_have_their_published_size():
+    """Built without memory, from ComfyUI's classes; billions of parameters as the models' makers give them."""
+    published = {"Flux": 12, "Flux2": 4, "QwenImage": 20, "ZImage": 6, "SD3": 8.1, "HunyuanVideo": 13}
+    giants = load(PACK / "benchmarks/giants.py").GIANTS
+    assert len({giant.name for giant in giants}) == len(giants) == 10
+    for giant in giants:
+        module = giant.build(torch.device("meta")).model.diffusion_model
+        size = published.get(giant.config) or (14 if "14B" in giant.name else 1.4)
+        assert sum(parameter.numel() for parameter in module.parameters()) / 1e9 == pytest.approx(size, rel=0.05), giant.name
+        assert family_of(module).stacks
