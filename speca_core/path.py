@@ -46,7 +46,8 @@ class Path:
         moved = (x - x_1).flatten(1).float()
         line = (x_1 - x_2).flatten(1).float() * ((sigma.float() - sigma_1) / (sigma_1 - sigma_2))
         length = torch.linalg.vector_norm(moved, dim=1).clamp_min(TINY)
-        return torch.linalg.vector_norm(moved - line, dim=1) / length
+        misses: torch.Tensor = torch.linalg.vector_norm(moved - line, dim=1) / length
+        return misses
 
     @property
     def nbytes(self) -> int:
