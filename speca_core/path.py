@@ -44,9 +44,9 @@ class Path:
         """|x - line| / |x - x_1| of each image, [images]."""
         (sigma_2, x_2), (sigma_1, x_1) = self._places
         moved = (x - x_1).flatten(1).float()
-        line = (x_1 - x_2).flatten(1).float() * ((sigma.float() - sigma_1) / (sigma_1 - sigma_2))
         length = torch.linalg.vector_norm(moved, dim=1).clamp_min(TINY)
-        misses: torch.Tensor = torch.linalg.vector_norm(moved - line, dim=1) / length
+        missed = moved.addcmul_((x_2 - x_1).flatten(1).float(), (sigma.float() - sigma_1) / (sigma_1 - sigma_2))
+        misses: torch.Tensor = torch.linalg.vector_norm(missed, dim=1) / length
         return misses
 
     @property
