@@ -20,7 +20,6 @@ class Hindcast(Limits):
     help = "Goes by what forecasts were really off by at the last computed calls; the verifier is a veto"
 
     growth: float = knob(2.5, 0.5, 6.0, 0.1, "Exponent with which the error grows with the distance; about the forecast's order + 1")
-    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls")
 
     def ledger(self, threshold: float) -> "HindcastLedger":
         """An account with this rule."""

@@ -8,7 +8,7 @@ import sys
 import urllib.parse
 import urllib.request
 
-import pathspec  # comes with mypy
+import pathspec
 import pytest
 from conftest import COMFY, PACK, load
 from PIL import Image
