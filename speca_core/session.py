@@ -7,7 +7,7 @@
     call.observe(tap, rows, features)          computed features become anchors
     call.score(rows, errors)                   the hindcast: what the forecast would have been off by
     call.close(seconds)                        accounts settled, record written
-    session.repair(x, denoised)                hindsight: the prediction takes back what the drafts before it were off by
+    session.serve(x, denoised, repairs)        hindsight: the prediction takes back what the drafts before it were off by
 
 All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
 """
@@ -146,9 +146,13 @@ class Session:
             self.hindsight = Hindsight(self.schedule)
             self.path = Path()
 
-    def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """What the sampler gets for the prediction `denoised` [images, ...] at `x`, its drafts so far repaired; see `Hindsight.serve`."""
-        return self.hindsight.serve(self.moment, x, denoised, self.drafted)
+    def serve(self, x: torch.Tensor, denoised: torch.Tensor, repairs: bool) -> torch.Tensor:
+        """What the sampler gets for the prediction `denoised` [images, ...] at `x`; with `repairs`, by `Hindsight.serve`."""
+        if not self.caching:
+            return denoised
+        served = self.hindsight.serve(self.moment, x, denoised, self.drafted) if repairs else denoised
+        self.path.depart(served)
+        return served
 
     @property
     def cache_bytes(self) -> int:

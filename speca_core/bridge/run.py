@@ -53,7 +53,7 @@ class Run:
         self.started = self.started or time.perf_counter()
         self.session.arrive(timestep.flatten()[0], x, guidance_of(executor.class_obj))
         denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
-        return self.session.repair(x, denoised) if self.repairs and self.session.caching else denoised
+        return self.session.serve(x, denoised, self.repairs)
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; arguments and result are those of ComfyUI's `BaseModel.apply_model`.

@@ -73,8 +73,7 @@ class WholeRun:
             denoised = torch.empty_like(x)
         for i in set(call.draft_rows) - set(computed):
             denoised[i] = x[i] - sigma * slopes[i]
-        if self.repairs and self.session.caching:
-            denoised = self.session.repair(x, denoised)
+        denoised = self.session.serve(x, denoised, self.repairs)
         call.close(time.perf_counter() - begun)
         return denoised
 
