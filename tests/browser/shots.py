@@ -310,7 +310,9 @@ def compare(studio):
     """What `run.py demo` makes."""
     with tempfile.TemporaryDirectory() as out:
         subprocess.run([sys.executable, PACK / "demo/client.py", studio.address, out], check=True)
-        return Image.open(Path(out) / "compare.png").convert("RGB")
+        sheet = Image.open(Path(out) / "compare.png").convert("RGB")
+    sheet.thumbnail((1192, 1192), Image.Resampling.LANCZOS)
+    return sheet
 
 
 @picture(HELP, "timeline.png")
