@@ -31,7 +31,8 @@ BARE = """() => {
     const style = document.createElement('style');
     style.textContent = `.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom, .side-tool-bar-container,
         .actionbar, .actionbar-container, .workflow-tabs-container, .p-toast, .p-buttongroup, .p-splitter-gutter,
-        [data-testid=queue-notification-banner], [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
+        [data-testid=queue-notification-banner], [data-testid=error-overlay],
+        [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
     document.head.append(style);
 }"""
 COMPARE = json.loads((PACK / "example_workflows/SpeCa demo - compare with the plain model.json").read_text(encoding="utf-8"))
@@ -310,7 +311,9 @@ def compare(studio):
     """What `run.py demo` makes."""
     with tempfile.TemporaryDirectory() as out:
         subprocess.run([sys.executable, PACK / "demo/client.py", studio.address, out], check=True)
-        return Image.open(Path(out) / "compare.png").convert("RGB")
+        sheet = Image.open(Path(out) / "compare.png").convert("RGB")
+    sheet.thumbnail((1192, 1192), Image.Resampling.LANCZOS)
+    return sheet
 
 
 @picture(HELP, "timeline.png")

@@ -13,6 +13,12 @@ SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encodi
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 
+# Pairs of nodes that lie on each other, each with its title above it.
+OVERLAPS = """() => app.graph.nodes.flatMap((a, i) => app.graph.nodes.slice(i + 1).filter((b) => {
+    const apart = (side, title) => a.pos[side] + a.size[side] <= b.pos[side] - title || b.pos[side] + b.size[side] <= a.pos[side] - title;
+    return !apart(0, 0) && !apart(1, LiteGraph.NODE_TITLE_HEIGHT);
+}).map((b) => `${a.title} and ${b.title}`))"""
+
 
 def fetch(address):
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
@@ -71,7 +77,7 @@ def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
     assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "drafted" in shown["bars"]
 
 
-@pytest.mark.parametrize("tab", ["vue"], indirect=True)
+@once
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_example_workflows_load_whole(page, path):
     workflow = json.loads(path.read_text(encoding="utf-8"))
@@ -81,6 +87,7 @@ def test_example_workflows_load_whole(page, path):
     assert page.run("() => app.graph.nodes.filter((node) => !(node.type in LiteGraph.registered_node_types)).map((n) => n.type)") == []
     ends = {(link[1], link[2], link[3], link[4]) for link in workflow["links"]}
     assert {(link[1], link[2], link[3], link[4]) for link in loaded["links"]} == ends
+    assert page.run(OVERLAPS) == []
     prompt = page.run("() => app.graphToPrompt()")["output"]
     kinds = {node["class_type"] for node in prompt.values()}
     assert {"SpeCaAccelerate", "SpeCaReport"} <= kinds
