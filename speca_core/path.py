@@ -48,7 +48,7 @@ class Path:
         """The sampler is served `denoised` [images, ...] at the place where it has arrived."""
         sigma, x = self._places[-1]
         if sigma > 0:
-            self._slope = (x - denoised) / sigma
+            self._slope = (x - denoised).div_(sigma)
 
     def _misses(self, sigma: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
         """Of each image, [images]: the movement's part that is off the path, and the movement relative to the one before."""
@@ -61,9 +61,9 @@ class Path:
         stride = (sigma - sigma_1).to(x.dtype)
         moved, before = x - x_1, x_1 - x_2
         whole, previous = length(moved), length(before)
-        off = length(torch.addcmul(moved, before, stride / (sigma_2 - sigma_1)))
-        if self._slope is not None:
-            off = torch.minimum(off, length(torch.addcmul(moved, self._slope, -stride)))
+        along = None if self._slope is None else length(torch.addcmul(moved, self._slope, -stride))
+        off = length(moved.addcmul_(before, stride / (sigma_2 - sigma_1)))
+        off = off if along is None else torch.minimum(off, along)
         return [off / whole.clamp_min(TINY), whole / previous.clamp_min(TINY)]
 
     @property

@@ -87,6 +87,7 @@ class Session:
 
     def arrive(self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None) -> None:
         """`open_prediction` for the latents `x` [images, ...] at the noise level `sigma` []; finds out which images have jumped."""
+        self._before = len(self.report.calls)  # memory may run out here
         level, jumped = self.path.arrive(sigma, x) if self.caching else (float(sigma), set())
         self.open_prediction(level, guidance, jumped)
 

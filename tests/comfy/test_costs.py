@@ -103,8 +103,8 @@ TAP = LANES * 16 * 64 * 4  # bytes of tiny Flux's stream in all lanes: 16 tokens
 LAST = LANES * (16 + 6) * 64 * 4  # its last block reads the text's tokens, too
 OUTPUT = LANES * 4 * math.prod(TINY["flux"].latent)  # small beside a stream in a real model; here as large
 HINDSIGHT = 5 * OUTPUT // 2  # slopes of the images: three anchors and the drafts in between
-PATH = 3 * OUTPUT // 2  # the images' latents, how far they have moved, and how far before
-KEPT_PATH = OUTPUT  # latents of two places
+PATH = 5 * OUTPUT // 2  # the images' latents, how far they have moved, and before, and off the slope, and the new slope
+KEPT_PATH = OUTPUT  # latents of two places; the slope, half of that, is kept from the call's end to the next one's beginning
 
 
 def test_bytes_of_a_draft(model):
