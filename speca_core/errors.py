@@ -12,10 +12,16 @@ such as the blocks of a model that SpeCa has no entry for, at the first call.
 class SpecaError(Exception):
     """Base of every error that SpeCa raises on purpose."""
 
+    __module__ = "speca"  # ComfyUI shows it; a custom node's module is called by the path it was loaded from
+
 
 class ConfigError(SpecaError, ValueError):
     """A setting is unknown or out of range."""
 
+    __module__ = SpecaError.__module__
+
 
 class UnsupportedModel(SpecaError, TypeError):
     """The loaded model has no stack of transformer blocks that SpeCa knows how to draft."""
+
+    __module__ = SpecaError.__module__

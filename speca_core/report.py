@@ -132,12 +132,17 @@ class RunReport:
 
     @property
     def plain_seconds(self) -> float | None:
-        """What the plain model would have taken, estimated: calls with drafts at the seconds of computed ones; None if there are none."""
+        """What the plain model would have taken, estimated: calls with drafts at the seconds of computed ones; None if there are none.
+
+        A call whose drafts were all rejected took no less than the plain one would have, whatever the clock says.
+        """
         drafted = [call for call in self.calls if not call.computed]
         full = {size: self.full_seconds(size) for size in {len(call.rows) for call in drafted}}
         if not self.calls or None in full.values():
             return None
-        return self.spent + sum((full[len(call.rows)] or 0.0) - call.seconds for call in drafted)
+        gains = {call.index: (full[len(call.rows)] or 0.0) - call.seconds for call in drafted}
+        served = {call.index for call in drafted if any(row.verdict == "drafted" for row in call.rows)}
+        return self.spent + sum(gain if index in served else min(gain, 0.0) for index, gain in gains.items())
 
     @property
     def summary(self) -> str:

@@ -36,7 +36,8 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
 
     Args:
         recorded: a run that made at least one call.
-        settings: as `SpecaConfig.to_dict()`; forecaster and verifier must be the record's.
+        settings: as `SpecaConfig.to_dict()`; what decides which errors there are must be the record's: forecaster, verifier, `level`
+            and `guided`.
 
     Returns:
         A report with predicted verdicts, errors, hindcasts and seconds of the recorded calls.
@@ -45,8 +46,8 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         ConfigError: a setting is out of range, or the record tells nothing about it.
     """
     config = SpecaConfig.from_choices(**settings)
-    for part in ("forecaster", "verifier"):
-        if settings[part] != recorded.settings[part]:
+    for part in ("forecaster", "verifier", "level", "guided"):
+        if config.to_dict()[part] != recorded.settings[part]:
             raise ConfigError(f"what-if: {part} is another than the recorded run's; expected the same. Queue the graph to measure it.")
     if not recorded.calls:
         raise ConfigError("what-if: the run has no calls; expected a recorded one. Queue the graph first.")
