@@ -20,6 +20,7 @@ from methods import METHODS, QUICK, Method
 from page import table, write_page
 from scale import write_scale
 from study import write_study
+from transfer import write_transfer
 
 CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
 IMAGE_SEED = 40_000
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="only methods of these groups")
     parser.add_argument("--json", type=Path, default=PACK / "out/bench/results.jsonl", help="results file, appended to")
     parser.add_argument("--study", action="store_true", help="how well each verifier foretells errors: writes docs/verifiers.md")
+    parser.add_argument("--transfer", action="store_true", help="one threshold elsewhere, and per image: writes benchmarks/transfer.md")
     parser.add_argument(
         "--scale", choices=["auto", "small"], nargs="?", const="auto", help="real sizes and real seconds: writes docs/benchmarks-scale.md"
     )
@@ -104,6 +106,9 @@ def main() -> int:
         return 0
     if options.study:
         print(f"page: {write_study(options.images)}")
+        return 0
+    if options.transfer:
+        print(f"section: {write_transfer(options.images)}")
         return 0
     settings = [Setting(steps, cfg, sampler) for sampler in options.sampler for steps in options.steps for cfg in options.cfg]
     methods, images = METHODS, options.images

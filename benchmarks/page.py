@@ -82,18 +82,19 @@ def table(lines: Iterable[Mapping[str, Any]], setting: str) -> str:
     return "\n".join(rows)
 
 
-def at_speed(curve: list[Point], speed: float, key: str) -> float | None:
-    """A curve's value at a measured speed-up, linear between its points; None outside them."""
-    ordered = sorted(curve, key=lambda p: p.speedup)
+def at(curve: list[Point], speed: float, axis: str, key: str) -> float | None:
+    """A curve's value where its `axis` (speedup, saved) is `speed`, linear between its points; None outside them."""
+    ordered = sorted(curve, key=lambda p: float(getattr(p, axis)))
     for a, b in pairwise(ordered):
-        if a.speedup <= speed <= b.speedup and b.speedup > a.speedup:
-            share = (speed - a.speedup) / (b.speedup - a.speedup)
+        low, high = getattr(a, axis), getattr(b, axis)
+        if low <= speed <= high and high > low:
+            share = (speed - low) / (high - low)
             return float((1 - share) * getattr(a, key) + share * getattr(b, key))
     return None
 
 
-def versus(found: list[Point]) -> str:
-    """At five equal measured times: ours, the best fixed interval of others, and the best of fewer steps and core's caches."""
+def versus(found: list[Point], axis: str) -> str:
+    """At five equal speeds by `axis`: ours, the best fixed interval of others, and the best of fewer steps and core's caches."""
     curves: dict[str, list[Point]] = defaultdict(list)
     for p in found:
         curves[p.group].append(p)
@@ -102,7 +103,7 @@ def versus(found: list[Point]) -> str:
     simple = [g for g in curves if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")]
 
     def best(groups: list[str], speed: float) -> str:
-        values = [(at_speed(curves[g], speed, "psnr"), at_speed(curves[g], speed, "worst"), g) for g in groups]
+        values = [(at(curves[g], speed, axis, "psnr"), at(curves[g], speed, axis, "worst"), g) for g in groups]
         reached = [v for v in values if v[0] is not None]
         if not reached:
             return "none reaches it"
@@ -110,7 +111,7 @@ def versus(found: list[Point]) -> str:
         return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
 
     rows = [
-        "| time, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
+        f"| {'time' if axis == 'speedup' else 'evaluations'}, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
         "|---|---|---|---|",
     ]
     rows += [f"| {s:g} | {best(OURS, s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.5, 2.0, 2.5, 3.0, 4.0)]
@@ -133,18 +134,20 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
 
 
 INTRO = Path(__file__).with_name("intro.md")
+TRANSFER = Path(__file__).with_name("transfer.md")  # made by run.py bench --transfer
 
 
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [INTRO.read_text(encoding="utf-8")]
+    parts = [part.read_text(encoding="utf-8") for part in (INTRO, TRANSFER) if part.exists()]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
         draw(found, setting, folder / picture)
         head = f"## {setting}\n\n{found[0].images} images.\n\n![PSNR against time]({picture})"
-        parts.append(f"{head}\n\nAt equal measured time:\n\n{versus(found)}\n\nAll of it:\n\n{table(lines, setting)}\n")
+        equal = f"At equal measured time:\n\n{versus(found, 'speedup')}\n\nAt equal evaluations:\n\n{versus(found, 'saved')}"
+        parts.append(f"{head}\n\n{equal}\n\nAll of it:\n\n{table(lines, setting)}\n")
     page = folder / "benchmarks.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page

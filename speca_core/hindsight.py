@@ -92,6 +92,10 @@ class Hindsight:
                 served[image] -= moment.sigma * repair.to(served.dtype)
         return served
 
+    def forget(self, image: int) -> None:
+        """The image has jumped: what was drafted before it is past repair."""
+        self.accounts.pop(image, None)
+
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""

@@ -226,6 +226,7 @@ class RunReport:
             calls=calls,
             seconds=float(data["seconds"]["sampling"]),
             cache_bytes=int(data["cache_bytes"]),
+            out_of_memory=data.get("out_of_memory"),
             finished=bool(data["finished"]),
             sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],
             flow=bool(data["schedule"]["flow"]),

@@ -1,20 +1,20 @@
 """One run of one sampler: the algorithm, from top to bottom.
 
-    session.open_prediction(sigma, guidance)   the sampler asks for a prediction; one or more calls of the model make it
+    session.arrive(sigma, x, guidance)         the sampler asks for a prediction; one or more calls of the model make it
     session.open_call(lanes, images)           which rows may be drafted, which must be computed, and why
     call.forecast(tap, rows)                   what a draft is made of
     call.judge(rows, errors)                   the verdict; rejected rows are computed in the same call
     call.observe(tap, rows, features)          computed features become anchors
     call.score(rows, errors)                   the hindcast: what the forecast would have been off by
     call.close(seconds)                        accounts settled, record written
-    session.repair(x, denoised)                hindsight: the prediction takes back what the drafts before it were off by
+    session.serve(x, denoised, repairs)        hindsight: the prediction takes back what the drafts before it were off by
 
 All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 
 import torch
 
@@ -23,6 +23,7 @@ from .budgets.base import Ledger
 from .config import SpecaConfig
 from .hindsight import Hindsight
 from .history import FeatureHistory, weighted_sum
+from .path import Path
 from .report import CallRecord, RowRecord, RunReport
 from .schedule import Moment, Schedule
 
@@ -33,8 +34,9 @@ ABSENT = 2  # a lane that takes no part in so many predictions is forgotten: con
 class Lane:
     """One batch row's own history, account and counters."""
 
-    def __init__(self, ledger: Ledger, index: int) -> None:
+    def __init__(self, ledger: Ledger, index: int, image: int) -> None:
         self.index = index  # in order of appearance
+        self.image = image
         self.ledger = ledger
         self.histories: dict[str, FeatureHistory] = {}
         self.streak = 0
@@ -70,6 +72,7 @@ class Session:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
         self.hindsight = Hindsight(self.schedule)
+        self.path = Path()
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
         self.lanes: dict[Hashable, Lane] = {}
@@ -82,15 +85,23 @@ class Session:
         self.caching = True  # until memory runs out
         self.open_prediction(self.schedule.sigmas[0])
 
-    def open_prediction(self, sigma: float, guidance: float | None = None) -> None:
+    def arrive(self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None) -> None:
+        """`open_prediction` for the latents `x` [images, ...] at the noise level `sigma` []; finds out which images have jumped."""
+        self._before = len(self.report.calls)  # memory may run out here
+        level, jumped = self.path.arrive(sigma, x) if self.caching else (float(sigma), set())
+        self.open_prediction(level, guidance, jumped)
+
+    def open_prediction(self, sigma: float, guidance: float | None = None, jumped: Collection[int] = ()) -> None:
         """The sampler asks for a prediction; the calls that make it follow.
 
         Args:
             sigma: its noise level.
             guidance: its CFG scale, if it is uncond + guidance * (cond - uncond), rows of branch 0 being cond and those of branch 1
                 uncond; None if it is anything else.
+            jumped: images whose latent did not come along its path. Their anchors lie on another one and are dropped.
         """
         self.predictions += 1
+        self.jumped = jumped
         self._before = len(self.report.calls)
         self.moment: Moment = self.schedule.moment(sigma)
         self.guidance = guidance
@@ -98,6 +109,11 @@ class Session:
         self.drafted: set[int] = set()  # images of which a row was drafted
         self._occurrences: Counter[Hashable] = Counter()
         self.lanes = {key: lane for key, lane in self.lanes.items() if self.predictions - lane.seen <= ABSENT}
+        for lane in self.lanes.values():
+            if lane.image in jumped:
+                lane.histories.clear()
+        for image in jumped:
+            self.hindsight.forget(image)
 
     def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], together: bool = False) -> "Call":
         """Decide for each row of a call whether it may be drafted.
@@ -110,11 +126,11 @@ class Session:
             together: all rows decide together, not only those of one image.
         """
         found = []
-        for name in lanes:
+        for name, image in zip(lanes, images, strict=True):
             key = (name, self._occurrences[name])
             self._occurrences[name] += 1
             if key not in self.lanes:
-                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), self._lanes_made)
+                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), self._lanes_made, image)
                 self._lanes_made += 1
             self.lanes[key].seen = self.predictions
             found.append(self.lanes[key])
@@ -129,15 +145,21 @@ class Session:
             for lane in self.lanes.values():
                 lane.histories.clear()
             self.hindsight = Hindsight(self.schedule)
+            self.path = Path()
 
-    def repair(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """What the sampler gets for the prediction `denoised` [images, ...] at `x`, its drafts so far repaired; see `Hindsight.serve`."""
-        return self.hindsight.serve(self.moment, x, denoised, self.drafted)
+    def serve(self, x: torch.Tensor, denoised: torch.Tensor, repairs: bool) -> torch.Tensor:
+        """What the sampler gets for the prediction `denoised` [images, ...] at `x`; with `repairs`, by `Hindsight.serve`."""
+        if not self.caching:
+            return denoised
+        served = self.hindsight.serve(self.moment, x, denoised, self.drafted) if repairs else denoised
+        self.path.depart(served)
+        return served
 
     @property
     def cache_bytes(self) -> int:
         """Memory held for the run now, in bytes."""
-        return self.hindsight.nbytes + sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
+        kept = self.hindsight.nbytes + self.path.nbytes
+        return kept + sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
 
 
 class Call:
@@ -170,6 +192,8 @@ class Call:
     def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
         if not self.session.caching:
             return Reason.MEMORY
+        if lane.image in self.session.jumped:
+            return Reason.JUMP
         config = self.session.config
         if not config.start <= self.moment.progress <= config.end:
             return Reason.WINDOW
@@ -276,7 +300,7 @@ class Call:
             else:
                 lane.streak = 0
                 lane.computed += 1
-                lane.ledger.computed(outlook, record.hindcast, record.verdict == "rejected")
+                lane.ledger.computed(outlook, record.hindcast, record.error if record.verdict == "rejected" else None)
         report = self.session.report
         call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows, self.session.predictions)
         report.calls.append(call)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from .budgets import Reason
 from .config import SpecaConfig
 from .errors import ConfigError
 from .report import RunReport
@@ -57,7 +58,8 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         lanes = [row.lane for row in record.rows]
         if record.prediction != prediction:
             prediction = record.prediction
-            session.open_prediction(sigma_at(session.schedule, record.position))
+            jumped = {row.image for row in record.rows if row.reason == Reason.JUMP.value}
+            session.open_prediction(sigma_at(session.schedule, record.position), jumped=jumped)
         call = session.open_call(lanes, [r.image for r in record.rows], [r.branch for r in record.rows])
 
         def reached(row: int, call: Any = call) -> float:

@@ -2,14 +2,15 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { Chart, MIN_HEIGHT, PALETTES } from "./lib/chart.js";
-import { gainOf, same, unpack } from "./lib/report.js";
+import { Note } from "./lib/note.js";
+import { agrees, gainOf, same, unpack } from "./lib/report.js";
 import { keyOf, Runs, workflowKey } from "./lib/runs.js";
 import { settingsOf, settingWidgets, writeSettings } from "./lib/settings.js";
 import { wordsOf } from "./lib/words.js";
 
 const EVENT = "speca.run"; // speca_core/bridge/events.py
 const PROPERTY = "speca_runs"; // of the node: the runs that are over
-const TEXT_NODES = { SpeCaReport: "report", SpeCaCompare: "compare" };
+const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const SHOW = "SpeCa.Timeline.Show";
 const DECIMALS = "SpeCa.Timeline.Decimals";
@@ -63,6 +64,7 @@ class Timeline {
     this.node = node;
     this.runs = new Runs();
     this.guess = null; // the what-if: {settings, report, outcome}
+    this.failure = null; // what the node refused its settings or its model with
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
     this.chart = new Chart({
@@ -97,6 +99,7 @@ class Timeline {
       const timeline = this;
       widget.callback = function (...values) {
         const result = before?.apply(this, values);
+        timeline.failure = null;
         timeline.watchWidgets();
         timeline.refresh();
         return result;
@@ -114,6 +117,13 @@ class Timeline {
     this.refresh();
   }
 
+  /** The node failed with a message; null: it is tried again. */
+  fail(message) {
+    if (this.failure === message) return;
+    this.failure = message;
+    this.refresh();
+  }
+
   /** News of a run. */
   take(run) {
     this.runs.take(run, this.guess);
@@ -125,15 +135,16 @@ class Timeline {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
     const preset = settings ? Object.keys(presets).find((name) => same(presets[name], settings)) : undefined;
-    const model = { state: "empty", report: null, presets: Object.keys(presets), preset, words: words(), decimals: setting(DECIMALS), colours: setting(COLOURS) };
+    const model = { state: "empty", report: null, failure: this.failure, presets: Object.keys(presets), preset, words: words(), decimals: setting(DECIMALS), colours: setting(COLOURS) };
     model.samplers = this.runs.list.map(keyOf);
     model.sampler = run?.ids.sampler;
-    if (run) {
+    if (this.failure) model.state = "failed";
+    else if (run) {
       model.run = run.ids.run;
       model.report = unpack(run.report);
       model.state = !run.ended ? "live" : model.report.finished ? "measured" : "stopped";
       if (run.predicted && run.ended) model.note = model.words.predicted(run.predicted.speedup.toFixed(model.decimals));
-      const moved = settings && run.ended && !same(settings, model.report.settings);
+      const moved = settings && run.ended && !agrees(model.report.settings, settings);
       if (moved) this._whatIf(run, settings, model);
       else this.guess = run.ended ? null : this.guess;
     }
@@ -210,6 +221,14 @@ function onRun({ detail: run }) {
   else waiting.set(`${workflow}/${keyOf(run)}`, run);
 }
 
+function onError({ detail }) {
+  timelines.get(nodeAt(detail.node_id))?.fail(detail.exception_message.trim());
+}
+
+function onStart() {
+  for (const timeline of timelines.values()) timeline.fail(null);
+}
+
 /** Give runs that came in while their workflow was not on screen to their nodes. */
 function deliver() {
   for (const [key, run] of waiting) {
@@ -220,18 +239,16 @@ function deliver() {
 }
 
 /** A block of text below the node's other widgets. */
-function addText(node, word) {
-  const element = document.createElement("div");
-  element.setAttribute("aria-label", `SpeCa ${word}`);
-  element.style.cssText =
-    "font: 12px/1.5 sans-serif; color: var(--input-text); background: var(--comfy-input-bg); border-radius: 6px;" +
-    "padding: 6px 10px; white-space: pre-wrap; overflow: auto; box-sizing: border-box; user-select: text;";
-  element.textContent = words()[word];
-  addElement(node, word, element, { getMinHeight: () => 72, getMaxHeight: () => 96 });
-  const before = node.onExecuted;
+function addNote(node, word) {
+  const note = new Note(word, words()[word], () => {
+    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.graph?.setDirtyCanvas(true, true);
+  });
+  addElement(node, word, note.host, { getMinHeight: () => note.height, getMaxHeight: () => note.height + 24 });
+  const { onExecuted } = node;
   node.onExecuted = function (output) {
-    before?.apply(this, arguments);
-    if (output?.text) element.textContent = output.text.join("\n");
+    onExecuted?.apply(this, arguments);
+    if (output?.text) note.say(output.text.join("\n"), output.speca_diagnosis?.join("\n"), words());
   };
 }
 
@@ -288,10 +305,12 @@ app.registerExtension({
   ],
   nodeCreated(node) {
     if (node.comfyClass === "SpeCaAccelerate") addTimeline(node);
-    else if (node.comfyClass in TEXT_NODES) addText(node, TEXT_NODES[node.comfyClass]);
+    else if (node.comfyClass in NOTED) addNote(node, NOTED[node.comfyClass]);
   },
   afterConfigureGraph: deliver,
   setup() {
     api.addEventListener(EVENT, onRun);
+    api.addEventListener("execution_error", onError);
+    api.addEventListener("execution_start", onStart);
   },
 });

@@ -51,10 +51,9 @@ class Run:
             x: [images, ...] latents. timestep: [images] sigmas.
         """
         self.started = self.started or time.perf_counter()
-        # Reading sigma waits for the device; once per prediction.
-        self.session.open_prediction(float(timestep.flatten()[0]), guidance_of(executor.class_obj))
+        self.session.arrive(timestep.flatten()[0], x, guidance_of(executor.class_obj))
         denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
-        return self.session.repair(x, denoised) if self.repairs and self.session.caching else denoised
+        return self.session.serve(x, denoised, self.repairs)
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; arguments and result are those of ComfyUI's `BaseModel.apply_model`.

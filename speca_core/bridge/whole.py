@@ -39,10 +39,12 @@ class WholeRun:
         """
         begun = time.perf_counter()
         self.started = self.started or begun
-        sigma = float(timestep.flatten()[0])
-        if sigma == 0 or NEVER_WITH in rest[0]["transformer_options"]:
+        if NEVER_WITH in rest[0]["transformer_options"]:
             return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
-        self.session.open_prediction(sigma)
+        self.session.arrive(timestep.flatten()[0], x)
+        sigma = self.session.moment.sigma
+        if sigma == 0:
+            return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
         images = range(len(x))
         # A change of guidance on the way makes a prediction of another kind: its lanes are others.
         call = self.session.open_call([(i, x.shape[1:], executor.class_obj.cfg) for i in images], images, [0] * len(x))
@@ -71,8 +73,7 @@ class WholeRun:
             denoised = torch.empty_like(x)
         for i in set(call.draft_rows) - set(computed):
             denoised[i] = x[i] - sigma * slopes[i]
-        if self.repairs and self.session.caching:
-            denoised = self.session.repair(x, denoised)
+        denoised = self.session.serve(x, denoised, self.repairs)
         call.close(time.perf_counter() - begun)
         return denoised
 

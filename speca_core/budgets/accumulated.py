@@ -1,8 +1,12 @@
 """A streak goes on while the errors of its drafts, added up, stay under the threshold."""
 
+import math
 from dataclasses import dataclass
 
 from .base import LimitedLedger, Limits, Outlook
+
+GROWTH = 2.0  # exponent with which errors grow with the distance
+HOPE = 2.0  # a draft is tried although its error is expected to be so many times too large
 
 
 @dataclass(frozen=True)
@@ -11,6 +15,7 @@ class Accumulated(Limits):
 
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
     relative error of the output is weighted alike at every step: measured, the final picture is about equally sensitive everywhere.
+    A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
@@ -22,13 +27,19 @@ class Accumulated(Limits):
 
 
 class AccumulatedLedger(LimitedLedger):
-    """Remembers what the streak has spent."""
+    """Remembers what the streak has spent, and how large an error is to be expected."""
 
-    spent = 0.0
+    growth = GROWTH
+
+    def __init__(self, limits: Limits, threshold: float) -> None:
+        super().__init__(limits, threshold)
+        self.spent = 0.0
+        self.scale: float | None = None  # error of a forecast at a distance of one step, by the newest hindcast
+        self.ratio = 0.0  # the verifier's estimate of the newest rejected draft, over what it was really off by; until then all are tried
 
     def wants(self, outlook: Outlook) -> bool:
-        """Draft while something is left."""
-        return self.spent < self.threshold
+        """Draft while something is left, unless the verifier is sure to refuse: such a draft only costs time."""
+        return self.spent < self.threshold and self.spent + self.ratio * self.expected(outlook) <= HOPE * self.threshold
 
     def tolerance(self, outlook: Outlook) -> float:
         """What is left."""
@@ -39,7 +50,16 @@ class AccumulatedLedger(LimitedLedger):
         super().served(outlook, error)
         self.spent += error or 0.0
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
-        """The account starts anew."""
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
+        """The account starts anew; the error scale is learnt."""
         super().computed(outlook, hindcast, rejected)
         self.spent = 0.0
+        if hindcast is not None and math.isfinite(hindcast) and outlook.distance > 0:
+            self.scale = hindcast / outlook.distance**self.growth
+            if hindcast > 0 and rejected is not None and math.isfinite(rejected):
+                self.ratio = rejected / hindcast
+
+    def expected(self, outlook: Outlook) -> float:
+        """What a forecast will really be off by: E (d / k)^growth; E is the newest hindcast, at the distance k, and d the distance now."""
+        expected: float = (self.scale or 0.0) * max(outlook.distance, 0.0) ** self.growth
+        return expected

@@ -16,6 +16,7 @@ class Reason(str, Enum):
     WINDOW = "window"  # outside start..end
     ANCHORS = "anchors"  # too few anchors for the forecaster
     REPEATED = "repeated_sigma"  # an anchor lies at this very place: there is nothing to extrapolate
+    JUMP = "jump"  # the latent has left its path (fresh noise): anchors lie on another one
     LAST_STEP = "last_step"  # the protected end of the schedule
     STREAK = "max_streak"  # as many drafts in a row as allowed
     TOLERANCE = "zero_tolerance"  # nothing could pass
@@ -52,12 +53,12 @@ class Ledger(Protocol):
         """A draft was accepted, with the verifier's error (None: not checked)."""
         ...
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """The row was computed.
 
         Args:
             hindcast: the measured error of the forecast it would have been served, where there was one.
-            rejected: a draft was tried and refused before.
+            rejected: the verifier's error of the draft that was tried and refused before; None if none was.
         """
         ...
 
@@ -122,9 +123,11 @@ class LimitedLedger:
         """The row of rejections is over."""
         self.rejections = 0
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """Count rejections: the more in a row, the longer the rest."""
         self.rest = max(0, self.rest - 1)
-        self.rejections += rejected
-        if rejected and 0 < self.limits.give_up <= self.rejections:
+        if rejected is None:
+            return
+        self.rejections += 1
+        if 0 < self.limits.give_up <= self.rejections:
             self.rest = self.rejections

@@ -20,7 +20,6 @@ class Hindcast(Limits):
     help = "Goes by what forecasts were really off by at the last computed calls; the verifier is a veto"
 
     growth: float = knob(2.5, 0.5, 6.0, 0.1, "Exponent with which the error grows with the distance; about the forecast's order + 1")
-    max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls")
 
     def ledger(self, threshold: float) -> "HindcastLedger":
         """An account with this rule."""
@@ -28,27 +27,16 @@ class Hindcast(Limits):
 
 
 class HindcastLedger(AccumulatedLedger):
-    """Remembers, besides what the streak has spent, the newest hindcast."""
+    """Spends what is expected, not only what the verifier finds."""
 
     def __init__(self, budget: Hindcast, threshold: float) -> None:
         super().__init__(budget, threshold)
         self.growth = budget.growth
-        self.scale: float | None = None  # error at a distance of one step
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft while the expected error fits into what is left; before the first hindcast nothing is known, and nothing drafted."""
-        return self.scale is not None and self.spent + self._expected(outlook) <= self.threshold
+        return self.scale is not None and self.spent + self.expected(outlook) <= self.threshold
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend what was expected, or found if that is more."""
-        super().served(outlook, max(error or 0.0, self._expected(outlook)))
-
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
-        """Learn the error scale."""
-        super().computed(outlook, hindcast, rejected)
-        if hindcast is not None and outlook.distance > 0:
-            self.scale = hindcast / outlook.distance**self.growth
-
-    def _expected(self, outlook: Outlook) -> float:
-        expected: float = (self.scale or 0.0) * max(outlook.distance, 0.0) ** self.growth
-        return expected
+        super().served(outlook, max(error or 0.0, self.expected(outlook)))

@@ -1,10 +1,13 @@
 """Spend a given number of evaluations: "three times as fast"."""
 
+import math
 from dataclasses import dataclass
 
 from ..knobs import knob
 from .accumulated import AccumulatedLedger
 from .base import Limits, Outlook
+
+EPSILON = 1e-6  # so that rounding does not go this way at one call and that way at the next
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,14 @@ class TargetLedger(AccumulatedLedger):
         self.began = self.began or outlook
         return outlook.computed >= self._planned(self.began, outlook)
 
-    def _planned(self, began: Outlook, now: Outlook) -> float:
-        """Computations that should have been made before this call is answered."""
-        # Calls per unit of progress: one or two per step, as the sampler has it.
-        rate = now.calls / now.moment.progress if now.moment.progress > 0 else 1.0
-        total = rate / self.budget.speedup - self.budget.protect_last
-        share = (now.moment.progress - began.moment.progress) / max(1.0 - began.moment.progress, 1e-6)
-        # Half a call early: the first of n evenly spaced computations lies in the middle of its share.
-        return began.computed + max(0.0, total - began.computed) * share - 0.5
+    def _planned(self, began: Outlook, now: Outlook) -> int:
+        """Computations that should have been made when this call is answered, evenly spaced between warm-up and the protected end."""
+        progress = now.moment.progress
+        if progress <= 0:
+            return began.computed
+        rate = now.calls / progress  # calls per unit of progress: one or two per step, as the sampler has it
+        protected = self.budget.protect_last / now.moment.steps
+        left = max(0, round(rate * (1 / self.budget.speedup - protected) - EPSILON) - began.computed)
+        start = began.moment.progress - 1 / rate
+        share = (progress - start) / max(1 - protected - start, 1e-6)
+        return began.computed + min(left, math.floor(share * (left + 1) + EPSILON))

@@ -50,7 +50,7 @@ class ThresholdLedger(LimitedLedger):
         super().served(outlook, error)
         self.failed = error is not None and not self._unchecked(outlook) and error > self._rule(outlook)
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """The streak starts anew."""
         super().computed(outlook, hindcast, rejected)
         self.failed = False

@@ -15,8 +15,8 @@ from .base import Runs, relative_error
 class Embedded(Settings):
     """error = ||v_2 - v_1|| / ||v_1||, with v_m the model's output from the polynomial of degree m through the newest m + 1 anchors.
 
-    No block runs; the draft costs the head once per opinion. It measures how far curvature bends the forecast. On our test bed it ranks
-    drafts better than either block check and the true error is about 1.3 times as large, with and without guidance.
+    No block runs; the draft costs the head once per opinion. It measures how far curvature bends the forecast. On our test bed
+    the true error is about 1.1 times as large, with and without guidance (docs/verifiers.md).
     """
 
     name = "embedded"

@@ -25,10 +25,26 @@ PAGE_SETTINGS = {
     "SpeCa.Timeline.Decimals": 2,
     "SpeCa.Timeline.Colours": "colour-blind safe",
 }
+PATIENCE = 180  # seconds for anything to happen: a busy machine of CI may be many times slower than a desk's
 # Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
 KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
-# The timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
-TIMELINE_OF = """() => {
+# What the tests ask of the page.
+# paintings: so many frames later, however long they take.
+# asked: how often the page asked the server, by path; answered: no what-if is under way.
+# timelineOf: the timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
+HELPERS = """() => {
+    window.paintings = async (count) => { for (; count; count--) await new Promise(requestAnimationFrame) };
+    window.asked = {'/prompt': 0, '/speca/what_if': 0};
+    let open = 0;
+    const ask = app.api.fetchApi;
+    app.api.fetchApi = async function (path) {
+        if (!(path in asked)) return ask.apply(this, arguments);
+        asked[path]++, open++;
+        try { return await ask.apply(this, arguments) } finally { open-- }
+    };
+    window.answered = async () => {
+        for (let quiet = 0; quiet < 5; quiet = open ? 0 : quiet + 1) await paintings(1);
+    };
     window.timelineOf = (path) => {
         let graph = app.rootGraph, node = null;
         for (const id of String(path).split(':')) {
@@ -38,6 +54,10 @@ TIMELINE_OF = """() => {
         return node?.widgets?.find((widget) => widget.name === 'timeline')?.element;
     };
 }"""
+
+
+# For what does not depend on the renderer.
+once = pytest.mark.parametrize("tab", ["canvas"], indirect=True)
 
 
 def load(path):
@@ -55,20 +75,19 @@ def ask(address, path, body=None):
         return json.loads(text) if text else None
 
 
-@pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
+@contextlib.contextmanager
+def serving(log):
     """The address of a running server; SPECA_SERVER names one that already runs."""
     if address := os.environ.get("SPECA_SERVER"):
         yield address
         return
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     server = load(PACK / "demo/server.py").server
     with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
         yield address
 
 
-@pytest.fixture(scope="session")
-def chromium():
+@contextlib.contextmanager
+def browser():
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         found = found or playwright.chromium.executable_path
@@ -79,9 +98,21 @@ def chromium():
                 returncode=3,
             )
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=found, headless=True, args=options)
-        yield browser
-        browser.close()
+        running = playwright.chromium.launch(executable_path=found, headless=True, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session", params=["canvas", "vue"])
@@ -104,6 +135,7 @@ class Page:
 
     def __init__(self, tab, address):
         self.tab, self.address, self.messages = tab, address, []
+        tab.set_default_timeout(1000 * PATIENCE)
         tab.on("console", lambda message: self.messages.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: self.messages.append(str(error)))
 
@@ -112,24 +144,41 @@ class Page:
         self.tab.wait_for_function(
             "window.app?.extensionManager?.workflow?.activeWorkflow && app.vueAppReady !== false"
             " && LiteGraph.registered_node_types?.SpeCaAccelerate && !app.extensionManager.spinner",
-            timeout=120_000,
         )
-        self.tab.wait_for_timeout(300)
-        self.run(TIMELINE_OF)
+        self.run(HELPERS)
+        self.frames()
 
     def run(self, script, argument=None):
         return self.tab.evaluate(script, argument)
 
+    def frames(self, count=4):
+        """Wait until the page was painted so many times: what it does by itself once it has the time is then done."""
+        self.run("count => paintings(count)", count)
+
+    def answered(self):
+        """Wait until no what-if is under way."""
+        self.run("() => answered()")
+
     def blank(self):
         self.run("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-        self.tab.wait_for_timeout(400)
+        self.until("() => app.graph.nodes.length === 0")
 
     def load(self, workflow):
         self.run("w => app.loadGraphData(w)", workflow)
-        self.tab.wait_for_timeout(600)
+        self.drawn()
 
-    def until(self, script, argument=None, seconds=60):
-        self.tab.wait_for_function(script, arg=argument, timeout=1000 * seconds)
+    def drawn(self):
+        """Wait until the timelines of the open graph were drawn."""
+        self.until(
+            """() => app.graph.nodes.every((node) => {
+                const host = node.widgets?.find((widget) => widget.name === 'timeline')?.element;
+                return !host || (host.isConnected && +host.dataset.draws);
+            })"""
+        )
+        self.frames()
+
+    def until(self, script, argument=None):
+        self.tab.wait_for_function(script, arg=argument)
 
     def start(self):
         """Queue the graph."""
@@ -144,7 +193,7 @@ class Page:
 
     def end(self):
         """Wait until the graph has run; returns how it ended."""
-        self.until("() => window.ended", seconds=120)
+        self.until("() => window.ended")
         return self.run("() => window.ended")
 
     def queue(self):
@@ -164,7 +213,6 @@ class Page:
         )
         for event in ("dragenter", "dragover", "drop"):
             self.tab.dispatch_event("#graph-canvas", event, {"dataTransfer": transfer, "clientX": 700, "clientY": 450})
-        self.tab.wait_for_timeout(900)
 
     def set(self, node, name, value):
         """Change a widget as the user does."""
@@ -187,20 +235,27 @@ class Page:
                 return {
                     state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run, visible: host.checkVisibility(),
                     height: host.offsetHeight, bars: [...inside.querySelectorAll('.bar')].map((b) => b.dataset.verdict),
-                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'),
+                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'), failure: text('.failure'),
                     preset: inside.querySelector('[aria-pressed=true]')?.dataset.preset ?? null, sampler: text('.sampler'),
                 };
             }""",
             str(node),
         )
 
-    def await_state(self, node, state, seconds=60):
-        self.until(
-            "([path, state]) => window.timelineOf(path)?.dataset.state === state",
-            [str(node), state],
-            seconds,
-        )
+    def await_state(self, node, state):
+        self.until("([path, state]) => window.timelineOf(path)?.dataset.state === state", [str(node), state])
         return self.chart(node)
+
+    def show(self, node):
+        """Bring a node into the middle of the page, at its true size."""
+        self.run("id => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph.getNodeById(id)) }", node)
+        self.frames()
+
+    def note(self, node, name, wanted):
+        """The text that a node shows, once it contains `wanted`."""
+        text = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).element.textContent"
+        self.until(f"([id, name, wanted]) => ({text})([id, name]).includes(wanted)", [node, name, wanted])
+        return self.run(text, [node, name])
 
     @property
     def errors(self):
@@ -209,11 +264,11 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(address, chromium, vue, **settings):
-    """A Page of its own, with ComfyUI's settings as given."""
+def opened(address, chromium, vue, window=None, **settings):
+    """A Page of its own, with ComfyUI's settings as given. `window`: Playwright's options of its window."""
     for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
         ask(address, f"/api/settings/{name}", value)
-    page = Page(chromium.new_page(viewport={"width": 1440, "height": 900}), address)
+    page = Page(chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **(window or {})}), address)
     page.open()
     yield page
     page.tab.close()

@@ -8,6 +8,8 @@ import uuid
 from conftest import PACK
 
 EXAMPLE = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
+PRESETS = json.loads((PACK / "web/presets.json").read_text(encoding="utf-8"))["presets"]
+DEFAULT = PRESETS["balanced"]  # the widgets of a new node
 ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
     next(node["id"] for node in EXAMPLE["nodes"] if node["type"] == kind and wanted(node))
     for kind, wanted in (
@@ -25,11 +27,17 @@ ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
 _spaces = iter(range(time.time_ns() % 1000, 10**9))  # a server that already runs has seen some
 
 
-def demo(images=1, steps=12, text="", identity=None):
-    """The example workflow, smaller. `text` is added to the prompt: other words, or spaces to get past ComfyUI's cache."""
+def demo(images=1, steps=12, text="", identity=None, pixels=128):
+    """The example workflow, smaller.
+
+    Args:
+        text: added to the prompt: other words, or spaces to get past ComfyUI's cache.
+        identity: the workflow's id.
+        pixels: height and width; more make slower calls.
+    """
     made = copy.deepcopy(EXAMPLE)
     nodes = {node["id"]: node for node in made["nodes"]}
-    nodes[LATENT]["widgets_values"][2] = images
+    nodes[LATENT]["widgets_values"] = [pixels, pixels, images]
     nodes[SAMPLER]["widgets_values"][2] = steps
     nodes[PROMPT]["widgets_values"][0] += text
     if identity:

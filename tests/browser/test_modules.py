@@ -1,8 +1,8 @@
 """The pure modules, in the browser that runs them."""
 
-import pytest
+from conftest import once
 
-pytestmark = pytest.mark.parametrize("tab", ["canvas"], indirect=True)  # no renderer is involved
+pytestmark = once
 
 PACKED = {
     "schema": 1,
@@ -55,6 +55,38 @@ def test_settings_are_the_same_whatever_their_order(page):
     script = "return m.same(...argument)"
     assert call(page, "report", script, [{"a": 1, "b": {"c": [1, 2]}}, {"b": {"c": [1, 2]}, "a": 1.0}])
     assert not call(page, "report", script, [{"a": 1}, {"a": 1, "b": None}])
+
+
+def test_an_older_record_agrees_with_settings_that_it_does_not_know(page):
+    script = "return m.agrees(...argument)"
+    now = {"threshold": 0.1, "budget": {"name": "target", "warmup": 3, "give_up": 4}, "guided": True}
+    assert call(page, "report", script, [now, now])
+    assert call(page, "report", script, [{"threshold": 0.1, "budget": {"name": "target", "warmup": 3}}, now])
+    assert not call(page, "report", script, [{"threshold": 0.1, "budget": {"name": "target", "warmup": 4}}, now])
+    assert not call(page, "report", script, [{**now, "level": "features"}, now])
+
+
+def test_settings_are_what_the_widgets_hold_unless_a_link_feeds_one(page):
+    script = """
+        const widget = (name, value, more) => ({name, value, ...more});
+        const widgets = [
+            widget('threshold', 0.1), widget('forecaster', 'newton'), widget('forecaster.order', 2), widget('verifier', 'none'),
+            widget('budget', 'interval'), widget('budget.interval', 3), widget('new_one', true), widget('timeline', '', {serialize: false}),
+        ];
+        const node = {widgets, inputs: [{widget: {name: 'threshold'}, link: null}]};
+        const plain = m.settingsOf(node);
+        m.writeSettings(node, {...plain, threshold: 0.3, budget: {name: 'interval', interval: 5}, new_one: false});
+        const written = m.settingsOf(node);
+        node.inputs[0].link = 7;
+        return {plain, written, linked: m.settingsOf(node)};
+    """
+    found = call(page, "settings", script)
+    assert found["plain"] == {
+        "threshold": 0.1, "forecaster": {"name": "newton", "order": 2}, "verifier": {"name": "none"},
+        "budget": {"name": "interval", "interval": 3}, "new_one": True,
+    }  # fmt: skip
+    assert found["written"] == {**found["plain"], "threshold": 0.3, "budget": {"name": "interval", "interval": 5}, "new_one": False}
+    assert found["linked"] is None
 
 
 def test_of_each_sampler_the_newest_run_stays_with_its_prediction(page):

@@ -2,7 +2,8 @@
 
 import json
 
-from graphs import ACCELERATE, REPORT, SAMPLER, demo, fresh
+from conftest import once, opened
+from graphs import ACCELERATE, DEFAULT, REPORT, SAMPLER, demo, fresh
 
 OTHER = {False: "canvas", True: "vue"}
 
@@ -22,18 +23,34 @@ def test_the_run_shows_live_and_then_measured(page):
     assert 0 < len(live["bars"]) <= 28
     done = page.await_state(ACCELERATE, "measured")
     assert len(done["bars"]) == 28 and {"computed", "drafted"} <= set(done["bars"]) and done["gain"] > 1
-    page.until("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent.includes('drafted')", REPORT)
-    text = page.run("id => app.graph.getNodeById(id).widgets.find((w) => w.name === 'report').element.textContent", REPORT)
+    text = page.note(REPORT, "report", "drafted")
     evaluations = int(text.split(" of ")[1].split()[0])
     drafted = int(text.split(", ")[1].split()[0])
     assert evaluations == 2 * 28 and f"{drafted}drafted" in done["legend"]  # cond and uncond: the node and the report say the same
 
 
+def test_the_diagnosis_can_be_read_and_copied(page):
+    finished(page)
+    page.note(REPORT, "report", "drafted")
+    page.show(REPORT)
+    page.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.run("() => navigator.clipboard.writeText('before')")
+    note = page.tab.get_by_label("SpeCa report", exact=True)
+    note.get_by_role("button").click()
+    text = note.get_by_role("textbox").input_value()
+    assert text.startswith("SpeCa ") and "Flux" in text and '"threshold": ' in text
+    page.until("async (text) => (await navigator.clipboard.readText()) === text", text)
+    box = note.bounding_box()
+    assert box["height"] > 200  # it made room
+
+
+@once
 def test_one_panel_per_image(page):
     done = finished(page, images=3)
     assert len(done["bars"]) == 3 * 12
 
 
+@once
 def test_it_is_no_part_of_the_prompt_and_shifts_no_widget(page):
     finished(page)
     prompt = page.run("() => app.graphToPrompt()")
@@ -43,6 +60,7 @@ def test_it_is_no_part_of_the_prompt_and_shifts_no_widget(page):
     assert after["widgets_values"] == before["widgets_values"]
 
 
+@once
 def test_a_run_makes_no_undo_step(page):
     page.load(fresh())
     count = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
@@ -51,27 +69,29 @@ def test_a_run_makes_no_undo_step(page):
     page.queue()
     page.await_state(ACCELERATE, "measured")
     page.tab.mouse.click(900, 820)
-    page.tab.wait_for_timeout(300)
+    page.frames()
     assert page.run(count) == before
 
 
+@once
 def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
     done = finished(page)
     page.blank()
     page.run("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
-    page.tab.wait_for_timeout(900)
-    assert page.chart(ACCELERATE)["run"] == done["run"]
+    assert page.await_state(ACCELERATE, "measured")["run"] == done["run"]
     for _ in range(2):
         page.run("id => app.graph.getNodeById(id).collapse()", ACCELERATE)
-        page.tab.wait_for_timeout(300)
+        page.frames()
     vue = page.run("() => !!LiteGraph.vueNodesMode")
     for mode in (not vue, vue):
         page.run("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", mode)
-        page.tab.wait_for_timeout(1200)
+        page.until("([id, vue]) => vue === !!LiteGraph.vueNodesMode && timelineOf(id)?.checkVisibility()", [str(ACCELERATE), mode])
+        page.frames()
         now = page.chart(ACCELERATE)
         assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[mode]
 
 
+@once
 def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
     page.load(fresh(steps=28))
     page.start()
@@ -82,6 +102,7 @@ def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
     assert len(page.await_state(ACCELERATE, "measured")["bars"]) == 28
 
 
+@once
 def test_reload_and_drop_of_the_saved_workflow(page):
     done = finished(page)
     saved = page.run("() => app.graph.serialize()")
@@ -92,19 +113,21 @@ def test_reload_and_drop_of_the_saved_workflow(page):
     assert (shown["run"], shown["bars"], shown["gain"]) == (done["run"], done["bars"], done["gain"])
 
 
+@once
 def test_undo_and_a_pasted_copy_keep_the_run(page):
     done = finished(page)
     page.run("id => { const node = app.graph.getNodeById(id); node.pos = [node.pos[0] + 40, node.pos[1]] }", ACCELERATE)
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
-    page.tab.wait_for_timeout(600)
+    page.drawn()
     assert page.chart(ACCELERATE)["run"] == done["run"]
     page.run("id => { app.canvas.copyToClipboard([app.graph.getNodeById(id)]); app.canvas.pasteFromClipboard() }", ACCELERATE)
-    page.tab.wait_for_timeout(500)
+    page.drawn()
     copies = page.run("() => app.graph.nodes.filter((node) => node.type === 'SpeCaAccelerate').map((node) => String(node.id))")
     assert len(copies) == 2 and {page.chart(copy)["run"] for copy in copies} == {done["run"]}
 
 
+@once
 def test_two_nodes_and_two_samplers_do_not_mix(page):
     """One node feeds two samplers, a second one a third: every run is shown by its node, and both runs of the first can be seen."""
     page.load(fresh())
@@ -139,15 +162,16 @@ def test_two_nodes_and_two_samplers_do_not_mix(page):
     runs = {node: {run["ids"]["sampler"]: run for run in saved[node]} for node in (str(ACCELERATE), second_node)}
     assert set(runs[str(ACCELERATE)]) == {str(SAMPLER), second_sampler} and set(runs[second_node]) == {third_sampler}
     thresholds = {run["report"]["settings"]["threshold"] for run in runs[str(ACCELERATE)].values()}
-    assert thresholds == {0.2} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
+    assert thresholds == {DEFAULT["threshold"]} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
     seen = set()
     for _ in range(2):
         seen.add(page.chart(ACCELERATE)["run"])
         page.run("id => window.timelineOf(id).shadowRoot.querySelector('.sampler').click()", ACCELERATE)
-        page.tab.wait_for_timeout(200)
+        page.frames()
     assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
 
 
+@once
 def test_inside_a_subgraph(page):
     page.load(fresh())
     outer = page.run(
@@ -171,7 +195,7 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     height = "id => app.graph.getNodeById(id).computeSize()[1]"
     before = page.run(height, ACCELERATE)
     page.run(change, ["Show", False])
-    page.tab.wait_for_timeout(400)
+    page.frames()
     assert not page.chart(ACCELERATE)["visible"] and page.run(height, ACCELERATE) < before - 100
     page.load(fresh())
     assert not page.chart(ACCELERATE)["visible"]
@@ -179,7 +203,7 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     page.run(change, ["Show", True])
     page.run(change, ["Decimals", 0])
     page.run(change, ["Colours", "grey"])
-    page.tab.wait_for_timeout(400)
+    page.frames()
     shown = page.chart(ACCELERATE)
     assert shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
     colour = "id => window.timelineOf(id).shadowRoot.querySelector('.card').style.getPropertyValue('--rejected')"
@@ -188,6 +212,43 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
         page.run(change, [name, value])
 
 
+def test_a_reload_in_mid_run_keeps_the_live_timeline(comfy, chromium):
+    """The page restores its graph; the next event brings the calls from before."""
+    with opened(comfy, chromium, vue=True, **{"Comfy.Workflow.Persist": True}) as page:
+        page.load(fresh(steps=200, pixels=512))  # slow calls: it is not over before the page is back
+        page.start()
+        before = page.await_state(ACCELERATE, "live")
+        page.open()
+        page.await_state(ACCELERATE, "live")
+        page.run("() => app.api.interrupt(null)")
+        after = page.await_state(ACCELERATE, "stopped")
+        assert after["run"] == before["run"] and len(before["bars"]) < len(after["bars"]) < 200
+        assert after["bars"][: len(before["bars"])] == before["bars"]  # from the first call on
+
+
+def test_a_failure_is_told_in_the_node_until_something_is_changed(page):
+    page.load(fresh())
+    for name, value in (("start", 0.9), ("end", 0.5)):
+        page.set(ACCELERATE, name, value)
+    assert page.queue() == "execution_error"
+    told = page.await_state(ACCELERATE, "failed")["failure"]
+    assert told == "SpeCa: start is 0.9 and end is 0.5; expected start < end. Move start down or end up."
+    page.set(ACCELERATE, "end", 1.0)
+    assert page.await_state(ACCELERATE, "empty")["failure"] == ""
+
+
+@once
+def test_hundreds_of_calls_fit(page):
+    """The console stays empty, which the fixture looks at."""
+    page.load(fresh(steps=500))
+    page.start()
+    page.until("id => timelineOf(id)?.shadowRoot.querySelectorAll('.bar[data-verdict=drafted]').length >= 5", str(ACCELERATE))
+    page.run("() => app.api.interrupt(null)")
+    stopped = page.await_state(ACCELERATE, "stopped")
+    assert len(stopped["bars"]) < 500 and page.end() == "execution_interrupted"
+
+
+@once
 def test_an_interrupted_run_says_so(page):
     page.load(fresh(steps=200, images=2))
     page.start()

@@ -22,7 +22,7 @@ from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import Tiny
 from torch import nn
 
-EAGER = SpecaConfig(math.inf, Newton(1, 0.0), budget=Threshold(warmup=2, max_streak=3))
+EAGER = SpecaConfig(math.inf, Newton(1, 0.0), budget=Threshold(warmup=2, max_streak=2))
 each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
 
 # One of each kind: two streams, one stream, injectors between blocks, refiners before them, streams in tuples, rows in another dimension

@@ -12,7 +12,7 @@ from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.budgets import Accumulated, Threshold
+from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import NOT_YET
@@ -56,7 +56,7 @@ def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
 @each_way
 def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verifier):
     model, expected = plain(name)
-    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier, budget=Accumulated(give_up=0))):
+    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier, budget=Threshold(give_up=0))):
         latent = sample_tiny(fast, name)
         assert torch.equal(latent, expected)
         drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last

@@ -48,7 +48,7 @@ def test_images_of_a_batch_decide_for_themselves(flux):
         torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpm_2", "euler_ancestral", "res_multistep", "uni_pc", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpm_2", "res_multistep"])
 def test_samplers(flux, sampler):
     """Each sampler's calls are answered; threshold zero stays bit-identical, drafts stay finite."""
     plain = sample_flux(flux, sampler=sampler, steps=12, batch=1)
@@ -59,10 +59,11 @@ def test_samplers(flux, sampler):
 
 
 def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
-    """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %, and none may be served."""
-    latent = sample_flux(accelerate(flux, SpecaConfig()), sampler="euler_ancestral", steps=12, batch=1)
-    report = find(latent)
-    assert report.count("drafted") == 0 and report.count("rejected") > 0
+    """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %, and none is worth a try."""
+    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=1.0)), sampler="euler_ancestral", steps=12, batch=1)
+    reasons = [call.rows[0].reason for call in find(latent).calls]
+    assert reasons[:10] == ["warmup"] * 2 + ["jump"] * 8
+    assert set(reasons[10:]) <= {"jump", "anchors", "last_step"}, "towards the end there is less noise than movement"
     assert torch.equal(latent, sample_flux(flux, sampler="euler_ancestral", steps=12, batch=1))
 
 

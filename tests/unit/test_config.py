@@ -1,6 +1,4 @@
 import math
-import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -75,15 +73,6 @@ def test_any_threshold_and_window_in_range_is_taken_or_explained(threshold, ends
 def test_bad_numbers_name_the_widget(field, bad):
     with pytest.raises(ConfigError, match=f"{field} is"):
         SpecaConfig.from_choices(**choices(**{field: bad}))
-
-
-def test_the_settings_page_names_every_entry_and_no_other():
-    page = (Path(__file__).resolve().parents[2] / "docs/settings.md").read_text(encoding="utf-8")
-    for kind, table in TABLES.items():
-        section = page.split(f"\n## {kind}\n")[1].split("\n## ")[0]
-        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) and set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
-            table
-        )
 
 
 def test_a_whole_prediction_cannot_be_checked_by_a_block():

@@ -100,7 +100,7 @@ def euler(repair):
     session = Session(config, sigmas)
     x = torch.tensor([[5.0]])
     for sigma, following in pairwise(sigmas):
-        session.open_prediction(sigma)
+        session.arrive(torch.tensor(sigma), x)
         call = session.open_call(["a"], [0], [0])
         call.judge(call.draft_rows, None)
         slope = torch.tensor([[2.0 + sigma**3]])
@@ -109,9 +109,7 @@ def euler(repair):
         else:
             slope = call.forecast(EXIT, [0])[0][None]
         call.close(0.0)
-        denoised = x - sigma * slope
-        if repair:
-            denoised = session.repair(x, denoised)
+        denoised = session.serve(x, x - sigma * slope, repairs=repair)
         x = x + (following - sigma) * (x - denoised) / sigma
     return x.item()
 

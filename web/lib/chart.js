@@ -26,12 +26,14 @@ button { cursor: pointer; }
 button:hover { border-color: currentColor; }
 button[aria-pressed=true] { background: var(--input-text, #ddd); color: var(--comfy-input-bg, #222); border-color: transparent; font-weight: 600; }
 [data-state=live] .chip.state { border-color: var(--drafted); color: var(--drafted); }
-[data-state=stopped] .chip.state { border-color: var(--rejected); color: var(--rejected); }
+[data-state=stopped] .chip.state, [data-state=failed] .chip.state { border-color: var(--rejected); color: var(--rejected); }
 [data-state=whatif] .chip.state { border-style: dashed; border-color: currentColor; }
 [data-state=whatif] .gain { font-style: italic; }
 [data-state=whatif] svg.plot { outline: 1px dashed color-mix(in srgb, currentColor 45%, transparent); outline-offset: 1px; border-radius: 3px; }
 svg.plot { flex: 1 1 0; height: 0; min-height: 92px; width: 100%; display: block; overflow: visible; }
-.legend { display: flex; gap: 9px; white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; min-height: 15px; }
+.failure { flex: 1 1 0; min-height: 92px; overflow: auto; white-space: pre-wrap; user-select: text; font-size: 12px; }
+[hidden] { display: none !important; }
+.legend { display: flex; flex-wrap: wrap; column-gap: 8px; white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; height: 15px; }
 .legend span { display: inline-flex; align-items: center; gap: 4px; }
 .legend svg { width: 11px; height: 11px; overflow: visible; }
 .legend i { opacity: .7; font-style: normal; }
@@ -59,8 +61,11 @@ function shape(tag, attributes = {}, ...children) {
   return element;
 }
 
-const rectangle = (x, y, width, height, className) =>
-  shape("rect", { x, y, width: Math.max(width, 0.5), height: Math.max(height, 0.5), rx: Math.min(1.5, width / 3), class: className });
+/** A bar; where hundreds of calls leave it no room, it is drawn half a pixel wide. */
+function rectangle(x, y, width, height, className) {
+  const wide = Math.max(width, 0.5);
+  return shape("rect", { x, y, width: wide, height: Math.max(height, 0.5), rx: Math.min(1.5, wide / 3), class: className });
+}
 
 function cross(x, y, size) {
   return shape("path", { class: "cross", d: `M${x - size} ${y - size}l${2 * size} ${2 * size}M${x + size} ${y - size}l${-2 * size} ${2 * size}` });
@@ -70,8 +75,9 @@ function cross(x, y, size) {
  * The chart of one node.
  *
  * `draw(model)` redraws it; model = {
- *   state: "empty" | "live" | "measured" | "whatif" | "stopped",
+ *   state: "empty" | "live" | "measured" | "whatif" | "stopped" | "failed",
  *   report: what is drawn (null if empty), note: short text behind the gain,
+ *   failure: what the node failed with, shown in place of a report,
  *   samplers: ids, if there is a choice; sampler: the chosen one,
  *   presets: names, preset: the one the widgets hold (or undefined),
  *   words, decimals, colours: name of a palette }
@@ -90,10 +96,11 @@ export class Chart {
     const line = html("div", "line");
     line.append(this.gain, this.say, this.sampler, this.state);
     this.plot = shape("svg", { class: "plot", role: "img" });
+    this.failure = html("div", "failure");
     this.legend = html("div", "legend");
     this.presets = html("div", "presets");
     this.onPreset = onPreset;
-    this.card.append(line, this.plot, this.legend, this.presets);
+    this.card.append(line, this.plot, this.failure, this.legend, this.presets);
     root.append(Object.assign(document.createElement("style"), { textContent: CSS }), this.card);
     this.draws = 0;
     new ResizeObserver(() => this.model && this.draw(this.model)).observe(this.host);
@@ -107,6 +114,9 @@ export class Chart {
     this.host.dataset.draws = ++this.draws;
     this.host.dataset.run = model.run ?? "";
     this._header(model);
+    this.failure.textContent = model.failure ?? "";
+    this.failure.hidden = !model.failure;
+    this.plot.style.display = model.failure ? "none" : "";
     this._plot(report, model);
     this._legend(report, words);
     this._presets(model);
@@ -119,7 +129,8 @@ export class Chart {
     const parts = [];
     if (report) {
       if (note) parts.push(note);
-      if (gain) parts.push((gain.saved < 0 ? words.lost : words.saved)(Math.abs(gain.saved).toFixed(decimals)));
+      const saved = gain?.saved.toFixed(decimals);
+      if (gain) parts.push(saved < 0 ? words.lost(saved.slice(1)) : words.saved(saved.replace("-", "")));
       else if (state !== "live" && report.calls.length) parts.push(words.noGain);
     }
     this.say.textContent = parts.join(" · ");
@@ -164,7 +175,8 @@ export class Chart {
   _panel(bars, { top, tall, step, count, width, scale, label }) {
     const bottom = top + tall;
     const inset = Math.min(2, step * 0.14);
-    const level = (value) => bottom - Math.min(value / scale, 1) * tall;
+    const room = Math.min(10, tall / 3); // above the tallest bar, for the crosses
+    const level = (value) => bottom - Math.min(value / scale, 1) * (tall - room);
     let path = "";
     for (let i = 0; i < count; i++) {
       const bar = bars[i];
@@ -183,7 +195,7 @@ export class Chart {
         const value = bar.verdict === "rejected" ? (bar.infinite ? Infinity : bar.error) : bar.hindcast;
         const y = Math.min(level(value ?? 0), bottom - 3);
         group.append(rectangle(x, top, wide, tall, `tint ${bar.verdict}`), rectangle(x, y, wide, bottom - y, bar.verdict));
-        if (bar.verdict === "rejected") group.append(cross(x + wide / 2, top + Math.min(5, tall / 4), Math.min(3, wide / 2.4, tall / 6)));
+        if (bar.verdict === "rejected") group.append(cross(x + wide / 2, top + room / 2, Math.min(3, wide / 2.4, room / 3)));
       }
       this.plot.append(group);
       if (bar.tolerance !== null) {

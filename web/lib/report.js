@@ -66,3 +66,9 @@ export function same(a, b) {
   const keys = Object.keys(a);
   return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]));
 }
+
+/** Whether settings are those of a record. What an older record does not know yet was no choice when it was made. */
+export function agrees(recorded, settings) {
+  if (recorded === null || typeof recorded !== "object") return recorded === settings;
+  return Object.keys(recorded).every((key) => key in settings && agrees(recorded[key], settings[key]));
+}

@@ -1,0 +1,175 @@
+"""What one threshold means elsewhere, and what deciding per image is worth: run.py bench --transfer writes benchmarks/transfer.md."""
+
+import functools
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed import PACK, Setting, Testbed, captions, clock, conditioning  # first: it makes ComfyUI importable
+
+import comfy.sample
+import comfy.sd
+import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.session import Call, Session
+
+IMAGE_SETTINGS = (
+    *(Setting(steps, cfg) for cfg in (3.5, 1.0) for steps in (20, 28, 50)),
+    Setting(28, 3.5, "dpmpp_2m"),
+    Setting(28, 3.5, size=256),
+)
+CLIPS = [
+    f"a big {colour} {shape} moving {way} on {background} plain"
+    for colour, shape, way, background in (
+        ("red", "circle", "right", "blue"),
+        ("yellow", "star", "down", "purple"),
+        ("white", "ring", "up", "black"),
+        ("blue", "square", "left", "yellow"),
+    )
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture or clip: relative latent distance to the plain one, largest in a frame; evaluations plain / computed; mean error estimate
+    of the drafts that were served."""
+
+    distance: float
+    saved: float
+    error: float
+
+
+def outcome(latent: torch.Tensor, plain: torch.Tensor) -> Outcome:
+    """Of an accelerated latent [1, channels, ...]; the third dimension from the end counts frames where there are five."""
+    report = find(latent)
+    frames = [(latent, plain)] if latent.ndim == 4 else list(zip(latent.unbind(2), plain.unbind(2), strict=True))
+    distance = max((torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)).item() for a, b in frames)
+    errors = [row.error for call in report.calls for row in call.rows if row.verdict == "drafted"]
+    return Outcome(distance, report.rows / (report.rows - report.count("drafted")), statistics.fmean(errors) if errors else 0.0)
+
+
+def pictures(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> list[Outcome]:
+    """The same prompts and seeds in every setting."""
+    made = []
+    for i, caption in enumerate(captions(41, count)):
+        plain = bed.make(setting, caption, 71_000 + i)
+        made.append(outcome(bed.make(setting, caption, 71_000 + i, lambda model: accelerate(model, config)).latent, plain.latent))
+    return made
+
+
+def clips(steps: int, config: SpecaConfig, count: int) -> list[Outcome]:
+    """The demo's tiny Wan, five latent frames."""
+    wan = ModelSamplingSD3().patch(comfy.sd.load_diffusion_model(str(PACK / "demo/models/diffusion_models/wan_tiny.safetensors")), 3.0)[0]
+    blank = torch.zeros(1, 16, 5, 8, 8)
+
+    def sample(model: Any, clip: str, seed: int) -> torch.Tensor:
+        noise = comfy.sample.prepare_noise(blank, seed)
+        rest = (conditioning(clip), conditioning(""), blank)
+        latent: torch.Tensor = comfy.sample.sample(model, noise, steps, 3.0, "euler", "simple", *rest, disable_pbar=True, seed=seed)
+        return latent
+
+    fast = accelerate(wan, config)
+    return [outcome(sample(fast, clip, 100 + i), sample(wan, clip, 100 + i)) for i, clip in enumerate(CLIPS[:count])]
+
+
+@contextmanager
+def whole_batches() -> Iterator[None]:
+    """All rows of a call decide together."""
+    original = Session.open_call
+
+    def open_call(session: Session, lanes: Any, images: Any, branches: Any, together: bool = True) -> Call:
+        return original(session, lanes, images, branches, together=True)
+
+    Session.open_call = open_call  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Session.open_call = original  # type: ignore[method-assign]
+
+
+def batches(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> tuple[float, float, float]:
+    """(speed-up, mean PSNR, worst PSNR) of batches of four images of one prompt."""
+    blank = torch.zeros(4, 16, setting.size // 8, setting.size // 8)
+    speed, quality = [], []
+    for i, caption in enumerate(captions(43, count)):
+        prompts = conditioning(caption), conditioning("")
+        noise = comfy.sample.prepare_noise(blank, 72_000 + i)
+
+        def sample(model: Any, noise: torch.Tensor = noise, prompts: Any = prompts) -> tuple[torch.Tensor, float]:
+            began = clock()
+            settings = (setting.steps, setting.cfg, setting.sampler, setting.scheduler)
+            latent = comfy.sample.sample(model, noise, *settings, *prompts, blank, disable_pbar=True, seed=1)
+            return latent, clock() - began
+
+        plain, slow = sample(bed.model)
+        latent, quick = sample(accelerate(bed.model, config))
+        speed.append(slow / quick)
+        decoded, reference = (bed.vae.decode(x).movedim(-1, 1).clamp(0, 1) for x in (latent, plain))
+        error = (decoded - reference).square().flatten(1).mean(1).clamp_min(1e-10)
+        quality += (-10 * torch.log10(error)).tolist()
+    return statistics.median(speed), statistics.fmean(quality), min(quality)
+
+
+def same_threshold(bed: Testbed, count: int) -> list[str]:
+    """One row for each setting."""
+    config = SpecaConfig()
+    made: list[tuple[str, Callable[[], list[Outcome]]]] = [
+        *((setting.name, functools.partial(pictures, bed, setting, config, count)) for setting in IMAGE_SETTINGS),
+        *((f"tiny Wan, {steps} steps, CFG 3, worst frame", functools.partial(clips, steps, config, count)) for steps in (20, 28, 50)),
+    ]
+    rows = []
+    for name, make in made:
+        outcomes = make()
+        error, distance, saved = (statistics.fmean(getattr(o, key) for o in outcomes) for key in ("error", "distance", "saved"))
+        rows.append(f"| {name} | {saved:.2f} | {error:.1%} | {distance:.2%} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def per_image(bed: Testbed, count: int) -> list[str]:
+    """One row for each threshold and way to decide."""
+    rows = []
+    for cfg in (3.5, 1.0):
+        for threshold in (0.1, 0.2, 0.4):
+            config = SpecaConfig(threshold)
+            apart = batches(bed, Setting(28, cfg), config, count)
+            with whole_batches():
+                together = batches(bed, Setting(28, cfg), config, count)
+            for name, (speed, mean, worst) in (("each image", apart), ("whole batch", together)):
+                rows.append(f"| {cfg:g} | {threshold:g} | {name} | {speed:.2f} | {mean:.1f} | {worst:.1f} |")
+                print(rows[-1], flush=True)
+    return rows
+
+
+def write_transfer(images: int) -> Path:
+    """Measure, and write the sections."""
+    bed = Testbed()
+    bed.make(Setting(4, 3.5), "a big red circle on blue plain", 1)
+    count = min(images, len(CLIPS))
+    lines = [
+        "## What one threshold means elsewhere",
+        "",
+        f"`python3 run.py bench --transfer`: the default settings, {count} prompts or clips, the same in each row. *Error* is the mean",
+        "of what the verifier says of the drafts that were served; *distance* that of the final latents to the plain ones.",
+        "",
+        "| | evaluations, x | error of a draft | distance |",
+        "|---|---|---|---|",
+        *same_threshold(bed, count),
+        "",
+        "## Each image for itself",
+        "",
+        f"Batches of four images of one prompt, {count} prompts, 28 steps Euler; *whole batch*: all images are computed as soon as one is.",
+        "",
+        "| CFG | threshold | who decides | time, x | PSNR mean, dB | worst |",
+        "|---|---|---|---|---|---|",
+        *per_image(bed, count),
+    ]
+    path = Path(__file__).with_name("transfer.md")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
