@@ -177,8 +177,7 @@ def write_scale_page(results: dict[str, list[dict[str, Any]]], page: Path) -> Pa
     """Write the page."""
     full, reduced = ([cell for cell in results[size] if "waits" in cell] for size in ("full", "reduced"))  # those that were finished
     parts = [INTRO, "## Full size, on an accelerator", *(section("Full size", full) if full else [NOT_YET])]
-    if reduced:
-        parts += ["\n## Reduced size", REDUCED, *section("Reduced size", reduced)]
+    parts += ["\n## Reduced size", REDUCED, *(section("Reduced size", reduced) if reduced else ["**Not measured yet.**"])]
     parts += [COUNTED, counted(results["counted"])]
     page.write_text("\n".join(parts) + "\n", encoding="utf-8")
     return page
