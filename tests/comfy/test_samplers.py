@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import PACK
 from models import build, decoder, sample_tiny, trained_flux
-from samplers import HARMED, PROMISE, measure
+from samplers import PROMISE, measure
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import accelerate
 
@@ -51,7 +51,7 @@ def test_the_default_settings(flux, decode, sampler):
         assert made.drafted == made.rejected == 0 and made.psnr == [100.0]
     elif not SHARP.search(sampler):
         assert made.drafted > 0.1, "a smooth sampler's drafts are refused"
-    assert min(made.psnr) >= (12.0 if sampler in HARMED else PROMISE), made
+    assert min(made.psnr) >= PROMISE, made
 
 
 def test_the_page_lists_every_sampler():
