@@ -110,8 +110,9 @@ def versus(found: list[Point], axis: str) -> str:
         psnr, worst, group = max(reached, key=lambda v: v[0] or 0.0)
         return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
 
+    speed = "time" if axis == "speedup" else "evaluations"
     rows = [
-        f"| {'time' if axis == 'speedup' else 'evaluations'}, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
+        f"| {speed}, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
         "|---|---|---|---|",
     ]
     rows += [f"| {s:g} | {best(OURS, s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.5, 2.0, 2.5, 3.0, 4.0)]
