@@ -49,5 +49,5 @@ class ForcedLedger:
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Nothing to keep."""
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: bool) -> None:
+    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """Nothing to keep."""

@@ -20,7 +20,7 @@ from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge import run as bridge
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.budgets import Accumulated
+from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.schedule import Schedule
 from speca_pack.speca_core.session import Call
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Verifier, relative_error
@@ -44,7 +44,7 @@ class SparseCall(Call):
 
 def judged(bed: Testbed, setting: Setting, caption: str, seed: int, verifier: Verifier, guided: bool) -> Iterator[tuple[int, float, float]]:
     """(step, estimate, true error) of every draft."""
-    config = SpecaConfig(REFUSE_ALL, verifier=verifier, budget=Accumulated(max_streak=100, give_up=0), guided=guided, hindsight=False)
+    config = SpecaConfig(REFUSE_ALL, verifier=verifier, budget=Threshold(max_streak=100, give_up=0), guided=guided, hindsight=False)
     latent = bed.make(setting, caption, seed, lambda model: accelerate(model, config)).latent
     for call in find(latent).calls:
         for row in call.rows:

@@ -83,7 +83,8 @@ class Session:
         self.predictions = 0
         self._lanes_made = 0
         self.caching = True  # until memory runs out
-        self.open_prediction(self.schedule.sigmas[0])
+        self.open_prediction(self.schedule.sigmas[0])  # so that a call can be opened without; the first that is asked for is number 1
+        self.predictions = 0
 
     def arrive(self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None) -> None:
         """`open_prediction` for the latents `x` [images, ...] at the noise level `sigma` []; finds out which images have jumped."""
@@ -140,6 +141,7 @@ class Session:
         """Memory ran out in this prediction: let go of all that was kept, forget its calls, and compute from here on."""
         if self.caching:
             self.caching = False
+            self.predictions -= 1  # it will be asked for again
             del self.report.calls[self._before :]
             self.report.out_of_memory = self._before
             for lane in self.lanes.values():

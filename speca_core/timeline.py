@@ -109,8 +109,9 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, bars: Sequence[Bar | None], labe
         else:
             draw.rectangle((a, min(level(bar.error or 0.0), bottom - 2), b, bottom), fill=colour)
         if bar.verdict == "rejected":
-            draw.line((a, top + 4, b, top + 4 + (b - a)), fill=colour, width=2)
-            draw.line((a, top + 4 + (b - a), b, top + 4), fill=colour, width=2)
+            middle, half = (a + b) / 2, min(b - a, 12.0) / 2
+            draw.line((middle - half, top + 4, middle + half, top + 4 + 2 * half), fill=colour, width=2)
+            draw.line((middle - half, top + 4 + 2 * half, middle + half, top + 4), fill=colour, width=2)
         if bar.hindcast is not None:
             y, x, r = level(bar.hindcast), (a + b) / 2, min(4.0, step / 4)
             draw.ellipse((x - r, y - r, x + r, y + r), fill=INK)

@@ -19,6 +19,7 @@ from ..errors import UnsupportedModel
 from ..session import EXIT
 from ..verifiers import Verifier
 from ..verifiers.base import relative_error
+from .compat import is_oom
 from .families import Family
 from .passes import Anatomy, DraftPass, FullPass
 from .proxy import Pass, installed
@@ -316,9 +317,9 @@ def rehearse(family: Family, verifier: Verifier, rows: int, plain: torch.Tensor,
         full = run(family, FullPass(anatomy, verifier, call, range(rows)))
         draft = DraftPass(anatomy, verifier, call, range(rows))
         drafted = run(family, draft)
-    except torch.OutOfMemoryError:
-        raise
     except (UnsupportedModel, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        if is_oom(error):
+            raise
         return f"{where}, the model fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
     # Rows that lie otherwise in memory may round otherwise; a wrong tap is off by far more.
     rounding = max(1e-4, 2 * torch.finfo(call.forecast(EXIT, [0])[0].dtype).eps)

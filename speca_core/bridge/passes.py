@@ -158,20 +158,18 @@ class FullPass:
         self.reached = True
         output = head()
         scorable = self.call.scorable(self.rows)
-        if scorable:
-            guess = head(self._guess(head.exit, scorable))
+        forecasts = dict(zip(scorable, self.call.forecast(EXIT, scorable), strict=True))
+        forecasts = {row: forecast for row, forecast in forecasts.items() if forecast.shape == head.exit.shape[1:]}
+        if forecasts:
+            rows = dict(zip(self.rows, head.exit, strict=True)) | forecasts
+            guess = head(torch.stack([rows[row] for row in self.rows]))
             forecast, truth = (self.call.guided(self.rows, head.measured(value)) for value in (guess, output))
             errors = self.verifier.error(forecast, truth).tolist()
-            self.call.score(scorable, [errors[self.rows.index(row)] for row in scorable])
+            self.call.score([*forecasts], [errors[self.rows.index(row)] for row in forecasts])
         if self._first is not None:
             self._observe_first(*self._first)
         self.call.observe(EXIT, self.rows, split(head.exit, self.rows))
         return output
-
-    def _guess(self, exit: torch.Tensor, scorable: Sequence[int]) -> torch.Tensor:
-        """`exit` with the forecast in place of each scorable row."""
-        rows = dict(zip(self.rows, exit, strict=True)) | dict(zip(scorable, self.call.forecast(EXIT, scorable), strict=True))
-        return torch.stack([rows[row] for row in self.rows])
 
 
 class DraftPass:
@@ -242,7 +240,11 @@ class DraftPass:
         self.reached = True
         if self._full is not None:
             return self._full.head(head)
-        drafted = head(torch.stack(self.call.forecast(EXIT, self.rows)))
+        forecast = torch.stack(self.call.forecast(EXIT, self.rows))
+        drafted = head(forecast)
+        if forecast.shape != head.exit.shape:
+            self._judge(None)
+            return drafted
         if self.verifier.runs == "last":
             if not self._last_ran:
                 self._judge(None)

@@ -33,7 +33,7 @@ async def what_if(request: web.Request) -> web.Response:
         asked = await request.json()
         recorded = RunReport.from_json(unpack(asked["report"]))
         settings = dict(asked["settings"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return _refused(f"found no report and settings ({type(error).__name__}: {error}); expected what the page sends")
     if recorded.rows > MOST_ROWS:
         return _refused(f"found {recorded.rows} rows; expected at most {MOST_ROWS}")

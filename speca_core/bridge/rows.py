@@ -54,7 +54,8 @@ def take(value: Any, rows: Sequence[int], total: int) -> Any:
     if isinstance(value, torch.Size):
         return value  # of a nested latent; its rows are counted by the latent itself
     if isinstance(value, list | tuple):
-        return type(value)(take(item, rows, total) for item in value)
+        make = getattr(type(value), "_make", type(value))  # a named tuple is not made from one sequence
+        return make(take(item, rows, total) for item in value)
     if isinstance(value, dict):
         return {key: take(item, rows, total) for key, item in value.items()}
     return value

@@ -47,7 +47,8 @@ class WholeRun:
             return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
         images = range(len(x))
         # A change of guidance on the way makes a prediction of another kind: its lanes are others.
-        call = self.session.open_call([(i, x.shape[1:], executor.class_obj.cfg) for i in images], images, [0] * len(x))
+        guidance = str(getattr(executor.class_obj, "cfg", None))  # whatever a guider keeps there
+        call = self.session.open_call([(i, x.shape[1:], guidance) for i in images], images, [0] * len(x))
         computed, slopes = list(call.full_rows), {}
         if call.draft_rows:
             slopes = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
