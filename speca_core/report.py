@@ -73,6 +73,7 @@ class RunReport:
         cache_bytes: most memory the anchors took, in bytes.
         out_of_memory: index of the call at which memory ran out; from there on everything was computed, and nothing kept. None if it
             did not.
+        joint: all rows of a call decided together, not only those of one image.
         calls: in the order they happened.
         finished: False if the run was interrupted or failed.
         sigmas: the schedule, steps + 1 values.
@@ -87,6 +88,7 @@ class RunReport:
     seconds: float = 0.0
     cache_bytes: int = 0
     out_of_memory: int | None = None
+    joint: bool = False
     finished: bool = False
     sigmas: list[float] = field(default_factory=list)
     flow: bool = True
@@ -178,6 +180,7 @@ class RunReport:
             },
             "cache_bytes": self.cache_bytes,
             "out_of_memory": self.out_of_memory,
+            "joint": self.joint,
             "mask": self.mask,
             "calls": [
                 {
@@ -232,6 +235,7 @@ class RunReport:
             seconds=float(data["seconds"]["sampling"]),
             cache_bytes=int(data["cache_bytes"]),
             out_of_memory=data.get("out_of_memory"),
+            joint=bool(data.get("joint", False)),
             finished=bool(data["finished"]),
             sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],
             flow=bool(data["schedule"]["flow"]),

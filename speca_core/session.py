@@ -174,6 +174,7 @@ class Call:
         self.branches = branches
         self.groups = [0] * len(images) if together else images  # rows of a group decide together
         self.moment = session.moment
+        session.report.joint |= together
         self.outlooks = [self._outlook(lane) for lane in lanes]
         reasons = [self._reason(lane, outlook) for lane, outlook in zip(lanes, self.outlooks, strict=True)]
         session.computed |= {group for group, reason in zip(self.groups, reasons, strict=True) if reason is not Reason.DRAFT}

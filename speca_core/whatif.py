@@ -61,7 +61,7 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
             prediction = record.prediction
             jumped = {row.image for row in record.rows if row.reason == Reason.JUMP.value}
             session.open_prediction(sigma_at(session.schedule, record.position), jumped=jumped)
-        call = session.open_call(lanes, [r.image for r in record.rows], [r.branch for r in record.rows])
+        call = session.open_call(lanes, [r.image for r in record.rows], [r.branch for r in record.rows], recorded.joint)
 
         def reached(row: int, call: Any = call) -> float:
             return reach(call.moment.coordinate, call.lanes[row].exit.coordinates)

@@ -179,6 +179,9 @@ class Timeline {
       const report = found ? unpack(found) : null;
       const gain = report && gainOf(report);
       this.guess = { run: run.ids.run, settings, report, outcome: gain && { speedup: gain.speedup, totals: report.totals } };
+    } catch (error) {
+      console.warn("SpeCa: the server did not answer what-if:", error);
+      this.guess = { run: run.ids.run, settings, report: null, outcome: null }; // so that it is not asked again and again
     } finally {
       this.asking = false;
     }
@@ -222,6 +225,7 @@ function onRun({ detail: run }) {
 }
 
 function onError({ detail }) {
+  if (detail.node_type !== "SpeCaAccelerate") return; // the number may be another node's in the workflow on screen
   timelines.get(nodeAt(detail.node_id))?.fail(detail.exception_message.trim());
 }
 

@@ -158,7 +158,8 @@ class FullPass:
         self.reached = True
         output = head()
         scorable = self.call.scorable(self.rows)
-        forecasts = dict(zip(scorable, self.call.forecast(EXIT, scorable), strict=True))
+        forecasts = dict(zip(scorable, self.call.forecast(EXIT, scorable), strict=True)) if scorable else {}
+        # A patch may have changed the number of tokens since the anchors.
         forecasts = {row: forecast for row, forecast in forecasts.items() if forecast.shape == head.exit.shape[1:]}
         if forecasts:
             rows = dict(zip(self.rows, head.exit, strict=True)) | forecasts
@@ -241,8 +242,10 @@ class DraftPass:
         if self._full is not None:
             return self._full.head(head)
         forecast = torch.stack(self.call.forecast(EXIT, self.rows))
+        fits = forecast.shape == head.exit.shape
         drafted = head(forecast)
-        if forecast.shape != head.exit.shape:
+        del forecast  # the check makes its own
+        if not fits:
             self._judge(None)
             return drafted
         if self.verifier.runs == "last":

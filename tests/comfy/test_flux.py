@@ -10,7 +10,8 @@ from models import CAPTIONS, decoder, psnr, sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.verifiers import FirstBlock, LastBlock
+from speca_pack.speca_core.budgets import Interval
+from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Unverified
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +192,26 @@ def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux
         alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
         assert [v[image] for v in computed] == [call.rows[0].verdict != "drafted" for call in find(alone).calls]
         torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("verifier", [Embedded(), LastBlock(), FirstBlock(), Unverified()], ids=lambda v: v.name)
+def test_tokens_that_come_and_go_during_a_run(flux, verifier):
+    """A patch may add tokens at some steps, as reference caches do: anchors of another length are neither served nor compared."""
+    lengths = []
+
+    def longer(args):
+        if 6 <= len(lengths) < 12:
+            args = args | {name: torch.cat((args[name], args[name][:, :2]), dim=1) for name in ("img", "img_ids")}
+        lengths.append(args["img"].shape[1])
+        return args
+
+    patched = flux.clone()
+    patched.set_model_patch(longer, "post_input")
+    plain = sample_flux(patched, steps=20, batch=1)
+    assert len(set(lengths)) == 2
+    lengths.clear()
+    config = SpecaConfig(1.0, verifier=verifier, budget=Interval(interval=3))
+    latent = sample_flux(accelerate(patched, config), steps=20, batch=1)
+    report = find(latent)
+    assert torch.isfinite(plain).all() and torch.isfinite(latent).all() and report.finished
+    assert report.count("drafted") > 0 and report.count("rejected") > 0

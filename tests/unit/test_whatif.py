@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 from test_session import SIGMAS, STEPS, config
 
-from speca_core import Session
+from speca_core import Session, SpecaConfig
 from speca_core.budgets import Accumulated, Target, Threshold
 from speca_core.errors import ConfigError
 from speca_core.report import RunReport
@@ -20,7 +21,6 @@ FULL, DRAFT = 0.1, 0.01  # seconds
 
 def record(rate=lambda place, lane: RATE, lanes=(0,), **settings):
     """Run a session on a model whose errors follow the law exactly; coordinates are steps (see SIGMAS)."""
-    import torch
 
     session = Session(config(**settings), SIGMAS, model="Flux")
     for sigma in SIGMAS[:-1]:
@@ -138,3 +138,19 @@ def test_an_empty_record_is_refused():
     assert len(empty.calls) == 0 < STEPS
     with pytest.raises(ConfigError, match="no calls"):
         predict(empty, empty.settings)
+
+
+def test_the_same_settings_give_the_same_verdicts_where_all_rows_decide_together():
+    session = Session(SpecaConfig(0.1), [1.0 - i / 20 for i in range(21)])
+    for step in range(20):
+        session.open_prediction(1.0 - step / 20)
+        call = session.open_call(["a", "b", "c"], [0, 1, 2], [0, 0, 0], together=True)
+        errors = [0.03, 0.2 if step % 4 == 3 else 0.03, 0.03]
+        _, rejected = call.judge(call.draft_rows, [errors[row] for row in call.draft_rows])
+        computed = sorted(call.full_rows + rejected)
+        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        call.close(0.1)
+    recorded = RunReport.from_json(json.loads(json.dumps(session.report.to_json())))
+    assert recorded.joint
+    again = predict(recorded, recorded.settings)
+    assert all(len({row.verdict == "drafted" for row in call.rows}) == 1 for call in again.calls)
