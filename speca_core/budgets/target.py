@@ -4,24 +4,22 @@ import math
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .accumulated import AccumulatedLedger
-from .base import Limits, Outlook
+from .base import LimitedLedger, Limits, Outlook
 
 EPSILON = 1e-6  # so that rounding does not go this way at one call and that way at the next
 
 
 @dataclass(frozen=True)
 class Target(Limits):
-    """Computes one call in `speedup`, evenly over what is left after warm-up; the verifier moves them where they are needed.
+    """Computes one call in `speedup`, evenly over what is left after warm-up, whatever the threshold.
 
-    After warm-up a call is due as soon as the lane has computed fewer calls than its plan says at this progress. A draft whose streak's
-    errors add up to more than the threshold is computed early; the plan then waits longer for the next one, so the count is kept. Evenly
-    spaced is close to the best there is: the error of a forecast grows so fast with its distance that long streaks lose more than short
-    ones save.
+    After warm-up a call is due as soon as the lane has computed fewer calls than its plan says at this progress. Evenly spaced is the
+    best that was found: the error of a forecast grows so fast with its distance that a computation brought forward, where the verifier
+    is worried, costs more in the long streak after it than it saves (docs/adr/0009-one-threshold.md). Errors are recorded, not judged.
     """
 
     name = "target"
-    help = "A wanted speed-up in evaluations, met exactly; drafts over the threshold are computed early"
+    help = "A wanted speed-up in evaluations, met whatever the errors are; the threshold is not used"
 
     speedup: float = knob(2.0, 1.0, 10.0, 0.1, "Evaluations of the plain model per computed one; the clock gains a little less")
     max_streak: int = knob(8, 1, 100, 1, "Most drafts in a row, in calls")
@@ -31,8 +29,8 @@ class Target(Limits):
         return TargetLedger(self, threshold)
 
 
-class TargetLedger(AccumulatedLedger):
-    """Remembers, besides what the streak has spent, where warm-up ended."""
+class TargetLedger(LimitedLedger):
+    """Remembers where warm-up ended."""
 
     def __init__(self, budget: Target, threshold: float) -> None:
         super().__init__(budget, threshold)
@@ -43,6 +41,10 @@ class TargetLedger(AccumulatedLedger):
         """Draft until the plan says that a computation is due."""
         self.began = self.began or outlook
         return outlook.computed >= self._planned(self.began, outlook)
+
+    def tolerance(self, outlook: Outlook) -> float:
+        """Every error passes that is a number."""
+        return math.inf
 
     def _planned(self, began: Outlook, now: Outlook) -> int:
         """Computations that should have been made when this call is answered, evenly spaced between warm-up and the protected end."""

@@ -27,7 +27,7 @@ def vae():
 def latents():
     """Two images: plain, and accelerated."""
     flux = trained_flux()
-    return [{"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)} for t in (0.0, 0.2)]
+    return [{"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)} for t in (0.0, 0.3)]
 
 
 def test_pictures_numbers_and_words(nodes, vae, latents):

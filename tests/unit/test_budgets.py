@@ -1,15 +1,16 @@
 import pytest
 
 from speca_core import ConfigError
-from speca_core.budgets import BUDGETS, Accumulated, Hindcast, Interval, Mask, Outlook, Reason, Threshold
+from speca_core.budgets import BUDGETS, Accumulated, Hindcast, Interval, Mask, Outlook, Reason, Target, Threshold
 from speca_core.budgets.mask import read_mask
 from speca_core.schedule import Schedule
 
-SCHEDULE = Schedule([1 - i / 20 for i in range(21)])
+STEPS = 28  # where an account counts an error as it is
+SCHEDULE = Schedule([1 - i / STEPS for i in range(STEPS + 1)])
 
 
-def outlook(step=10, streak=0, computed=5):
-    return Outlook(SCHEDULE.moment(SCHEDULE.sigmas[step]), distance=streak + 1.0, streak=streak, computed=computed, calls=step)
+def outlook(step=14, streak=0, computed=5, schedule=SCHEDULE):
+    return Outlook(schedule.moment(schedule.sigmas[step]), distance=streak + 1.0, streak=streak, computed=computed, calls=step)
 
 
 every_budget = pytest.mark.parametrize("budget", [b() for b in BUDGETS.values()], ids=lambda b: b.name)
@@ -19,32 +20,32 @@ every_budget = pytest.mark.parametrize("budget", [b() for b in BUDGETS.values()]
 def test_limits(budget):
     ledger = budget.ledger(0.1)
     assert ledger.grant(outlook(computed=budget.warmup - 1)) is Reason.WARMUP
-    assert ledger.grant(outlook(step=19)) is Reason.LAST_STEP
+    assert ledger.grant(outlook(step=STEPS - 1)) is Reason.LAST_STEP
     assert ledger.grant(outlook(streak=budget.max_streak)) is Reason.STREAK
-    assert type(budget)(protect_last=0).ledger(0.1).grant(outlook(step=19)) is not Reason.LAST_STEP
+    assert type(budget)(protect_last=0).ledger(0.1).grant(outlook(step=STEPS - 1)) is not Reason.LAST_STEP
 
 
 @every_budget
 def test_a_zero_threshold_drafts_nothing(budget):
     ledger = budget.ledger(0.0)
-    assert all(ledger.grant(outlook(step=s, computed=s)) is not Reason.DRAFT for s in range(20))
+    assert all(ledger.grant(outlook(step=s, computed=s)) is not Reason.DRAFT for s in range(STEPS))
 
 
 @every_budget
 def test_a_larger_threshold_never_tightens(budget):
     small, large = budget.ledger(0.05), budget.ledger(0.1)
-    assert all(small.tolerance(outlook(step=s)) <= large.tolerance(outlook(step=s)) for s in range(20))
+    assert all(small.tolerance(outlook(step=s)) <= large.tolerance(outlook(step=s)) for s in range(STEPS))
 
 
 def test_threshold_tolerance_by_hand():
     ledger = Threshold(decay=0.25, floor=0.0).ledger(0.2)
     assert ledger.tolerance(outlook(step=0)) == pytest.approx(0.2)
-    assert ledger.tolerance(outlook(step=10)) == pytest.approx(0.2 * 0.25**0.5)
-    assert ledger.tolerance(outlook(step=20)) == pytest.approx(0.05)
+    assert ledger.tolerance(outlook(step=14)) == pytest.approx(0.2 * 0.25**0.5)
+    assert ledger.tolerance(outlook(step=STEPS)) == pytest.approx(0.05)
 
 
 def test_threshold_floor_is_a_fraction():
-    assert Threshold(decay=0.01, floor=0.5).ledger(0.2).tolerance(outlook(step=20)) == pytest.approx(0.1)
+    assert Threshold(decay=0.01, floor=0.5).ledger(0.2).tolerance(outlook(step=STEPS)) == pytest.approx(0.1)
 
 
 def test_threshold_min_streak_serves_unchecked():
@@ -79,6 +80,22 @@ def test_accumulated_without_a_verifier_spends_nothing():
     ledger = Accumulated().ledger(0.1)
     ledger.served(outlook(), None)
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.1)
+
+
+def test_accumulated_counts_an_error_by_the_length_of_a_step():
+    fine = Schedule([1 - i / 112 for i in range(113)])
+    ledger = Accumulated().ledger(0.1)
+    assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(0.2)
+    ledger.served(outlook(schedule=fine), 0.06)
+    assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(0.14)
+    coarse = Schedule([1 - i / 7 for i in range(8)])
+    assert Accumulated().ledger(0.1).tolerance(outlook(step=4, schedule=coarse)) == pytest.approx(0.05)
+
+
+def test_a_target_lets_every_number_pass():
+    ledger = Target().ledger(0.1)
+    ledger.served(outlook(), 5.0)
+    assert ledger.tolerance(outlook(streak=1)) == float("inf")
 
 
 def test_accumulated_tries_no_draft_that_is_sure_to_fail():
@@ -137,11 +154,11 @@ def test_hindcast_by_hand():
 def test_mask_by_hand_and_stretched():
     def computed(mask):
         ledger = Mask(computed=mask).ledger(0.1)
-        return [step for step in range(20) if ledger.grant(outlook(step=step)) is not Reason.DRAFT]
+        return [step for step in range(STEPS) if ledger.grant(outlook(step=step)) is not Reason.DRAFT]
 
-    assert computed('{"steps": 20, "computed": [0, 3, 9, 19]}') == [0, 3, 9, 19]
-    assert computed("[0, 3, 9, 19]") == [0, 3, 9, 19]
-    assert computed('{"steps": 39, "computed": [0, 6, 18, 38]}') == [0, 3, 9, 19]
+    assert computed('{"steps": 28, "computed": [0, 3, 9, 27]}') == [0, 3, 9, 27]
+    assert computed("[0, 3, 9, 27]") == [0, 3, 9, 27]
+    assert computed('{"steps": 55, "computed": [0, 6, 18, 54]}') == [0, 3, 9, 27]
 
 
 @pytest.mark.parametrize(

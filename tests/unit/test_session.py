@@ -212,21 +212,16 @@ def schedule(steps):
 @pytest.mark.parametrize("steps", [20, 28, 50])
 @pytest.mark.parametrize("speedup", [2.0, 2.5, 3.0, 4.0])
 @pytest.mark.parametrize("calls_per_step", [1, 2])
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step, noise):
-    """Also where some drafts are rejected, and with samplers that call twice a step (second time between two sigmas)."""
+def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step):
+    """Also where drafts are far off, and with samplers that call twice a step (second time between two sigmas)."""
     sigmas = schedule(steps)
-    session = Session(config(threshold=0.5, budget=Target(speedup=speedup)), sigmas)
-    rejections = 0
+    session = Session(config(threshold=0.01, budget=Target(speedup=speedup)), sigmas)
     for i in range(steps):
         for half in range(calls_per_step):
             sigma = sigmas[i] if half == 0 else (sigmas[i] + sigmas[i + 1]) / 2
             call = open_call(session, sigma)
-            bad = call.draft_rows and rejections < noise * steps / speedup / 2 and i % 5 == 3
-            rejections += bool(bad)
-            _, rejected = call.judge(call.draft_rows, [1.0 if bad else 0.001] * len(call.draft_rows))
-            computed = call.full_rows + rejected
-            call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+            assert not call.judge(call.draft_rows, [1.0] * len(call.draft_rows))[1]
+            call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
             call.close(0.0)
     total = steps * calls_per_step
     computed = total - session.report.count("drafted")

@@ -21,7 +21,7 @@ export function barOf(rows) {
     tolerance: pick("tolerance", Math.min),
     hindcast: pick("hindcast", Math.max),
     // An error that is not a number was infinite: only then is a checked draft rejected without one.
-    infinite: rows.some((row) => row.verdict === "rejected" && row.error === null && row.tolerance !== null),
+    infinite: rows.some((row) => row.reason === "rejected" && row.error === null),
     reasons: [...new Set(rows.map((row) => row.reason))],
   };
 }
