@@ -17,7 +17,8 @@ class Accumulated(Limits):
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
     relative error of the output is weighted alike at every step of a run: measured, the final picture is about equally sensitive
     everywhere. In a finer schedule a step, and so its error, moves the latent less; the root, found by measurement, makes a threshold
-    mean the same at 20 and at 50 steps (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
+    mean the same at 20 and at 50 steps (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is
+    not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
