@@ -14,10 +14,16 @@ class FeatureHistory:
 
     Raw features are kept, not derivative ladders: nearly every published forecaster is one weighted sum of a few anchors, and
     differences of nearly equal bfloat16 tensors would be mostly rounding noise.
+
+    Args:
+        depth: anchors kept.
+        store: where they are kept; None: where the features are.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, store: torch.device | None = None) -> None:
         self.depth = depth
+        self.store = store
+        self.device: torch.device | None = None  # of the newest feature
         self.coordinates: tuple[float, ...] = ()
         self.anchors: tuple[torch.Tensor, ...] = ()
 
@@ -27,13 +33,18 @@ class FeatureHistory:
         The copy is essential: blocks write into their residual stream in place. An anchor at the same place is replaced.
         """
         kept = [(s, f) for s, f in zip(self.coordinates, self.anchors, strict=True) if abs(s - at) > SAME_PLACE]
-        kept = [*kept, (at, feature.clone())][-self.depth :]
+        kept = [*kept, (at, feature.to(self.store or feature.device, copy=True))][-self.depth :]
+        self.device = feature.device
         self.coordinates = tuple(s for s, _ in kept)
         self.anchors = tuple(f for _, f in kept)
 
     def has(self, at: float) -> bool:
         """Whether there is an anchor at the coordinate `at`."""
         return any(abs(s - at) <= SAME_PLACE for s in self.coordinates)
+
+    def at_hand(self, count: int) -> tuple[torch.Tensor, ...]:
+        """The newest `count` anchors on the features' device: those kept elsewhere are copied there for as long as they are used."""
+        return tuple(anchor.to(self.device) for anchor in self.anchors[-count:])
 
     @property
     def nbytes(self) -> int:

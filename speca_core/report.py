@@ -71,6 +71,7 @@ class RunReport:
         steps: steps of the schedule.
         seconds: wall time of the sampling.
         cache_bytes: most memory the anchors took, in bytes.
+        placement: where the anchors were kept: on the `device` of the model, or on the `host`, where the device has no room.
         out_of_memory: index of the call at which memory ran out; from there on everything was computed, and nothing kept. None if it
             did not.
         joint: all rows of a call decided together, not only those of one image.
@@ -87,6 +88,7 @@ class RunReport:
     calls: list[CallRecord] = field(default_factory=list)
     seconds: float = 0.0
     cache_bytes: int = 0
+    placement: str = "device"
     out_of_memory: int | None = None
     joint: bool = False
     finished: bool = False
@@ -179,6 +181,7 @@ class RunReport:
                 "plain_estimate": _rounded(self.plain_seconds),
             },
             "cache_bytes": self.cache_bytes,
+            "placement": self.placement,
             "out_of_memory": self.out_of_memory,
             "joint": self.joint,
             "mask": self.mask,
@@ -234,6 +237,7 @@ class RunReport:
             calls=calls,
             seconds=float(data["seconds"]["sampling"]),
             cache_bytes=int(data["cache_bytes"]),
+            placement=data.get("placement", "device"),
             out_of_memory=data.get("out_of_memory"),
             joint=bool(data.get("joint", False)),
             finished=bool(data["finished"]),

@@ -83,6 +83,7 @@ class Session:
         self.predictions = 0
         self._lanes_made = 0
         self.caching = True  # until memory runs out
+        self.store: torch.device | None = None  # where anchors are kept; None: on the device of the features
         self.open_prediction(self.schedule.sigmas[0])  # so that a call can be opened without; the first that is asked for is number 1
         self.predictions = 0
 
@@ -136,6 +137,11 @@ class Session:
             self.lanes[key].seen = self.predictions
             found.append(self.lanes[key])
         return Call(self, found, images, branches, together)
+
+    def keep_on(self, store: torch.device) -> None:
+        """Keep the anchors there, whatever device the features are on; to be said before the first call."""
+        self.store = store
+        self.report.placement = "host"
 
     def give_up(self) -> None:
         """Memory ran out in this prediction: let go of all that was kept, forget its calls, and compute from here on."""
@@ -218,7 +224,7 @@ class Call:
     def _forecast(self, history: FeatureHistory) -> torch.Tensor:
         forecaster = self.session.config.forecaster
         depth = forecaster.depth
-        return forecaster.forecast(history.coordinates[-depth:], history.anchors[-depth:], self.moment.coordinate)
+        return forecaster.forecast(history.coordinates[-depth:], history.at_hand(depth), self.moment.coordinate)
 
     def opinions(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
         """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair. Each is made when it is asked for."""
@@ -227,7 +233,9 @@ class Call:
         pairs = [pair for pair in weights if pair is not None]
         if len(pairs) < len(rows):
             return None
-        return ([weighted_sum(pair[i], history.anchors) for pair, history in zip(pairs, histories, strict=True)] for i in (0, 1))
+        return (
+            [weighted_sum(pair[i], history.at_hand(len(pair[i]))) for pair, history in zip(pairs, histories, strict=True)] for i in (0, 1)
+        )
 
     def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
         """Verdict on the drafts of `rows`.
@@ -280,7 +288,7 @@ class Call:
             if tap in histories and histories[tap].anchors[-1].shape != feature.shape:
                 histories.clear()
             if tap not in histories:
-                histories[tap] = FeatureHistory(self.session.depth)
+                histories[tap] = FeatureHistory(self.session.depth, self.session.store)
             histories[tap].record(self.moment.coordinate, feature)
 
     def scorable(self, rows: Sequence[int]) -> list[int]:

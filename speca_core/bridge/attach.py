@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
@@ -13,13 +14,14 @@ from ..config import SpecaConfig
 from .diagnose import diagnose
 from .events import LiveRun
 from .families import check, family_of
-from .memory import announced, attempt, expected, measured, need_of
+from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .neighbours import check_neighbours
 from .reports import remember
 from .run import Run
 from .whole import WholeRun
 
 KEY = "speca"
+HOST = torch.device("cpu")
 KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
 log = logging.getLogger("speca")
 
@@ -74,6 +76,8 @@ def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> 
         del options[KEY]
         if run.need:
             measured(run.need, report.cache_bytes)
+            if report.out_of_memory is not None:
+                ran_out(run.need)
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
         live.end()
         log.info("SpeCa: %s", report.summary)
@@ -95,7 +99,12 @@ def _prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: A
     if run is None:
         return executor(patcher, noise_shape, conds, *args, **kwargs)
     run.need = need_of(patcher, run.session.config, noise_shape, conds)
-    with announced(patcher.model, expected(run.need)):
+    size = expected(run.need)
+    if on_host(patcher, run.need):
+        log.info("SpeCa: the device has no room for the anchors of this run; they are kept on the host.")
+        run.session.keep_on(HOST)
+        size = 0
+    with announced(patcher.model, size):
         return executor(patcher, noise_shape, conds, *args, **kwargs)
 
 

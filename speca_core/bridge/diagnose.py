@@ -35,7 +35,7 @@ def diagnose(report: RunReport) -> str:
         f"model: {report.model}, {report.steps} steps, {len(report.calls)} calls of up to {lanes} rows",
         f"settings: {json.dumps(report.settings)}",
         f"run: {report.summary}",
-        f"anchors: {report.cache_bytes / 2**20:.1f} MB{memory}",
+        f"anchors: {report.cache_bytes / 2**20:.1f} MB on the {report.placement}{memory}",
         "verdicts: " + ", ".join(f"{count} {verdict} ({reason})" for (verdict, reason), count in reasons.most_common()),
         "errors: " + spread([row.error for row in rows]),
         "hindcasts: " + spread([row.hindcast for row in rows]),

@@ -1,5 +1,6 @@
 """The memory that a run's anchors take: announced before ComfyUI places the weights, and given back when memory runs short.
 
+on_host(...)      whether the anchors go to the host, where the device has no room for them
 announced(...)    a context in which ComfyUI's estimate for the model includes the anchors
 attempt(...)      work that may run out of memory; the caller then goes on without it
 """
@@ -22,6 +23,7 @@ KEEP = 256  # sizes remembered, a few numbers each
 log = logging.getLogger("speca")
 
 _measured: "OrderedDict[Need, int]" = OrderedDict()
+_ran_out: "OrderedDict[Need, None]" = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,31 @@ def measured(need: Need, size: int) -> None:
     _measured[need] = max(size, _measured.pop(need, 0))
     while len(_measured) > KEEP:
         _measured.popitem(last=False)
+
+
+def ran_out(need: Need) -> None:
+    """Memory ran out in a run of this need."""
+    _ran_out[need] = None
+    while len(_ran_out) > KEEP:
+        _ran_out.popitem(last=False)
+
+
+def on_host(patcher: Any, need: Need) -> bool:
+    """Whether the anchors of a run are better kept on the host than on the model's device.
+
+    They are where memory ran out before in such a run, and where they do not fit beside the weights and what ComfyUI expects the work to
+    take: to push weights off the device costs more, since those are needed at every full call. Nothing is known before the first run.
+    """
+    if comfy.model_management.is_device_cpu(patcher.load_device):
+        return False
+    return need in _ran_out or expected(need) > spare(patcher, need)
+
+
+def spare(patcher: Any, need: Need) -> float:
+    """Bytes of the model's device that a run leaves when nothing else is on it; negative where the weights alone do not fit."""
+    batch, *rest = need.shape
+    work = patcher.model.memory_required([2 * batch, *rest]) + comfy.model_management.extra_reserved_memory()
+    return float(comfy.model_management.get_total_memory(patcher.load_device) - patcher.model_size() - work)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors, and the browser needs a core; the server inherits it
+
 PACK = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PAGE_SETTINGS = {

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tiny tensors: a second thread costs more than it gives, and several processes share the cores. Before torch starts; servers inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PACK = Path(__file__).resolve().parents[2]
 COMFY = Path(os.environ["COMFYUI_PATH"])
 
@@ -23,7 +26,7 @@ args.cpu = True
 
 import torch  # noqa: E402
 
-torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it gives
+torch.set_num_threads(1)
 torch.set_grad_enabled(False)
 
 
@@ -81,6 +84,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes long; run with --long")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     from tiny import NOT_YET
 

@@ -16,6 +16,7 @@ from models import build, sample_tiny
 from speca_pack.speca_core import SpecaConfig, history
 from speca_pack.speca_core.bridge import memory
 from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.speca_core.bridge.diagnose import diagnose
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.history import FeatureHistory, weighted_sum
@@ -194,7 +195,8 @@ def estimates(monkeypatch):
         return load(*args, **kwargs)
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", recording)
-    monkeypatch.setattr(memory, "_measured", memory._measured.__class__())
+    for remembered in ("_measured", "_ran_out"):
+        monkeypatch.setattr(memory, remembered, getattr(memory, remembered).__class__())
     return found
 
 
@@ -219,6 +221,52 @@ def test_the_anchors_are_announced_to_the_byte(model, name, estimates):
     assert shorter == scaled and find(half).cache_bytes <= size // 2
     sample(model(name), name)
     assert estimates[-1] == plain and "memory_required" not in vars(model(name).model), "it is gone afterwards"
+
+
+def test_anchors_that_do_not_fit_beside_the_weights_go_to_the_host(model, monkeypatch, estimates):
+    """From the second run on: the first tells how large they are. Here the host is the device; what is decided is the same."""
+    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(memory, "spare", lambda patcher, need: room)
+    fast = accelerate(model("flux"), WAYS["flux"])
+    latents, places = [], []
+    room = 0
+    for beside in (0, -1):
+        latents.append(sample(fast, "flux"))
+        report = find(latents[-1])  # at once: equal latents have one report, the newest
+        places.append(report.placement)
+        room = report.cache_bytes + beside
+    latents.append(sample(fast, "flux"))
+    assert [*places, find(latents[-1]).placement] == ["device", "device", "host"]
+    plain, fits, short = estimates
+    assert fits == (plain[0] + report.cache_bytes, plain[1] + report.cache_bytes) and short == plain, "for the host nothing is announced"
+    assert torch.equal(latents[0], latents[1]) and torch.equal(latents[1], latents[2])
+    assert find(latents[-1]).cache_bytes == report.cache_bytes and "on the host" in diagnose(find(latents[-1]))
+
+
+def test_where_memory_ran_out_the_next_run_keeps_its_anchors_on_the_host(model, monkeypatch, estimates):
+    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(memory, "spare", lambda patcher, need: math.inf)
+    fast, record = accelerate(model("flux"), WAYS["flux"]), FeatureHistory.record
+
+    def short(self, at, feature):
+        if self.store is None:
+            raise torch.OutOfMemoryError("injected")
+        record(self, at, feature)
+
+    monkeypatch.setattr(FeatureHistory, "record", short)
+    assert find(sample(fast, "flux")).out_of_memory == 0
+    second = find(sample(fast, "flux"))
+    assert second.placement == "host" and second.out_of_memory is None and second.count("drafted")
+
+
+@pytest.mark.parametrize("weights", [0, 10**12])
+def test_what_a_device_has_to_spare(model, weights, monkeypatch):
+    patcher = model("flux")
+    need = memory.need_of(patcher, WAYS["flux"], (1, 16, 8, 8), {"positive": [1]})
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10**12)
+    monkeypatch.setattr(type(patcher), "model_size", lambda self: weights)
+    work = patcher.model.memory_required([2, 16, 8, 8]) + comfy.model_management.extra_reserved_memory()
+    assert memory.spare(patcher, need) == 10**12 - weights - work
 
 
 def test_weighted_sums_have_no_temporary_as_large_as_an_anchor(monkeypatch):

@@ -21,6 +21,20 @@ def test_an_anchor_at_the_same_place_is_replaced():
     assert [a.item() for a in history.anchors] == [2.0, 5.0]
 
 
+def test_anchors_are_kept_elsewhere_and_come_back_for_use():
+    elsewhere = torch.device("meta")
+    history = FeatureHistory(2, store=elsewhere)
+    for at in (0.0, 1.0, 3.0):
+        history.record(at, torch.full((2,), at))
+    assert [anchor.device for anchor in history.anchors] == [elsewhere] * 2 and history.device == torch.device("cpu")
+    here = FeatureHistory(3)
+    for at in (0.0, 1.0, 3.0):
+        here.record(at, torch.full((2,), at))
+    here.device = elsewhere
+    assert [anchor.device for anchor in here.at_hand(2)] == [elsewhere] * 2
+    assert [anchor[0].item() for anchor in here.anchors] == [0.0, 1.0, 3.0]
+
+
 def test_a_later_in_place_write_does_not_reach_the_anchor():
     history, stream = FeatureHistory(1), torch.ones(4)
     history.record(0.0, stream)
