@@ -29,6 +29,7 @@ NODES = 2  # anchors whose distances count: the error of a line, which is what d
 ROUGHNESS = 0.4  # the rate goes with the anchors' distance to the power of minus this
 DRAFT_SHARE = 0.1  # seconds of a draft, as a share of a full call's, if the record has none
 TINY = 1e-9
+PSNR = 7.0, 26.0  # dB that a picture's PSNR lies above -20 log10(mean error): four in five of the demo model's (docs/choosing.md)
 
 
 def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
@@ -79,6 +80,37 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     report.seconds = recorded.spent + sum(call.seconds for call in report.calls) - sum(call.seconds for call in recorded.calls)
     report.finished = recorded.finished
     return report
+
+
+def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] | None:
+    """Between what, in dB, the PSNR of the decoded picture to the plain one may be expected; of a batch's worst picture.
+
+    The sampler adds up what it is served, so that the latents end about as far off as the mean, over all calls, of the drafts' errors in
+    the model's output; what the verifier says is brought to that scale by the record's hindcasts. How a model and its decoder take
+    it differs from picture to picture, hence the width.
+
+    Args:
+        recorded: the run that tells the scale. predicted: the run in question; may be the same.
+
+    Returns:
+        (low, high), or None where nothing was drafted, or a draft was not checked.
+    """
+    errors: dict[int, float] = {}
+    for call in predicted.calls:
+        worst: dict[int, float] = {}
+        for row in call.rows:
+            if row.verdict != "drafted":
+                continue
+            if row.error is None:
+                return None
+            worst[row.image] = max(worst.get(row.image, 0.0), row.error)
+        for image, error in worst.items():
+            errors[image] = errors.get(image, 0.0) + error
+    if not errors:
+        return None
+    ratio = next(iter(laws_of(recorded).values())).ratio
+    level = -20 * math.log10(max(max(errors.values()) * ratio / len(predicted.calls), TINY))
+    return level + PSNR[0], level + PSNR[1]
 
 
 def sigma_at(schedule: Schedule, position: float) -> float:

@@ -156,7 +156,9 @@ class Timeline {
     const known = this.guess?.run === run.ids.run ? this.guess : null;
     if (known?.report) {
       const gain = gainOf(model.report);
-      if (gain) model.note = model.words.was(gain.speedup.toFixed(model.decimals));
+      const notes = gain ? [model.words.was(gain.speedup.toFixed(model.decimals))] : [];
+      if (known.psnr) notes.unshift(model.words.psnr(...known.psnr.map(Math.round)));
+      model.note = notes.join(" · ");
       model.state = "whatif";
       model.report = known.report;
     } else if (known && same(known.settings, settings)) {
@@ -175,10 +177,10 @@ class Timeline {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ report: run.report, settings }),
       });
-      const found = (await answer.json()).report; // none where there is no telling
-      const report = found ? unpack(found) : null;
+      const found = await answer.json(); // no report where there is no telling
+      const report = found.report ? unpack(found.report) : null;
       const gain = report && gainOf(report);
-      this.guess = { run: run.ids.run, settings, report, outcome: gain && { speedup: gain.speedup, totals: report.totals } };
+      this.guess = { run: run.ids.run, settings, report, psnr: found.psnr, outcome: gain && { speedup: gain.speedup, totals: report.totals } };
     } catch (error) {
       console.warn("SpeCa: the server did not answer what-if:", error);
       this.guess = { run: run.ids.run, settings, report: null, outcome: null }; // so that it is not asked again and again

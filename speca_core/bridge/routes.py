@@ -8,7 +8,7 @@ from aiohttp import web
 from ..errors import SpecaError
 from ..packed import pack, unpack
 from ..report import RunReport
-from ..whatif import predict
+from ..whatif import predict, psnr_band
 from .events import page_server
 
 MOST_BYTES = 4_000_000
@@ -23,9 +23,10 @@ def serve() -> None:
 
 
 async def what_if(request: web.Request) -> web.Response:
-    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} gives {"report": the prediction, packed}.
+    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} is asked.
 
-    Where there is no telling, or a setting is out of range, it gives {"error": why}; what is no such question is refused with code 400.
+    The answer is {"report": the prediction, packed, "psnr": [low, high] in dB, or null}. Where there is no telling, or a setting is out of
+    range, it is {"error": why}; what is no such question is refused with code 400.
     """
     if request.content_type != "application/json" or (request.content_length or 0) > MOST_BYTES:
         return _refused(f"found {request.content_type}, {request.content_length} bytes; expected JSON of at most {MOST_BYTES} bytes")
@@ -43,12 +44,13 @@ async def what_if(request: web.Request) -> web.Response:
         return web.json_response({"error": str(error)})
     except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         return _refused(f"found a record or settings that are none ({type(error).__name__}: {error}); expected what the page sends")
-    return web.json_response({"report": answer})
+    return web.json_response(answer)
 
 
 def answer_of(recorded: RunReport, settings: dict[str, Any]) -> dict[str, Any]:
-    """The prediction, packed."""
-    return pack(predict(recorded, settings).to_json())
+    """The prediction."""
+    predicted = predict(recorded, settings)
+    return {"report": pack(predicted.to_json()), "psnr": psnr_band(recorded, predicted)}
 
 
 def _refused(reason: str) -> web.Response:

@@ -1,5 +1,7 @@
 """Dragging a setting shows at once what it would have done; presets write the widgets; the outcome stands beside the prediction."""
 
+import re
+
 from conftest import once
 from graphs import ACCELERATE, DEFAULT, PRESETS, PROMPT, fresh, spaces
 
@@ -48,6 +50,8 @@ def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_pre
     guess = page.await_state(ACCELERATE, "whatif")
     assert guess["draws"] - before["draws"] >= 3 and page.run("() => asked['/prompt']") == queued
     assert guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
+    low, high = map(int, re.search("PSNR \u2248 (\\d+)\u2013(\\d+) dB", guess["say"]).groups())
+    assert 25 < low < high < 90
     assert guess["bars"].count("drafted") < before["bars"].count("drafted")
     assert page.queue() == "execution_success"
     after = page.await_state(ACCELERATE, "measured")

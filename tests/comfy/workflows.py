@@ -4,8 +4,10 @@ A template is a saved canvas: nodes with a list of widget values, links by numbe
 a sampler needs is kept; loaders and encoders give way to tiny ones, and pictures to small ones.
 """
 
+import importlib.metadata
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import nodes as core
@@ -18,13 +20,10 @@ GUIDED = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "BasicGuider", "CFGGu
 
 
 def template(name):
-    """The text of a template, wherever ComfyUI's packages of templates keep it."""
-    (found,) = {
-        path.resolve()
-        for package in ("json", "media_image", "media_video", "media_other", "core")
-        if (spec := importlib.util.find_spec(f"comfyui_workflow_templates_{package}"))
-        for path in Path(spec.origin).parent.rglob(f"{name}.json")
-    }
+    """The text of a template, from the packages that this version's package of templates is made of."""
+    packages = [re.match(r"[\w.-]+", line)[0].replace("-", "_") for line in importlib.metadata.requires("comfyui-workflow-templates")]
+    folders = [Path(spec.origin).parent for package in packages if (spec := importlib.util.find_spec(package))]
+    (found,) = {path.resolve() for folder in folders for path in folder.rglob(f"{name}.json")}
     return json.loads(found.read_text(encoding="utf-8"))
 
 

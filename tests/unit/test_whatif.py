@@ -1,6 +1,7 @@
 """Replaying a run under other settings: by hand, on a path whose errors follow the law."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from speca_core.errors import ConfigError
 from speca_core.report import RunReport
 from speca_core.session import EXIT
 from speca_core.verifiers import Unverified
-from speca_core.whatif import Clock, Law, laws_of, predict, reach
+from speca_core.whatif import PSNR, Clock, Law, laws_of, predict, psnr_band, reach
 
 RATE = 0.01  # error of a draft per square step of reach
 RATIO = 1.5  # hindcast / error
@@ -63,6 +64,19 @@ def test_between_known_places_the_logarithm_is_interpolated():
     law = Law([(1.0, 0.01), (3.0, 0.04)])
     assert [law.at(s) for s in (0.0, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.01, 0.01, 0.02, 0.04, 0.04])
     assert Law([]).at(1.0) == 0.0
+
+
+def test_the_band_of_psnr_by_hand():
+    report = record(threshold=0.1, lanes=(0, 1), rate=lambda place, lane: RATE * (1 + lane))
+    worst = [call.rows[1].error for call in report.calls if call.rows[1].verdict == "drafted"]
+    level = -20 * math.log10(RATIO * sum(worst) / STEPS)
+    assert psnr_band(report, report) == pytest.approx((level + PSNR[0], level + PSNR[1]), rel=1e-3)
+
+
+def test_there_is_no_band_where_nothing_was_drafted_or_checked():
+    assert psnr_band(record(threshold=0.0), record(threshold=0.0)) is None
+    unchecked = record(verifier=Unverified(), budget=Target(speedup=2.0))
+    assert unchecked.count("drafted") and psnr_band(unchecked, unchecked) is None
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.015, 0.03, 0.06, 0.1, 0.3])
