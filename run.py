@@ -315,8 +315,8 @@ def do_suite(options: argparse.Namespace) -> int:
         summary.append(f"  {title:<22}{result:<14}{time.monotonic() - started:7.1f} s")
 
     def in_comfyui(python: Path) -> Sequence[str | Path]:
-        # One process per core; each holds a ComfyUI, so not more than four. Tests of one group (the server's) stay in one process.
-        spread = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadgroup"]
+        # One process per core; each holds a ComfyUI and most start a server, so not more than four. A file is one process's.
+        spread = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
         return [python, "-m", "pytest", tests / "comfy", *spread, *(["--long"] if options.long else []), *options.rest]
 
     for version in [version for version in PINNED if version != COMFYUI] if options.matrix else []:

@@ -61,7 +61,7 @@ class SpeCaCompare(io.ComfyNode):
         before, after = (pictures(vae.decode(latent)) for latent in latents)
         values = [psnr(a, b) for a, b in zip(before, after, strict=True)]
         worst = min(values)
-        text = describe(values, find(latents[0]), find(latents[1]))
+        text = describe(values, find(latents[0], plain=True), find(latents[1], plain=False))
         sheets = torch.stack([sheet(a, b, value) for a, b, value in zip(before, after, values, strict=True)])
         first = sorted(sorted(range(len(values)), key=values.__getitem__)[:MOST_SHOWN])  # the worst ones, in their order
         return io.NodeOutput(sheets, worst, text, ui=ui.PreviewImage(sheets[first], cls=cls).as_dict() | {"text": (text,)})

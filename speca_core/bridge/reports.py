@@ -18,7 +18,7 @@ from .compat import intermediate_dtype
 
 KEEP = 64  # reports hold numbers only, a few kB each
 
-_reports: OrderedDict[str, RunReport] = OrderedDict()
+_reports: OrderedDict[tuple[str, bool], RunReport] = OrderedDict()  # by fingerprint, and whether the run was the plain model's
 _lock = threading.Lock()
 
 
@@ -32,7 +32,7 @@ def fingerprint(latent: Any) -> str:
 
 def remember(latent: Any, report: RunReport) -> None:
     """Keep the report of the run that made this latent."""
-    key = fingerprint(latent)
+    key = fingerprint(latent), is_plain(report)
     with _lock:
         _reports.pop(key, None)
         _reports[key] = report
@@ -40,7 +40,19 @@ def remember(latent: Any, report: RunReport) -> None:
             _reports.popitem(last=False)
 
 
-def find(latent: Any) -> RunReport | None:
-    """The report of the run that made this latent; None if SpeCa did not make it, or too long ago."""
+def find(latent: Any, plain: bool | None = None) -> RunReport | None:
+    """The report of the run that made this latent; None if SpeCa did not make it, or too long ago.
+
+    Two runs may make the same latent, as with a sampler that adds fresh noise: then the newest one is meant, or, with `plain`, that of
+    the plain model (True) or the other (False), if there is one.
+    """
+    made = fingerprint(latent)
     with _lock:
-        return _reports.get(fingerprint(latent))
+        found = [report for (key, _), report in _reports.items() if key == made]
+    preferred = [report for report in found if plain is None or is_plain(report) == plain]
+    return [*found, *preferred][-1] if found else None
+
+
+def is_plain(report: RunReport) -> bool:
+    """Whether a run was one with threshold 0: the plain model."""
+    return report.settings.get("threshold") == 0

@@ -84,7 +84,6 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes long; run with --long")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     from tiny import NOT_YET
 
@@ -94,7 +93,3 @@ def pytest_collection_modifyitems(config, items):
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]
-    for item in items:  # several processes may run these tests: what needs the server is done by one, which starts the only one
-        if "comfy" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("server"))
-    items.sort(key=lambda item: "comfy" not in item.fixturenames)  # the longest piece of work is begun first

@@ -12,10 +12,11 @@ from conftest import PACK
 from models import sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.bridge.reports import find, remember
 from speca_pack.speca_core.bridge.stamps import PROPERTY, stamp
 from speca_pack.speca_core.errors import SpecaError
 from speca_pack.speca_core.packed import unpack
+from speca_pack.speca_core.report import RunReport
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,19 @@ def test_pictures_numbers_and_words(nodes, vae, latents):
 def test_equal_latents_are_equal(nodes, vae, latents):
     _, psnr, text = nodes["SpeCaCompare"].execute(plain=latents[0], accelerated=latents[0], vae=vae).result
     assert psnr == math.inf and "equal" in text
+
+
+def test_of_two_runs_that_made_one_latent_each_side_has_its_own():
+    """As with samplers that add fresh noise: the accelerated run, too, is the plain model's."""
+    latent = torch.randn(1, 4, 2, 2)
+    plain, fast = (RunReport("Flux", SpecaConfig(threshold=t).to_dict(), 4) for t in (0.0, 0.1))
+    for order in ((plain, fast), (fast, plain)):
+        for report in order:
+            remember(latent, report)
+        assert find(latent, plain=True) is plain and find(latent, plain=False) is fast and find(latent) is order[1]
+    alone = latent + 1
+    remember(alone, fast)
+    assert find(alone, plain=True) is fast
 
 
 def test_a_latent_that_speca_did_not_make_has_no_seconds(nodes, vae, latents):
