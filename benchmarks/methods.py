@@ -108,6 +108,7 @@ METHODS = [
     *(speca("default, level prediction", f"{tau:g}", threshold=tau, hindsight=True, level="prediction") for tau in (0.1, 0.2)),
     *(speca("fitted", f"{tau:g}", threshold=tau, hindsight=True, forecaster=Fitted()) for tau in (0.1, 0.2)),
     *(speca("target", f"{s:g}x", budget=Target(speedup=s), hindsight=True) for s in (1.5, 2.0, 2.5, 3.0, 4.0)),
+    *(speca("target, fitted", f"{s:g}x", budget=Target(speedup=s), forecaster=Fitted(), hindsight=True) for s in (2.0, 2.5, 3.0, 4.0)),
     *(interval_with_hindsight(n) for n in (2, 3, 4)),
     *(speca("last block, accumulated", f"{t:g}", threshold=t, verifier=LastBlock(), hindsight=True) for t in (0.025, 0.05)),
     *(speca("first block, accumulated", f"{t:g}", threshold=t, verifier=FirstBlock(), hindsight=True) for t in (0.03,)),

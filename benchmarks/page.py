@@ -14,7 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-OURS = ["default", "target"]
+OURS = ["default", "target", "target, fitted"]
 SHOWN = {
     "fewer steps": ("#999999", "o"),
     "EasyCache": ("#D55E00", "s"),
@@ -24,6 +24,7 @@ SHOWN = {
     "SpeCa paper, strict": ("#F0E442", "P"),
     "default": ("#0072B2", "X"),
     "target": ("#009E73", "*"),
+    "target, fitted": ("#000000", "*"),
 }
 
 

@@ -188,6 +188,14 @@ def test_fitted_finds_how_much_of_the_curvature_lasts():
     assert Fitted(ridge=10.0).forecast(coordinates[1:], list(parabola[1:, None]), 4.0).item() == pytest.approx((14.0 + 16.0) / 2)
 
 
+def test_fitted_falls_back_to_reuse_where_features_turn():
+    coordinates = [0.0, 1.0, 2.0, 3.0]
+    anchors = list(torch.tensor([0.0, 1.0, 2.0, 1.0])[:, None])  # at 3 the line said 3, so y = -1 where a = 1: nothing of it is kept
+    assert Fitted(ridge=0.0).forecast(coordinates, anchors, 4.0).item() == pytest.approx(1.0)
+    half = list(torch.tensor([0.0, 1.0, 2.0, 2.5])[:, None])  # half of the step that was foretold
+    assert Fitted(ridge=0.0).forecast(coordinates, half, 4.0).item() == pytest.approx(2.5 + 0.5 * (0.5 - 0.5 * 0.5))
+
+
 def test_fitted_channels_are_fitted_apart():
     coordinates = [0.0, 1.0, 2.0, 3.0]
     anchors = [torch.tensor([[a, b]]) for a, b in zip((0.0, 1.0, 4.0, 9.0), (0.0, 1.0, 4.0, 7.0), strict=True)]
