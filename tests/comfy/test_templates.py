@@ -93,6 +93,7 @@ def executor(nodes):
     core.NODE_CLASS_MAPPINGS.update(nodes | {"TinyModel": TinyModel, "TinyText": TinyText, "Keep": Keep})
     loop = asyncio.new_event_loop()
     yield execution.PromptExecutor(server.PromptServer(loop), execution.CacheType.NONE, {"ram": 0.0, "ram_inactive": 0.0})
+    del server.PromptServer.instance  # the tests after these run without a server
     loop.close()
     for name in (*nodes, "TinyModel", "TinyText", "Keep"):
         del core.NODE_CLASS_MAPPINGS[name]
