@@ -19,7 +19,7 @@ from ..config import SpecaConfig
 from .compat import is_oom
 
 T = TypeVar("T")
-KEEP = 256  # sizes remembered, a few numbers each
+KEEP = 256  # needs remembered, a few numbers each
 log = logging.getLogger("speca")
 
 _measured: "OrderedDict[Need, int]" = OrderedDict()
@@ -68,16 +68,18 @@ def measured(need: Need, size: int) -> None:
     """A run took `size` bytes. Runs that ended early took less than they need: the largest counts."""
     if not need.elements:
         return  # without conditionings there was nothing to keep
-    _measured[need] = max(size, _measured.pop(need, 0))
-    while len(_measured) > KEEP:
-        _measured.popitem(last=False)
+    _remember(_measured, need, max(size, _measured.pop(need, 0)))
 
 
 def ran_out(need: Need) -> None:
     """Memory ran out in a run of this need."""
-    _ran_out[need] = None
-    while len(_ran_out) > KEEP:
-        _ran_out.popitem(last=False)
+    _remember(_ran_out, need, None)
+
+
+def _remember(kept: "OrderedDict[Need, T]", need: Need, value: T) -> None:
+    kept[need] = value
+    while len(kept) > KEEP:
+        kept.popitem(last=False)
 
 
 def on_host(patcher: Any, need: Need) -> bool:

@@ -49,8 +49,8 @@ def find(latent: Any, plain: bool | None = None) -> RunReport | None:
     made = fingerprint(latent)
     with _lock:
         found = [report for (key, _), report in _reports.items() if key == made]
-    preferred = [report for report in found if plain is None or is_plain(report) == plain]
-    return [*found, *preferred][-1] if found else None
+    found = [report for report in found if plain in (None, is_plain(report))] or found
+    return found[-1] if found else None
 
 
 def is_plain(report: RunReport) -> bool:
