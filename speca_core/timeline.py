@@ -13,7 +13,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 COLOURS: dict[Verdict, str] = {"computed": "#56B4E9", "drafted": "#2BB58A", "rejected": "#E8743B"}
 LABELS: dict[Verdict, str] = {"computed": "computed", "drafted": "drafted (error)", "rejected": "rejected, then computed"}
 INK, PAPER, FRAME, TOLERANCE = "#E6E6E6", "#1F1F23", "#45454D", "#F0E442"
-WIDTH, MARGIN, HEADER, FOOTER, PANEL, GAP = 1000, 56, 84, 76, 130, 22
+WIDTH, MARGIN, HEADER, FOOTER, PANEL, GAP = 1000, 56, 84, 76, 140, 22
+ROOM = 18  # at the top of a panel, above the tallest bar, for the crosses
 MOST_IMAGES = 6
 
 
@@ -88,12 +89,12 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, bars: Sequence[Bar | None], labe
     tolerances = [b.tolerance for b in bars if b and b.tolerance is not None and b.tolerance != float("inf")]
     errors = [b.error for b in bars if b and b.error is not None and b.error != float("inf")]
     hindcasts = [b.hindcast for b in bars if b and b.hindcast is not None and b.hindcast != float("inf")]
-    # The tolerance sets the scale, so that the eye compares with it; bars that leave the panel are cut and marked by the rejection sign.
+    # The tolerance sets the scale, so that the eye compares with it; higher bars are cut.
     scale = 1.6 * max(tolerances) if tolerances else 1.2 * max([*errors, *hindcasts], default=1.0)
     scale = scale or 1.0
 
     def level(value: float) -> float:
-        return bottom - min(value / scale, 1.0) * PANEL
+        return bottom - min(value / scale, 1.0) * (PANEL - ROOM)
 
     step = (right - left) / len(bars)
     inset = min(3.0, step * 0.15)
@@ -105,20 +106,20 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, bars: Sequence[Bar | None], labe
         colour = COLOURS[bar.verdict]
         if bar.verdict == "computed":
             # A computed call is a full column, outlined; its dot is the hindcast, the error a draft would have had.
-            draw.rectangle((a, top + 3, b, bottom), fill="#2A3A47", outline=colour)
+            draw.rectangle((a, level(scale), b, bottom), fill="#2A3A47", outline=colour)
         else:
             draw.rectangle((a, min(level(bar.error or 0.0), bottom - 2), b, bottom), fill=colour)
         if bar.verdict == "rejected":
-            middle, half = (a + b) / 2, min(b - a, 12.0) / 2
-            draw.line((middle - half, top + 4, middle + half, top + 4 + 2 * half), fill=colour, width=2)
-            draw.line((middle - half, top + 4 + 2 * half, middle + half, top + 4), fill=colour, width=2)
+            x, y, half = (a + b) / 2, top + ROOM / 2, min(b - a, 10.0) / 2
+            draw.line((x - half, y - half, x + half, y + half), fill=colour, width=2)
+            draw.line((x - half, y + half, x + half, y - half), fill=colour, width=2)
         if bar.hindcast is not None:
             y, x, r = level(bar.hindcast), (a + b) / 2, min(4.0, step / 4)
             draw.ellipse((x - r, y - r, x + r, y + r), fill=INK)
         if bar.tolerance is not None and bar.tolerance != float("inf"):
             y = level(bar.tolerance)
             draw.line((left + i * step, y, left + (i + 1) * step, y), fill=TOLERANCE, width=2)
-    draw.text((left - 8, top), f"{scale:.2g}", "#A8A8B0", font, anchor="ra")
+    draw.text((left - 8, level(scale) - 4), f"{scale:.2g}", "#A8A8B0", font, anchor="ra")
     draw.text((left - 8, bottom - 12), "0", "#A8A8B0", font, anchor="ra")
     if label:
         draw.text((right + 4, top), label.replace(" ", "\n"), "#A8A8B0", font)
@@ -128,8 +129,8 @@ def _axis(draw: ImageDraw.ImageDraw, top: int, calls: Sequence[CallRecord], font
     step = (WIDTH - 2 * MARGIN) / len(calls)
     every = max(1, round(28 / step))
     for i in range(0, len(calls), every):
-        draw.text((MARGIN + (i + 0.5) * step, top), f"{calls[i].position:g}", "#A8A8B0", font, anchor="ma")
-    draw.text((WIDTH / 2, top + 17), "position on the schedule, in steps", "#A8A8B0", font, anchor="ma")
+        draw.text((MARGIN + (i + 0.5) * step, top), f"{calls[i].position + 1:g}", "#A8A8B0", font, anchor="ma")
+    draw.text((WIDTH / 2, top + 17), "step", "#A8A8B0", font, anchor="ma")
 
 
 def _legend(draw: ImageDraw.ImageDraw, top: int, font: Font) -> None:

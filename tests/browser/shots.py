@@ -206,14 +206,17 @@ def batch(studio):
 
 @picture(DOCS, "rejected.png")
 def rejected(studio):
-    """A sampler with fresh noise at every step cannot be forecast: rejected, and after some rejections not tried for a while."""
+    """Many rejected drafts: a strict threshold. None at all: a sampler with fresh noise at every step."""
     with studio.page() as page:
         page.load(fresh(steps=28))
         place(page)
-        page.set(SAMPLER, "sampler_name", "euler_ancestral")
-        assert page.queue() == "execution_success"
-        page.await_state(ACCELERATE, "measured")
-        return shot(page)
+        shots = []
+        for node, widget, value in ((ACCELERATE, "threshold", 0.04), (SAMPLER, "sampler_name", "euler_ancestral")):
+            page.set(node, widget, value)
+            assert page.queue() == "execution_success"
+            page.await_state(ACCELERATE, "measured")
+            shots.append(shot(page))
+        return side_by_side(*shots)
 
 
 @picture(DOCS, "error.png")
@@ -250,6 +253,7 @@ def video(studio):
             }""",
             [LATENT, SAMPLER, [DECODE, SAVE]],
         )
+        page.run("id => app.graph.getNodeById(id).setSize([620, 420])", REPORT)
         assert page.queue() == "execution_success"
         page.await_state(ACCELERATE, "measured")
         pictured(page, REPORT)

@@ -2,7 +2,7 @@ import math
 
 from speca_core import SpecaConfig
 from speca_core.report import CallRecord, RowRecord, RunReport
-from speca_core.timeline import COLOURS, bar_of, bars_of, draw_timeline
+from speca_core.timeline import COLOURS, HEADER, ROOM, WIDTH, bar_of, bars_of, draw_timeline
 
 
 def report(calls):
@@ -28,6 +28,13 @@ def test_every_verdict_has_its_colour_in_the_picture():
     rows += [RowRecord(0, 0, "rejected", "rejected", math.inf, 0.05), RowRecord(0, 0, "drafted", "draft")]
     picture = draw_timeline(report([CallRecord(i, 1.0, i, rows=[row]) for i, row in enumerate(rows)]))
     assert picture.width == 1000 and set(COLOURS.values()) <= colours(picture)
+
+
+def test_a_rejection_is_crossed_above_its_bar_however_high():
+    picture = draw_timeline(report([CallRecord(0, 1.0, 0, rows=[RowRecord(0, 0, "rejected", "rejected", math.inf, 0.05)])]))
+    strip = picture.crop((0, HEADER + 1, WIDTH, HEADER + ROOM - 1))
+    crossed = [strip.getpixel((x, strip.height // 2)) for x in range(WIDTH)]
+    assert 0 < sum(f"#{r:02X}{g:02X}{b:02X}" == COLOURS["rejected"] for r, g, b in crossed) < 10
 
 
 def test_the_picture_grows_with_the_batch_and_stops_at_six():

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { agrees, expectedCalls, gainOf, panelsOf, same, scaleOf, unpack } from "../../web/lib/report.js";
+import { agrees, expectedCalls, gainOf, panelsOf, same, scaleOf, unpack, whyNothing } from "../../web/lib/report.js";
 import { Runs, workflowKey } from "../../web/lib/runs.js";
 import { settingsOf, writeSettings } from "../../web/lib/settings.js";
 import { wordsOf } from "../../web/lib/words.js";
@@ -56,6 +56,14 @@ test("the length of a run is foreseen", () => {
 test("there is no gain without a full call", () => {
   assert.deepEqual(gainOf({ seconds: { spent: 2, plain_estimate: 3 } }), { speedup: 1.5, saved: 1, plain: 3 });
   assert.equal(gainOf({ seconds: { spent: 2, plain_estimate: null } }), null);
+});
+
+test("a run without drafts says why", () => {
+  const run = (drafted, ...reasons) => ({ totals: { drafted }, calls: reasons.map((reason) => ({ rows: [{ reason }] })) });
+  assert.equal(whyNothing(run(0, "warmup", "rejected", "resting", "jump")), "threshold");
+  assert.equal(whyNothing(run(0, "warmup", "jump", "jump")), "jump");
+  assert.equal(whyNothing(run(1, "warmup", "draft")), null);
+  assert.equal(whyNothing(run(0)), null);
 });
 
 test("settings are the same whatever their order", () => {

@@ -1,5 +1,5 @@
 // The timeline as inline SVG in a shadow root: no style leaks in or out. Knows the DOM, not ComfyUI.
-import { expectedCalls, gainOf, panelsOf, scaleOf } from "./report.js";
+import { expectedCalls, gainOf, panelsOf, scaleOf, whyNothing } from "./report.js";
 
 export const MIN_HEIGHT = 196;
 const MOST_IMAGES = 6;
@@ -130,8 +130,10 @@ export class Chart {
     if (report) {
       if (note) parts.push(note);
       const saved = gain?.saved.toFixed(decimals);
-      if (gain) parts.push(saved < 0 ? words.lost(saved.slice(1)) : words.saved(saved.replace("-", "")));
-      else if (state !== "live" && report.calls.length) parts.push(words.noGain);
+      const nothing = state === "measured" && whyNothing(report);
+      if (nothing) parts.push(words.noDrafts[nothing] ?? words.noDrafts.other(nothing));
+      else if (gain && state !== "whatif") parts.push(saved < 0 ? words.lost(saved.slice(1)) : words.saved(saved.replace("-", "")));
+      else if (!gain && state !== "live" && report.calls.length) parts.push(words.noGain);
     }
     this.say.textContent = parts.join(" · ");
     this.say.title = this.say.textContent;

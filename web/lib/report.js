@@ -60,6 +60,20 @@ export function gainOf(report) {
   return plain && spent ? { speedup: plain / spent, saved: plain - spent, plain } : null;
 }
 
+const STRICT = ["zero_tolerance", "rejected", "resting", "budget"];
+
+/** Why a run drafted nothing: the reason most rows have, one word for those that the threshold decides; null if there are drafts. */
+export function whyNothing(report) {
+  if (report.totals.drafted) return null;
+  const counts = {};
+  for (const call of report.calls)
+    for (const { reason } of call.rows) {
+      const name = STRICT.includes(reason) ? "threshold" : reason;
+      counts[name] = (counts[name] ?? 0) + 1;
+    }
+  return Object.keys(counts).sort((a, b) => counts[b] - counts[a])[0] ?? null;
+}
+
 /** Whether two settings (or any plain JSON) are the same. */
 export function same(a, b) {
   if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return a === b;
