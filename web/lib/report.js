@@ -60,7 +60,7 @@ export function gainOf(report) {
   return plain && spent ? { speedup: plain / spent, saved: plain - spent, plain } : null;
 }
 
-const STRICT = ["zero_tolerance", "rejected", "resting", "budget"];
+const STRICT = ["rejected", "resting", "budget"];
 
 /** Why a run drafted nothing: the reason most rows have, one word for those that the threshold decides; null if there are drafts. */
 export function whyNothing(report) {

@@ -17,7 +17,8 @@ const WORDS = {
     lost: (seconds) => `≈ ${seconds} s lost`,
     noGain: "no full call to compare with",
     noDrafts: {
-      threshold: "no draft passed: raise the threshold",
+      threshold: "no drafts: raise the threshold",
+      zero_tolerance: "threshold 0: the plain model",
       jump: "no drafts: the sampler adds noise",
       warmup: "no drafts: too few steps",
       window: "no drafts between start and end",
@@ -58,6 +59,7 @@ const WORDS = {
     noGain: "没有可比较的完整调用",
     noDrafts: {
       threshold: "没有预测通过：请调高阈值",
+      zero_tolerance: "阈值为 0：即原模型",
       jump: "未作预测：采样器会加入噪声",
       warmup: "未作预测：步数太少",
       window: "在 start 与 end 之间未作预测",
