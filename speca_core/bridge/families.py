@@ -24,6 +24,8 @@ class Family:
         image: where the first block's call holds the image stream: keyword, or index of the positional argument.
         after: what turns the head's result into the model's output; errors are measured there. Empty if the head's result is that.
         batch: the dimension of the blocks' streams that holds the rows; None if a call has one row and its streams no such dimension.
+        refiners: paths of block lists that run before the first stack and make nothing but its streams: a draft leaves them out. A variant
+            of the model may lack some.
         between: paths of modules that the model calls between blocks, and what they give on a draft, where no block has run.
         state: paths of attributes that a pass writes and that must not keep what a draft has written.
         no_last_block: why the last block cannot be checked on its forecast input; empty if it can.
@@ -39,6 +41,7 @@ class Family:
     image: str | int = 0
     after: str = ""
     batch: int | None = 0
+    refiners: tuple[str, ...] = ()
     between: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     state: tuple[str, ...] = ()
     no_last_block: str = ""
@@ -64,6 +67,7 @@ def nothing_and_unchanged(own: Any, **_: Any) -> tuple[float, Any]:
 
 DOUBLE_SINGLE = ("double_blocks", "single_blocks")
 FINAL = ("final_layer",)
+REFINERS = ("context_refiner", "noise_refiner", "ref_image_refiner", "siglip_refiner")
 LONG_SKIPS = "its last blocks read the outputs of its first ones"
 
 FAMILIES = (
@@ -72,7 +76,14 @@ FAMILIES = (
     Family("Chroma Radiance", ("ChromaRadiance",), DOUBLE_SINGLE, (), "img"),
     Family("SD3", ("OpenAISignatureMMDITWrapper",), ("joint_blocks",), FINAL, 1),
     Family("AuraFlow", ("MMDiT",), ("double_layers", "single_layers"), ("final_linear",), 1),
-    Family("HunyuanVideo, HunyuanImage", ("HunyuanVideo",), DOUBLE_SINGLE, FINAL, "img"),
+    Family(
+        "HunyuanVideo, HunyuanImage",
+        ("HunyuanVideo",),
+        DOUBLE_SINGLE,
+        FINAL,
+        "img",
+        refiners=("txt_in.individual_token_refiner.blocks",),
+    ),
     Family("Hunyuan3D 2", ("Hunyuan3Dv2",), DOUBLE_SINGLE, FINAL, "img"),
     Family("Hunyuan3D 2.1", ("HunYuanDiTPlain",), ("blocks",), FINAL, no_last_block=LONG_SKIPS),
     Family("HunyuanDiT", ("HunYuanDiT",), ("blocks",), FINAL, no_last_block=LONG_SKIPS),
@@ -91,8 +102,8 @@ FAMILIES = (
     Family("Mage-Flow", ("MageFlowTransformer2DModel",), ("transformer_blocks",), ("norm_out",), "hidden_states", "proj_out"),
     Family("Lens", ("LensTransformer2DModel",), ("transformer_blocks",), ("norm_out",), "hidden_states", "proj_out"),
     Family("JoyImage", ("JoyImageTransformer3DModel",), ("double_blocks",), ("norm_out",), "hidden_states", "proj_out"),
-    Family("Lumina 2, Z-Image", ("NextDiT",), ("layers",), FINAL),
-    Family("Z-Image pixel space", ("NextDiTPixelSpace",), ("layers",), ()),
+    Family("Lumina 2, Z-Image", ("NextDiT",), ("layers",), FINAL, refiners=REFINERS),
+    Family("Z-Image pixel space", ("NextDiTPixelSpace",), ("layers",), (), refiners=REFINERS),
     Family("HiDream-I1", ("HiDreamImageTransformer2DModel",), ("double_stream_blocks", "single_stream_blocks"), FINAL, "image_tokens"),
     Family(
         "HiDream-O1",
@@ -118,11 +129,11 @@ FAMILIES = (
         joint="its condition encoder mixes the rows of a call",
     ),
     Family("Stable Audio", ("AudioDiffusionTransformer",), ("transformer.layers",), ("transformer.project_out",)),
-    Family("OmniGen2", ("OmniGen2Transformer2DModel",), ("layers",), ("norm_out",)),
-    Family("Boogu", ("BooguTransformer2DModel",), ("double_stream_layers", "single_stream_layers"), ("norm_out",)),
+    Family("OmniGen2", ("OmniGen2Transformer2DModel",), ("layers",), ("norm_out",), refiners=REFINERS),
+    Family("Boogu", ("BooguTransformer2DModel",), ("double_stream_layers", "single_stream_layers"), ("norm_out",), refiners=REFINERS),
     Family("Kandinsky 5", ("Kandinsky5",), ("visual_transformer_blocks",), ("out_layer",)),
     Family("CogVideoX", ("CogVideoXTransformer3DModel",), ("blocks",), ("norm_final",), "hidden_states"),
-    Family("Krea 2", ("SingleStreamDiT",), ("blocks",), ("last",)),
+    Family("Krea 2", ("SingleStreamDiT",), ("blocks",), ("last",), refiners=("txtfusion.layerwise_blocks", "txtfusion.refiner_blocks")),
     Family("Ideogram 4", ("Ideogram4Transformer2DModel",), ("layers",), FINAL),
     Family("ERNIE-Image", ("ErnieImageModel",), ("layers",), ("final_norm",), after="final_linear"),
     Family("PixelDiT, PiD", ("PixDiT_T2I", "PidNet"), ("patch_blocks",), ()),

@@ -122,6 +122,11 @@ class FullPass:
         return True
 
     @property
+    def refining(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def complete(self) -> bool:
         """Always."""
         return True
@@ -201,6 +206,11 @@ class DraftPass:
     def computing(self) -> bool:
         """As soon as the pass has gone on as a full one, and behind a last block that really ran."""
         return self.resumed or self._last_ran
+
+    @property
+    def refining(self) -> bool:
+        """If the first block will run; every other block's input is forecast, or handed on."""
+        return self.verifier.runs == "first"
 
     @property
     def complete(self) -> bool:

@@ -76,6 +76,11 @@ class Pass(Protocol):
         ...
 
     @property
+    def refining(self) -> bool:
+        """Whether a block reads what runs before the first one."""
+        ...
+
+    @property
     def complete(self) -> bool:
         """Whether every block ran."""
         ...
@@ -142,19 +147,19 @@ class HeadStandIn:
         return getattr(self._head, name)
 
 
-class BetweenStandIn:
-    """Takes the place of a module, or of a list of modules, that the model calls between blocks."""
+class OptionalStandIn:
+    """Takes the place of a module, or of a list of modules, that the model calls before or between blocks."""
 
-    def __init__(self, handler: Pass, module: Any, skipped: Callable[..., Any]) -> None:
-        self._handler = handler
+    def __init__(self, needed: Callable[[], bool], module: Any, skipped: Callable[..., Any]) -> None:
+        self._needed = needed
         self._module = module
         self._skipped = skipped
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._module(*args, **kwargs) if self._handler.computing else self._skipped(*args, **kwargs)
+        return self._module(*args, **kwargs) if self._needed() else self._skipped(*args, **kwargs)
 
-    def __getitem__(self, index: int) -> "BetweenStandIn":
-        return BetweenStandIn(self._handler, self._module[index], self._skipped)
+    def __getitem__(self, index: int) -> "OptionalStandIn":
+        return OptionalStandIn(self._needed, self._module[index], self._skipped)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
@@ -171,8 +176,8 @@ def resolve(model: Any, path: str) -> tuple[Any, str]:
 def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple[str, Any]]:
     """(path, what takes its place) for everything that a call must see replaced."""
 
-    def real(path: str) -> Any:
-        return getattr(*resolve(model, path))
+    def real(path: str, *default: Any) -> Any:
+        return getattr(*resolve(model, path), *default)
 
     stacks = [real(path) for path in family.stacks]
     filled = [i for i, blocks in enumerate(stacks) if len(blocks)]  # a variant of the model may leave a stack empty
@@ -189,13 +194,16 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
     after = real(family.after) if family.after else unchanged
     for path in family.heads:
         yield path, HeadStandIn(handler, real(path), None if family.batch is None else 0, after)
+    for path in family.refiners:
+        if blocks := real(path, None):
+            yield path, [OptionalStandIn(lambda: handler.refining, block, unchanged) for block in blocks]
     for path, skipped in family.between.items():
-        yield path, BetweenStandIn(handler, real(path), skipped)
+        yield path, OptionalStandIn(lambda: handler.computing, real(path), skipped)
 
 
 @contextmanager
 def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]:
-    """Shadow the family's stacks, heads and modules between blocks; everything is restored on the way out.
+    """Shadow the family's stacks, heads, refiners and modules between blocks; everything is restored on the way out.
 
     Raises:
         UnsupportedModel: the call was answered without the model's head: whatever did so, we have seen nothing of it.

@@ -195,6 +195,28 @@ def test_modules_between_blocks_rest_on_drafts(plain, name):
     assert every and len(calls) - every == every * 4 // 10  # 4 of 10 calls are computed
 
 
+REFINED = ("hunyuan_video", "z_image", "z_image_pixel", "lumina", "omnigen2", "boogu", "krea2")
+
+
+@pytest.mark.parametrize("name", [name for name in REFINED if name in TINY])
+@each_way
+def test_refiners_rest_on_drafts_that_run_no_first_block(plain, name, verifier):
+    model, _ = plain(name)
+    diffusion_model = model.model.diffusion_model
+    lists = [getattr(*resolve(diffusion_model, path), None) for path in family_of(diffusion_model).refiners]
+    calls = []
+    hooks = [block.register_forward_hook(lambda *_: calls.append(1)) for blocks in lists if blocks for block in blocks]
+    try:
+        sample_tiny(model, name)
+        every = len(calls)
+        drafting = Threshold(warmup=3, max_streak=3)
+        sample_tiny(accelerate(model, SpecaConfig(math.inf, budget=drafting, forecaster=Newton(1, 0.0), verifier=verifier)), name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert every and len(calls) - every == (every if verifier.runs == "first" else every * 5 // 10)  # 5 of 10 calls are computed
+
+
 @pytest.mark.family("wan_causal")
 def test_an_autoregressive_sampler_gets_the_plain_model(plain, monkeypatch):
     """Its blocks fill the caches that the next frames read, so every one of them has to run."""
