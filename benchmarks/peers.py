@@ -78,7 +78,7 @@ class _Ladders:
 
     def __init__(self, kept: dict[Any, Any], computing: bool, order: int, place: int) -> None:
         self.kept, self.computing, self.order, self.place = kept, computing, order, place
-        self.reached, self.complete = False, True
+        self.reached, self.complete, self.refining = False, True, True
 
     def head(self, head: Any) -> Any:
         self.reached = True

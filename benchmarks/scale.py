@@ -236,7 +236,7 @@ class Bench:
         family = family_of(module)
 
         class Idle:
-            reached = computing = complete = True
+            reached = computing = complete = refining = True
 
         def install() -> float:
             begun = time.perf_counter()

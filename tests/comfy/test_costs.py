@@ -201,7 +201,7 @@ def test_time_of_install_and_of_a_skipped_block(monkeypatch):
     family = family_of(module)
 
     class HandOn:
-        reached = computing = complete = True
+        reached = computing = complete = refining = True
 
         def block(self, place, block, arguments):
             return arguments.kwargs["img"], arguments.kwargs["txt"]
