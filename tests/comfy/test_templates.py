@@ -163,4 +163,7 @@ def test_a_template_with_speca_before_its_samplers(executor, template):
         assert torch.isfinite(latent).all() and report.finished, report.summary
         # HiDream's sampler, uni_pc, zigzags from step to step with random weights, which is seen as jumps.
         jumps = sum(row.reason == "jump" for call in report.calls for row in call.rows)
-        assert jumps > report.rows / 2 if template == "hidream_i1_full" else report.count("drafted") > 0, report.summary
+        if template == "hidream_i1_full":
+            assert jumps > report.rows / 2, report.summary
+        else:  # some versions' templates have a LoRA for two steps: nothing is left between warm-up and the last one
+            assert (report.count("drafted") > 0) == (report.steps > 4), report.summary
