@@ -30,6 +30,7 @@ from forced import Forced
 from giants import GIANTS, REDUCED, Giant
 from peers import EveryBlock, Peer, WholeOutput
 from scale_page import write_scale_page
+from shares import watched
 
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
@@ -172,6 +173,7 @@ class Bench:
             "walls": lambda: [self.walls(share, predictions) for share, predictions in shares],
             "memory": lambda: self.attempt(self.memory),
             "parts": lambda: self.attempt(self.parts),
+            "shares": lambda: self.attempt(lambda: self.shares(rounds)),
             "waits": lambda: self.attempt(self.waits),
         }
         for name, part in parts.items():
@@ -251,6 +253,18 @@ class Bench:
             "install_us": 1e6 * min(install() for _ in range(50)),
             "stream": [list(exit.shape), str(exit.dtype).removeprefix("torch."), exit.nbytes],
         }
+
+    def shares(self, rounds: int) -> dict[str, float]:
+        """Milliseconds of the parts of a drafted prediction, checked by `embedded`: medians."""
+        pattern: Pattern = [C] * WARM_UP + [0, 0, C] * rounds
+        with watched(bare(self.model.model.diffusion_model), self.device.clock) as predictions:
+            times, _ = self.sample(self.ours(pattern), len(pattern))
+        drafts = [
+            parts.milliseconds() | {"whole": whole}
+            for entry, parts, whole in zip(pattern, predictions, times, strict=True)
+            if entry is not C
+        ]
+        return {part: statistics.median(draft[part] for draft in drafts) for part in drafts[0]}
 
     def waits(self) -> dict[str, Any]:
         """How often the host waits for the device in a prediction: asked for by us, counted; on CUDA also all that PyTorch warns of."""

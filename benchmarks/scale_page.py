@@ -29,6 +29,10 @@ The same classes with four to seven blocks, 128 or 256 channels and 80 to 580 to
 measurement works, and nothing else**: at this size ComfyUI's own work around the blocks is a large part of a prediction, and one block is a
 large part of all blocks, so a draft costs several times the share that it has of a full size.
 """
+SHARES = """In percent of a full prediction; drafts checked by `embedded`. *Around the model* is ComfyUI's own work in a prediction and
+our bookkeeping; *check* makes two more forecasts, runs the head on them and compares; *path, repairs* watches the latent for jumps and
+repairs past drafts.
+"""
 WALLS = """By the wall clock; in brackets `1 / ((1 - a) + a d)`, with `a` accepted and `d` = draft / full of the table above. *Free drafts*
 is `1 / (1 - a)`. Of the other caches, whose rules are left out, only the work of a draft is done: the newest output again, and a Taylor
 series of order 2 for every block's output.
@@ -126,6 +130,17 @@ def parts(cells: list[dict[str, Any]]) -> str:
     return table([*head, "install, µs", "waits: full / draft / reject"], rows)
 
 
+def shares(cells: list[dict[str, Any]]) -> str:
+    """Where a draft's time goes."""
+    inside = ("embedders", "forecast", "head", "check", "path")
+    rows = []
+    for cell in cells:
+        if found := cell["shares"]:
+            around = found["whole"] - sum(found[part] for part in inside)
+            rows.append([cell["name"], *(percent(ms, cell["full"]) for ms in (around, *(found[part] for part in inside), found["whole"]))])
+    return table(["model", "around the model", "embedders", "forecast", "head", "check", "path, repairs", "the whole draft"], rows)
+
+
 def mixed(cells: list[dict[str, Any]]) -> str:
     """A batch of which some images are rejected."""
     rows = []
@@ -144,6 +159,9 @@ def section(title: str, cells: list[dict[str, Any]]) -> list[str]:
         f"\n{devices}.\n\n### {title}: what a prediction costs\n\n{drafts(cells)}",
         "\nA batch of four images whose drafts are checked by `embedded`; in percent of the plain batch.\n",
         mixed(cells),
+        f"\n### {title}: where a draft's time goes\n",
+        SHARES,
+        shares(cells),
         f"\n### {title}: speed-up of whole runs\n",
         WALLS,
         walls(cells),
