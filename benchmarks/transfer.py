@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from testbed import PACK, Setting, Testbed, captions, clock, conditioning  # first: it makes ComfyUI importable
+from testbed import PACK, Setting, Testbed, captions, clock, compare, conditioning  # first: it makes ComfyUI importable
 
 import comfy.sample
 import comfy.sd
@@ -21,6 +21,7 @@ from speca_pack.speca_core.bridge.passes import FullPass
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.bridge.run import Run
 from speca_pack.speca_core.session import Call, Session
+from speca_pack.speca_core.whatif import psnr_band
 
 IMAGE_SETTINGS = (
     *(Setting(steps, cfg) for cfg in (3.5, 1.0) for steps in (20, 28, 50)),
@@ -45,12 +46,13 @@ CLIPS = [
 @dataclass(frozen=True)
 class Outcome:
     """One picture or clip: relative latent distance to the plain one, largest in a frame; evaluations plain / computed; mean error of the
-    drafts that were served, as the verifier saw it and as it was."""
+    drafts that were served, as the verifier saw it and as it was; whether the PSNR is in the range that what-if tells (None: no range)."""
 
     distance: float
     saved: float
     estimate: float
     error: float
+    foretold: bool | None
 
 
 class Truth:
@@ -91,27 +93,32 @@ def true_errors() -> Iterator[list[float]]:
         yield found
 
 
-def accelerated(sample: Callable[[], torch.Tensor], plain: torch.Tensor) -> Outcome:
-    """Of `sample`, which makes a latent [1, channels, ...]; the third dimension from the end counts frames where there are five."""
-    with true_errors() as true:
-        latent = sample()
+def outcome(latent: torch.Tensor, plain: torch.Tensor, true: list[float], psnr: float | None = None) -> Outcome:
+    """Of an accelerated latent [1, channels, ...], whose third dimension from the end counts frames where there are five.
+
+    Args:
+        plain: the plain model's latent. true: errors of the drafts. psnr: of the decoded picture, in dB.
+    """
     report = find(latent)
     frames = [(latent, plain)] if latent.ndim == 4 else list(zip(latent.unbind(2), plain.unbind(2), strict=True))
     distance = max((torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)).item() for a, b in frames)
     estimates = [row.error for call in report.calls for row in call.rows if row.verdict == "drafted"]
     assert len(true) == len(estimates)
     saved = report.rows / (report.rows - report.count("drafted"))
-    return Outcome(distance, saved, *(statistics.fmean(errors) if errors else 0.0 for errors in (estimates, true)))
+    band = psnr_band(report, report)
+    foretold = None if psnr is None or band is None else band[0] <= psnr <= band[1]
+    return Outcome(distance, saved, *(statistics.fmean(errors) if errors else 0.0 for errors in (estimates, true)), foretold)
 
 
 def pictures(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> list[Outcome]:
     """The same prompts and seeds in every setting."""
-
-    def sample(caption: str, seed: int, change: Callable[[Any], Any] = lambda model: model) -> torch.Tensor:
-        return bed.make(setting, caption, seed, change).latent
-
-    prompts = [(caption, 71_000 + i) for i, caption in enumerate(captions(41, count))]
-    return [accelerated(functools.partial(sample, *prompt, lambda model: accelerate(model, config)), sample(*prompt)) for prompt in prompts]
+    made = []
+    for i, caption in enumerate(captions(41, count)):
+        plain = bed.make(setting, caption, 71_000 + i)
+        with true_errors() as true:
+            fast = bed.make(setting, caption, 71_000 + i, lambda model: accelerate(model, config))
+        made.append(outcome(fast.latent, plain.latent, true, compare(fast, plain)["psnr"]))
+    return made
 
 
 def clips(steps: int, config: SpecaConfig, count: int) -> list[Outcome]:
@@ -126,8 +133,12 @@ def clips(steps: int, config: SpecaConfig, count: int) -> list[Outcome]:
         return latent
 
     fast = accelerate(wan, config)
-    prompts = [(clip, 100 + i) for i, clip in enumerate(CLIPS[:count])]
-    return [accelerated(functools.partial(sample, fast, *prompt), sample(wan, *prompt)) for prompt in prompts]
+    made = []
+    for i, clip in enumerate(CLIPS[:count]):
+        with true_errors() as true:
+            latent = sample(fast, clip, 100 + i)
+        made.append(outcome(latent, sample(wan, clip, 100 + i), true))
+    return made
 
 
 @contextmanager
@@ -180,7 +191,9 @@ def same_threshold(bed: Testbed, count: int) -> list[str]:
         means = {key: statistics.fmean(getattr(o, key) for o in outcomes) for key in ("saved", "estimate", "error", "distance")}
         middle = statistics.median(o.distance for o in outcomes)
         shares = " | ".join(f"{value:.2%}" for value in (means["estimate"], means["error"], means["distance"], middle))
-        rows.append(f"| {name} | {means['saved']:.2f} | {shares} |")
+        foretold = [o.foretold for o in outcomes if o.foretold is not None]
+        told = f"{sum(foretold)} of {len(foretold)}" if foretold else ""
+        rows.append(f"| {name} | {means['saved']:.2f} | {shares} | {told} |")
         print(rows[-1], flush=True)
     return rows
 
@@ -210,10 +223,10 @@ def write_transfer(images: int) -> Path:
         "",
         f"`python3 run.py bench --transfer`: the default settings, {images} prompts or {filmed} clips, the same in each row. The mean",
         "error of the drafts that were served, in the guided prediction, as the check saw it and as it was; and the distance of the final",
-        "latents to the plain ones.",
+        "latents to the plain ones. Last, how many pictures' PSNR lay in the range that what-if tells.",
         "",
-        "| | evaluations, x | estimated error | true error | distance, mean | median |",
-        "|---|---|---|---|---|---|",
+        "| | evaluations, x | estimated error | true error | distance, mean | median | PSNR as foretold |",
+        "|---|---|---|---|---|---|---|",
         *same_threshold(bed, images),
         "",
         "## Each image for itself",
