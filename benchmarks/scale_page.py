@@ -20,14 +20,15 @@ included; on an accelerator between device events, after a warm-up.
 prediction with everything of ours: anchors, and the hindcast.
 """
 NOT_YET = """
-**Not measured yet: this table is empty.** So far no accelerator was at hand, and nothing on this page says how fast SpeCa is on a real
+**Not measured yet: this table is empty.** No accelerator has been used so far, and nothing on this page says how fast SpeCa is on a real
 model. What was checked without one: each of these models is built from its class at its published size (without memory), and the
 number of its parameters is the published one; and each goes through every measurement in its reduced form, below.
 """
 REDUCED = """
 The same classes with four to seven blocks, 128 or 256 channels and 80 to 580 tokens, in float32 on a CPU. **These numbers show that the
 measurement works, and nothing else**: at this size ComfyUI's own work around the blocks is a large part of a prediction, and one block is a
-large part of all blocks, so a draft costs several times the share that it has of a full size.
+large part of all blocks, so a draft costs several times the share that it has of a full size. Times of a few milliseconds scatter by
+ten per cent and more: a rejected prediction below 100 %, or a speed-up above that of free drafts, is noise.
 """
 SHARES = """In percent of a full prediction; drafts checked by `embedded`. *Around the model* is ComfyUI's own work in a prediction and
 our bookkeeping; *check* makes two more forecasts, runs the head on them and compares; *path, repairs* watches the latent for jumps and

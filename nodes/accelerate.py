@@ -54,7 +54,7 @@ class SpeCaAccelerate(io.ComfyNode):
             node_id="SpeCaAccelerate",
             display_name="SpeCa Accelerate",
             category="SpeCa",
-            description="Speculative caching for diffusion transformers: forecasts most of the model's evaluations, checks each forecast "
+            description="Speculative caching for diffusion transformers: forecasts many of the model's evaluations, checks each forecast "
             "and really computes those that are too far off. Place it between the model loader and the sampler.",
             search_aliases=["speca", "teacache", "easycache", "taylorseer", "speed up", "faster sampling", "cache"],
             not_idempotent=True,

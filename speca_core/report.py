@@ -151,8 +151,9 @@ class RunReport:
     @property
     def summary(self) -> str:
         """One line for the log and the node."""
-        computed = self.rows - self.count("drafted")
-        text = f"{computed} of {self.rows} evaluations computed, {self.count('drafted')} drafted, {self.count('rejected')} rejected"
+        drafted, rejected = self.count("drafted"), self.count("rejected")
+        computed = self.rows - drafted - rejected
+        text = f"{drafted} of {self.rows} evaluations drafted, {computed} computed, {rejected} rejected and computed"
         short = "" if self.out_of_memory is None else f", out of memory at call {self.out_of_memory}: no drafts from there on"
         return f"{text}, {self.seconds:.2f} s{short}{'' if self.finished else ' (did not finish)'}"
 

@@ -11,6 +11,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS: dict[Verdict, str] = {"computed": "#56B4E9", "drafted": "#2BB58A", "rejected": "#E8743B"}
+FILLS: dict[Verdict, str] = {"computed": "#2A3A47", "drafted": "#20403A", "rejected": "#E8743B"}
 LABELS: dict[Verdict, str] = {"computed": "computed", "drafted": "drafted (error)", "rejected": "rejected, then computed"}
 INK, PAPER, FRAME, TOLERANCE = "#E6E6E6", "#1F1F23", "#45454D", "#F0E442"
 WIDTH, MARGIN, HEADER, FOOTER, PANEL, GAP = 1000, 56, 84, 76, 140, 22
@@ -106,9 +107,9 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, bars: Sequence[Bar | None], labe
         colour = COLOURS[bar.verdict]
         if bar.verdict == "computed":
             # A computed call is a full column, outlined; its dot is the hindcast, the error a draft would have had.
-            draw.rectangle((a, level(scale), b, bottom), fill="#2A3A47", outline=colour)
+            draw.rectangle((a, level(scale), b, bottom), fill=FILLS["computed"], outline=colour)
         else:
-            draw.rectangle((a, min(level(bar.error or 0.0), bottom - 2), b, bottom), fill=colour)
+            draw.rectangle((a, min(level(bar.error or 0.0), bottom - 2), b, bottom), fill=FILLS[bar.verdict], outline=colour)
         if bar.verdict == "rejected":
             x, y, half = (a + b) / 2, top + ROOM / 2, min(b - a, 10.0) / 2
             draw.line((x - half, y - half, x + half, y + half), fill=colour, width=2)
@@ -136,7 +137,7 @@ def _axis(draw: ImageDraw.ImageDraw, top: int, calls: Sequence[CallRecord], font
 def _legend(draw: ImageDraw.ImageDraw, top: int, font: Font) -> None:
     x = MARGIN
     for verdict, label in LABELS.items():
-        draw.rectangle((x, top, x + 16, top + 16), fill="#2A3A47" if verdict == "computed" else COLOURS[verdict], outline=COLOURS[verdict])
+        draw.rectangle((x, top, x + 16, top + 16), fill=FILLS[verdict], outline=COLOURS[verdict])
         if verdict == "rejected":
             draw.line((x, top, x + 16, top + 16), fill=PAPER, width=2)
             draw.line((x, top + 16, x + 16, top), fill=PAPER, width=2)

@@ -25,7 +25,9 @@ from comfy.cli_args import args  # noqa: E402
 args.cpu = True
 
 import torch  # noqa: E402
+from hypothesis import configuration  # noqa: E402
 
+configuration.set_hypothesis_home_dir(PACK / ".runtime/hypothesis")
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)
 

@@ -74,7 +74,7 @@ def test_an_untouched_node_and_its_report(nodes, flux):
     assert latent["samples"] is samples
     assert picture.shape[0] == 1 and picture.shape[2:] == (1000, 3) and picture.min() >= 0 and picture.max() <= 1
     assert report["totals"]["calls"] == 28 and report["totals"]["drafted"] > 0 and report["settings"] == SpecaConfig().to_dict()
-    assert output.ui["speca_report"] == (text,) and "evaluations computed" in output.ui["text"][0] and output.ui["images"]
+    assert output.ui["speca_report"] == (text,) and "evaluations drafted" in output.ui["text"][0] and output.ui["images"]
 
 
 def test_a_latent_of_another_maker_passes_with_a_message(nodes):

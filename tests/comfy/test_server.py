@@ -45,7 +45,7 @@ def test_the_demos_workflow_runs_and_reports(comfy):
     shown = entry["outputs"]["9"]
     report = json.loads(shown["speca_report"][0])
     assert report["totals"]["calls"] == 12 and report["totals"]["drafted"] > 0 and report["finished"]
-    assert shown["images"] and "evaluations computed" in shown["text"][0]
+    assert shown["images"] and "evaluations drafted" in shown["text"][0]
     assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
 
 

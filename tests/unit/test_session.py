@@ -202,7 +202,7 @@ def test_report_json():
     assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
     assert Mask(computed=json.dumps(report["mask"])).ledger(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
-    assert f"{totals['drafted']} drafted" in session.report.summary
+    assert f"{totals['drafted']} of {totals['rows']} evaluations drafted" in session.report.summary
 
 
 def schedule(steps):
