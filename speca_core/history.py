@@ -42,6 +42,11 @@ class FeatureHistory:
         """Whether there is an anchor at the coordinate `at`."""
         return any(abs(s - at) <= SAME_PLACE for s in self.coordinates)
 
+    def anchor_at(self, at: float) -> torch.Tensor:
+        """The anchor at the coordinate `at`, where `has(at)`, on the features' device."""
+        (anchor,) = (f for s, f in zip(self.coordinates, self.anchors, strict=True) if abs(s - at) <= SAME_PLACE)
+        return anchor.to(self.device)
+
     def at_hand(self, count: int) -> tuple[torch.Tensor, ...]:
         """The newest `count` anchors on the features' device: those kept elsewhere are copied there for as long as they are used."""
         return tuple(anchor.to(self.device) for anchor in self.anchors[-count:])

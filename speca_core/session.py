@@ -43,6 +43,7 @@ class Lane:
         self.computed = 0
         self.calls = 0
         self.seen = 0  # number of the last prediction it took part in
+        self.again: float | None = None  # what an anchor was off by where the sampler last came to its place again; None: not known yet
 
     @property
     def exit(self) -> FeatureHistory | None:
@@ -114,6 +115,7 @@ class Session:
         for lane in self.lanes.values():
             if lane.image in jumped:
                 lane.histories.clear()
+                lane.again = None
         for image in jumped:
             self.hindsight.forget(image)
 
@@ -215,13 +217,20 @@ class Call:
         """Why there is nothing to forecast from, or None."""
         if lane.exit is None or len(lane.exit.anchors) < self.session.min_anchors:
             return Reason.ANCHORS
-        return Reason.REPEATED if lane.exit.has(self.moment.coordinate) else None
+        return Reason.REPEATED if self._repeated(lane) and lane.again is None else None
+
+    def _repeated(self, lane: Lane) -> bool:
+        """Whether an anchor lies at this very place, as at the second call that Heun makes there: it is the forecast, and no check says
+        anything of it, so that what it was off by the last time counts."""
+        return lane.exit is not None and lane.exit.has(self.moment.coordinate)
 
     def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
         """Forecasts of a tap at this call's place, one tensor per row, in the dtype and shape of its anchors."""
         return [self._forecast(self.lanes[row].histories[tap]) for row in rows]
 
     def _forecast(self, history: FeatureHistory) -> torch.Tensor:
+        if history.has(self.moment.coordinate):
+            return history.anchor_at(self.moment.coordinate)
         forecaster = self.session.config.forecaster
         depth = forecaster.depth
         return forecaster.forecast(history.coordinates[-depth:], history.at_hand(depth), self.moment.coordinate)
@@ -252,10 +261,10 @@ class Call:
             return list(rows), []
         failed: set[int] = set()
         for row, error in zip(rows, errors, strict=True):
-            record = self._rows[row]
-            record.error = error
-            record.tolerance = self.lanes[row].ledger.tolerance(self.outlooks[row])
-            if not (math.isfinite(error) and error <= record.tolerance):
+            record, lane = self._rows[row], self.lanes[row]
+            record.error = max(error, lane.again or 0.0) if self._repeated(lane) else error
+            record.tolerance = lane.ledger.tolerance(self.outlooks[row])
+            if not (math.isfinite(record.error) and record.error <= record.tolerance):
                 record.verdict, record.reason = "rejected", Reason.REJECTED.value
                 failed.add(self.groups[row])
         for row in rows:
@@ -293,12 +302,14 @@ class Call:
 
     def scorable(self, rows: Sequence[int]) -> list[int]:
         """Those of the computed rows for which a forecast exists that can be scored against the truth (before `observe`)."""
-        return [row for row in rows if self._no_forecast(self.lanes[row]) is None]
+        return [row for row in rows if self._no_forecast(self.lanes[row]) is not Reason.ANCHORS]
 
     def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
         """Record the hindcast: the measured error of the forecast that would have been served, one per row."""
         for row, error in zip(rows, errors, strict=True):
             self._rows[row].hindcast = error
+            if self._repeated(self.lanes[row]):
+                self.lanes[row].again = error
 
     def close(self, seconds: float) -> CallRecord:
         """Settle every lane's account and write the call's record."""

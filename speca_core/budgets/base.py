@@ -15,7 +15,7 @@ class Reason(str, Enum):
     WARMUP = "warmup"  # the first calls of a run are always computed
     WINDOW = "window"  # outside start..end
     ANCHORS = "anchors"  # too few anchors for the forecaster
-    REPEATED = "repeated_sigma"  # an anchor lies at this very place: there is nothing to extrapolate
+    REPEATED = "repeated_sigma"  # an anchor lies at this very place, and what it would be off by here has not been measured yet
     JUMP = "jump"  # the latent has left its path (fresh noise): anchors lie on another one
     LAST_STEP = "last_step"  # the protected end of the schedule
     STREAK = "max_streak"  # as many drafts in a row as allowed

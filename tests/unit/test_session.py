@@ -9,7 +9,7 @@ import torch
 
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval, Mask, Target, Threshold
-from speca_core.forecasters import Newton, Reuse
+from speca_core.forecasters import FORECASTERS, Newton, Reuse
 from speca_core.session import EXIT
 from speca_core.verifiers import Embedded, LastBlock
 
@@ -138,6 +138,32 @@ def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
         call.close(0.0)
     assert session.report.calls[1].rows[0].reason == "repeated_sigma"
     assert open_call(session, SIGMAS[1]).forecast(EXIT, [0])[0].item() == 2.0
+
+
+@pytest.mark.parametrize("forecaster", [forecaster() for forecaster in FORECASTERS.values()], ids=lambda f: f.name)
+def test_an_anchor_is_the_forecast_of_its_own_place_as_far_off_as_the_last_one_was(forecaster):
+    """As Heun calls, each place twice. No check sees anything there: the error is what was measured the last time."""
+    session = Session(config(threshold=0.1, budget=Threshold(warmup=4, decay=1.0), forecaster=forecaster), SIGMAS)
+
+    def visit(step, value, check, error):
+        """What the call is, with the check's error and the true one, if it is not drafted."""
+        call = open_call(session, SIGMAS[step])
+        forecast = call.forecast(EXIT, [0])[0].item() if call.scorable([0]) else None
+        rejected = call.judge(call.draft_rows, [check] * len(call.draft_rows))[1]
+        if rejected or call.full_rows:
+            call.score(call.scorable([0]), [error] * len(call.scorable([0])))
+            call.observe(EXIT, [0], [torch.tensor([value])])
+        row = call.close(0.0).rows[0]
+        return row.reason, forecast, row.error, row.hindcast
+
+    for step in range(4):
+        visit(step, float(step), None, 9.0)
+    assert visit(3, 3.5, None, 0.2) == ("repeated_sigma", 3.0, None, 0.2)
+    assert visit(4, 4.0, 9.0, 9.0)[0] == "rejected"
+    assert visit(4, 4.5, 0.0, 0.05) == ("rejected", 4.0, 0.2, 0.05)
+    assert visit(5, 5.0, 9.0, 9.0)[0] == "rejected"
+    assert visit(5, 5.5, 0.0, 9.0) == ("draft", 5.0, 0.05, None)
+    assert visit(5, 5.5, 0.5, 0.01) == ("rejected", 5.0, 0.5, 0.01)
 
 
 def test_too_few_anchors_for_the_order():

@@ -10,7 +10,7 @@ from test_session import SIGMAS, STEPS, config
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Accumulated, Target, Threshold
 from speca_core.errors import ConfigError
-from speca_core.report import RunReport
+from speca_core.report import CallRecord, RowRecord, RunReport
 from speca_core.session import EXIT
 from speca_core.verifiers import Unverified
 from speca_core.whatif import PSNR, Clock, Law, laws_of, predict, psnr_band, reach
@@ -168,3 +168,15 @@ def test_the_same_settings_give_the_same_verdicts_where_all_rows_decide_together
     assert recorded.joint
     again = predict(recorded, recorded.settings)
     assert all(len({row.verdict == "drafted" for row in call.rows}) == 1 for call in again.calls)
+
+
+def test_a_place_that_the_sampler_visits_twice_has_an_error_of_its_own():
+    def row(verdict, error=None, hindcast=None):
+        return [RowRecord(0, 0, verdict, "", error, 1.0, hindcast)]
+
+    calls = [(0, row("computed")), (1, row("computed")), (1, row("computed", hindcast=0.5)), (2, row("drafted", 0.1)), (3, row("computed"))]
+    calls += [(3, row("computed", hindcast=0.3)), (4, row("computed")), (4, row("computed", hindcast=0.1)), (4, row("drafted", 0.2))]
+    made = [CallRecord(i, SIGMAS[place], place, 1.0, rows, i + 1) for i, (place, rows) in enumerate(calls)]
+    report = RunReport("", config().to_dict(), STEPS, made, sigmas=SIGMAS)
+    law = laws_of(report)[0]
+    assert law.again == 0.3 and len(law.places) == 1
