@@ -1,6 +1,7 @@
 """The live timeline in the node: what it shows, and what it survives."""
 
 import json
+import re
 
 from conftest import once, opened
 from graphs import ACCELERATE, DEFAULT, REPORT, SAMPLER, demo, fresh
@@ -23,10 +24,10 @@ def test_the_run_shows_live_and_then_measured(page):
     assert 0 < len(live["bars"]) <= 28
     done = page.await_state(ACCELERATE, "measured")
     assert len(done["bars"]) == 28 and {"computed", "drafted"} <= set(done["bars"]) and done["gain"] > 1
-    text = page.note(REPORT, "report", "drafted")
-    evaluations = int(text.split(" of ")[1].split()[0])
-    drafted = int(text.split(", ")[1].split()[0])
-    assert evaluations == 2 * 28 and f"{drafted}drafted" in done["legend"]  # cond and uncond: the node and the report say the same
+    counted = re.match(r"(\d+) of (\d+) evaluations drafted, (\d+) computed, (\d+) rejected", page.note(REPORT, "report", "drafted"))
+    drafted, evaluations, computed, rejected = map(int, counted.groups())
+    assert evaluations == 2 * 28 == drafted + computed + rejected  # cond and uncond
+    assert done["legend"].startswith(f"{computed}computed{drafted}drafted{rejected}rejected")  # the node and the report say the same
 
 
 def test_the_diagnosis_can_be_read_and_copied(page):
