@@ -43,6 +43,7 @@ class Lane:
         self.computed = 0
         self.calls = 0
         self.seen = 0  # number of the last prediction it took part in
+        self.drafted = -1  # number of the last prediction it was drafted in
         self.again: float | None = None  # what an anchor was off by where the sampler last came to its place again; None: not known yet
 
     @property
@@ -83,6 +84,7 @@ class Session:
         )
         self.predictions = 0
         self._lanes_made = 0
+        self._strayed: set[int] = set()  # images that were off their path at the last place
         self.caching = True  # until memory runs out
         self.store: torch.device | None = None  # where anchors are kept; None: on the device of the features
         self.open_prediction(self.schedule.sigmas[0])  # so that a call can be opened without; the first that is asked for is number 1
@@ -91,8 +93,15 @@ class Session:
     def arrive(self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None) -> None:
         """`open_prediction` for the latents `x` [images, ...] at the noise level `sigma` []; finds out which images have jumped."""
         self._before = len(self.report.calls)  # memory may run out here
-        level, jumped = self.path.arrive(sigma, x) if self.caching else (float(sigma), set())
-        self.open_prediction(level, guidance, jumped)
+        level, strayed = self.path.arrive(sigma, x) if self.caching else (float(sigma), set())
+        kinks = self._kinks(strayed) if self.config.budget.presses_on else set()
+        self._strayed = strayed
+        self.open_prediction(level, guidance, strayed - kinks)
+
+    def _kinks(self, strayed: set[int]) -> set[int]:
+        """Images whose jump is a solver's answer to our own drafts: right behind one, and the first. Fresh noise is there without any, and
+        again at the next place."""
+        return {lane.image for lane in self.lanes.values() if self.predictions - lane.drafted <= 1} & strayed - self._strayed
 
     def open_prediction(self, sigma: float, guidance: float | None = None, jumped: Collection[int] = ()) -> None:
         """The sampler asks for a prediction; the calls that make it follow.
@@ -318,6 +327,7 @@ class Call:
             if record.verdict == "drafted":
                 self.session.drafted.add(record.image)
                 lane.streak += 1
+                lane.drafted = self.session.predictions
                 lane.ledger.served(outlook, record.error)
             else:
                 lane.streak = 0

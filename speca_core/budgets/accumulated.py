@@ -8,6 +8,7 @@ from .base import LimitedLedger, Limits, Outlook
 STEPS = 28  # in a schedule of so many steps every error counts as it is
 GROWTH = 2.0  # exponent with which errors grow with the distance
 HOPE = 2.0  # a draft is tried although its error is expected to be so many times too large
+DOUBT = 2.0  # what the verifier says counts so many times, until a forecast of the lane has been scored
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class Accumulated(Limits):
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
     relative error of the output is weighted alike at every step of a run: measured, the final picture is about equally sensitive
     everywhere. In a finer schedule a step, and so its error, moves the latent less; the root, found by measurement, makes a threshold
-    mean the same at 20 and at 50 steps (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is
-    not tried (docs/adr/0008-jumps.md).
+    mean the same at 20 and at 50 steps. Features set out slowly, and what the verifier says of the first drafts is a fifth to a half of
+    the truth: until a forecast has been scored, it counts twice (docs/adr/0009-one-threshold.md). A draft that is expected to be more
+    than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
@@ -30,7 +32,7 @@ class Accumulated(Limits):
 
 
 def weight(outlook: Outlook) -> float:
-    """What an error counts in an account."""
+    """What an error counts in an account, by the length of the schedule's steps."""
     return math.sqrt(STEPS / outlook.moment.steps)
 
 
@@ -47,17 +49,17 @@ class AccumulatedLedger(LimitedLedger):
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft while something is left, unless the verifier is sure to refuse: such a draft only costs time."""
-        refused = weight(outlook) * self.ratio * self.expected(outlook)
+        refused = self._weight(outlook) * self.ratio * self.expected(outlook)
         return self.spent < self.threshold and self.spent + refused <= HOPE * self.threshold
 
     def tolerance(self, outlook: Outlook) -> float:
         """The error that would spend what is left."""
-        return (self.threshold - self.spent) / weight(outlook)
+        return (self.threshold - self.spent) / self._weight(outlook)
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend the error; a draft that nobody checked spends nothing."""
         super().served(outlook, error)
-        self.spent += weight(outlook) * (error or 0.0)
+        self.spent += self._weight(outlook) * (error or 0.0)
 
     def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
         """The account starts anew; the error scale is learnt."""
@@ -72,3 +74,7 @@ class AccumulatedLedger(LimitedLedger):
         """What a forecast will really be off by: E (d / k)^growth; E is the newest hindcast, at the distance k, and d the distance now."""
         expected: float = (self.scale or 0.0) * max(outlook.distance, 0.0) ** self.growth
         return expected
+
+    def _weight(self, outlook: Outlook) -> float:
+        """What the verifier's errors count."""
+        return weight(outlook) * (DOUBT if self.scale is None else 1.0)

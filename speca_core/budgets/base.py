@@ -68,6 +68,7 @@ class Budget(Protocol):
 
     name: ClassVar[str]
     help: ClassVar[str]
+    presses_on: ClassVar[bool]  # drafts go on where the latent jumps because of drafts: the number counts, not the errors
 
     def ledger(self, threshold: float) -> Ledger: ...
 
@@ -77,6 +78,8 @@ class Budget(Protocol):
 @dataclass(frozen=True)
 class Limits(Settings):
     """Knobs that every budget shares, and the safety rules they stand for."""
+
+    presses_on: ClassVar[bool] = False
 
     warmup: int = knob(3, 1, 50, 1, "Calls computed in full at the start of a run, in calls")
     max_streak: int = knob(6, 1, 100, 1, "Most drafts in a row, in calls. 2 computes at least every third call")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..knobs import knob
 from .base import LimitedLedger, Limits, Outlook
@@ -11,15 +12,17 @@ EPSILON = 1e-6  # so that rounding does not go this way at one call and that way
 
 @dataclass(frozen=True)
 class Target(Limits):
-    """Computes one call in `speedup`, evenly over what is left after warm-up, whatever the threshold.
+    """Computes one call in `speedup`, evenly over what is left behind the first calls, whatever the threshold.
 
-    After warm-up a call is due as soon as the lane has computed fewer calls than its plan says at this progress. Evenly spaced is the
-    best that was found: the error of a forecast grows so fast with its distance that a computation brought forward, where the verifier
-    is worried, costs more in the long streak after it than it saves (docs/adr/0009-one-threshold.md). Errors are recorded, not judged.
+    From the first draft on a call is due as soon as the lane has computed fewer calls than its plan says at this progress. Evenly spaced
+    is the best that was found: the error of a forecast grows so fast with its distance that a computation brought forward, where the
+    verifier is worried, costs more in the long streak after it than it saves (docs/adr/0009-one-threshold.md). Errors are recorded, not
+    judged, and a jump that drafts have made stops nothing: only fresh noise does.
     """
 
     name = "target"
     help = "A wanted speed-up in evaluations, met whatever the errors are; the threshold is not used"
+    presses_on: ClassVar[bool] = True
 
     speedup: float = knob(2.0, 1.0, 10.0, 0.1, "Evaluations of the plain model per computed one; the clock gains a little less")
     max_streak: int = knob(8, 1, 100, 1, "Most drafts in a row, in calls")
@@ -30,16 +33,17 @@ class Target(Limits):
 
 
 class TargetLedger(LimitedLedger):
-    """Remembers where warm-up ended."""
+    """Remembers where the calls ended that had to be computed."""
 
     def __init__(self, budget: Target, threshold: float) -> None:
         super().__init__(budget, threshold)
         self.budget = budget
-        self.began: Outlook | None = None  # first call after warm-up
+        self.began: Outlook | None = None  # the last call before the first draft
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft until the plan says that a computation is due."""
-        self.began = self.began or outlook
+        if self.began is None or outlook.computed == outlook.calls:
+            self.began = outlook
         return outlook.computed >= self._planned(self.began, outlook)
 
     def tolerance(self, outlook: Outlook) -> float:
@@ -47,7 +51,7 @@ class TargetLedger(LimitedLedger):
         return math.inf
 
     def _planned(self, began: Outlook, now: Outlook) -> int:
-        """Computations that should have been made when this call is answered, evenly spaced between warm-up and the protected end."""
+        """Computations due when this call is answered, evenly spaced between the first draft and the protected end."""
         progress = now.moment.progress
         if progress <= 0:
             return began.computed

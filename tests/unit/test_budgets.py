@@ -64,8 +64,23 @@ def test_interval_three_with_the_default_cap_is_the_interval():
     assert Interval(interval=5, max_streak=2).ledger(0.1).grant(outlook(streak=2)) is Reason.STREAK
 
 
-def test_accumulated_spends_until_nothing_is_left():
+def proven(ledger):
+    """A forecast of the lane has been scored."""
+    ledger.computed(outlook(), 0.0, rejected=None)
+    return ledger
+
+
+def test_accumulated_counts_twice_what_an_unproven_verifier_says():
     ledger = Accumulated(max_streak=9).ledger(0.1)
+    assert ledger.tolerance(outlook()) == pytest.approx(0.05)
+    ledger.served(outlook(), 0.02)
+    assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.03)
+    ledger.computed(outlook(streak=1), 0.3, rejected=None)
+    assert ledger.tolerance(outlook()) == pytest.approx(0.1)
+
+
+def test_accumulated_spends_until_nothing_is_left():
+    ledger = proven(Accumulated(max_streak=9).ledger(0.1))
     assert ledger.tolerance(outlook()) == pytest.approx(0.1)
     ledger.served(outlook(), 0.06)
     assert ledger.grant(outlook(streak=1)) is Reason.DRAFT
@@ -77,19 +92,19 @@ def test_accumulated_spends_until_nothing_is_left():
 
 
 def test_accumulated_without_a_verifier_spends_nothing():
-    ledger = Accumulated().ledger(0.1)
+    ledger = proven(Accumulated().ledger(0.1))
     ledger.served(outlook(), None)
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.1)
 
 
 def test_accumulated_counts_an_error_by_the_length_of_a_step():
     fine = Schedule([1 - i / 112 for i in range(113)])
-    ledger = Accumulated().ledger(0.1)
+    ledger = proven(Accumulated().ledger(0.1))
     assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(0.2)
     ledger.served(outlook(schedule=fine), 0.06)
     assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(0.14)
     coarse = Schedule([1 - i / 7 for i in range(8)])
-    assert Accumulated().ledger(0.1).tolerance(outlook(step=4, schedule=coarse)) == pytest.approx(0.05)
+    assert proven(Accumulated().ledger(0.1)).tolerance(outlook(step=4, schedule=coarse)) == pytest.approx(0.05)
 
 
 def test_a_target_lets_every_number_pass():
