@@ -15,6 +15,7 @@ class Forced:
 
     name = "forced"
     help = "For measurements"
+    presses_on = False
 
     def __init__(self, pattern: Sequence[int | None], images: int = 1) -> None:
         self.pattern = list(pattern)
