@@ -107,7 +107,9 @@ def versus(found: list[Point], axis: str) -> str:
         values = [(at(curves[g], speed, axis, "psnr"), at(curves[g], speed, axis, "worst"), g) for g in groups]
         reached = [v for v in values if v[0] is not None]
         if not reached:
-            least = min(getattr(p, axis) for g in groups for p in curves[g])
+            least = min((getattr(p, axis) for g in groups for p in curves[g]), default=None)
+            if least is None:
+                return "not measured"
             return "none reaches it" if least < speed else f"none below {least:.2f}"
         psnr, worst, group = max(reached, key=lambda v: v[0] or 0.0)
         return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
