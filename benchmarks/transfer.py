@@ -47,12 +47,13 @@ CLIPS = [
 @dataclass(frozen=True)
 class Outcome:
     """One picture or clip: relative latent distance to the plain one, largest in a frame; evaluations plain / computed; mean error of the
-    drafts that were served, as the verifier saw it and as it was; whether the PSNR is in the range that what-if tells (None: no range)."""
+    drafts that were served, as the verifier saw it and as it was (None: no drafts); whether the PSNR is in the range that what-if tells
+    (None: no range)."""
 
     distance: float
     saved: float
-    estimate: float
-    error: float
+    estimate: float | None
+    error: float | None
     foretold: bool | None
 
 
@@ -108,7 +109,7 @@ def outcome(latent: torch.Tensor, plain: torch.Tensor, true: list[float], psnr: 
     saved = report.rows / (report.rows - report.count("drafted"))
     band = psnr_band(report, report)
     foretold = None if psnr is None or band is None else band[0] <= psnr <= band[1]
-    return Outcome(distance, saved, *(statistics.fmean(errors) if errors else 0.0 for errors in (estimates, true)), foretold)
+    return Outcome(distance, saved, *(statistics.fmean(errors) if errors else None for errors in (estimates, true)), foretold)
 
 
 def pictures(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> list[Outcome]:
@@ -189,7 +190,8 @@ def same_threshold(bed: Testbed, count: int) -> list[str]:
     rows = []
     for name, make in made:
         outcomes = make()
-        means = {key: statistics.fmean(getattr(o, key) for o in outcomes) for key in ("saved", "estimate", "error", "distance")}
+        found = {key: [getattr(o, key) for o in outcomes] for key in ("saved", "estimate", "error", "distance")}
+        means = {key: statistics.fmean(value for value in values if value is not None) for key, values in found.items()}
         middle = statistics.median(o.distance for o in outcomes)
         shares = " | ".join(f"{value:.2%}" for value in (means["estimate"], means["error"], means["distance"], middle))
         foretold = [o.foretold for o in outcomes if o.foretold is not None]
@@ -252,8 +254,7 @@ def write_transfer(images: int) -> Path:
         "",
         "## Does `target` meet its number?",
         "",
-        f"Evaluations of the plain model per computed one, {batched} prompts; in brackets the least and the most, where pictures differ:",
-        "there the latent has jumped, and the calls behind a jump are computed.",
+        f"Evaluations of the plain model per computed one, {batched} prompts; in brackets the least and the most, where pictures differ.",
         "",
         "| | 2x | 3x | 4x |",
         "|---|---|---|---|",
