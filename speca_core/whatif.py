@@ -4,8 +4,8 @@ The error of a forecast through anchors at s_0 > s_1 > ... is the remainder of i
 grows with the distance from the anchors, and the rate changes slowly along the run. The path is rough as well: the closer the anchors,
 the more it seems to bend between them. Measured over runs of the demo's model at fixed intervals, the rate goes with the anchors'
 distance to the power of -0.1 to -0.7. Every checked draft tells the rate at its place; so does every hindcast, which measures the served
-forecast itself and stands to the verifier's estimate in a ratio of its own. Between these places the logarithm of the rate is
-interpolated.
+forecast itself and stands to the verifier's estimate in a ratio of its own: where only one of the two was measured, the ratio tells the
+other. Between these places the logarithm of the rate is interpolated.
 
 It is an estimate. The sampler's path under other settings is another one, and the rate is the recorded path's.
 """
@@ -13,6 +13,7 @@ It is an estimate. The sampler's path under other settings is another one, and t
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -69,8 +70,8 @@ def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
             place, found = call.moment.coordinate, []
             for row in rows:
                 law, history = laws[lanes[row]], call.lanes[row].exit
-                scale = law.ratio if true else 1.0
-                found.append(law.again if history.has(place) else scale * law.at(place) * reach(place, history.coordinates))
+                rate = law.truth.at(place) if true else law.estimate.at(place)
+                found.append(law.again if history.has(place) else rate * reach(place, history.coordinates))
             return found
 
         drafts = call.draft_rows
@@ -133,20 +134,29 @@ def reach(at: float, anchors: Sequence[float]) -> float:
     return max(math.prod(abs(at - s) for s in newest) * rough, TINY)
 
 
+@dataclass(frozen=True)
 class Law:
-    """The verifier's error of one lane's drafts, per reach, along the run.
+    """The errors of one lane's forecasts.
 
-    Args:
-        rates: (coordinate, error / reach), in order of the coordinate.
+    Attributes:
+        estimate: as the verifier sees them.
+        truth: as they are.
         ratio: hindcast / estimated error.
         again: what an anchor is off by when the sampler comes to its place again.
     """
 
-    def __init__(self, rates: Sequence[tuple[float, float]], ratio: float = 1.0, again: float = 0.0) -> None:
+    estimate: "Rates"
+    truth: "Rates"
+    ratio: float
+    again: float
+
+
+class Rates:
+    """Errors per reach, along the run: (coordinate, error / reach), in order of the coordinate."""
+
+    def __init__(self, rates: Sequence[tuple[float, float]]) -> None:
         self.places = [place for place, _ in rates]
         self.logs = [math.log(max(rate, TINY)) for _, rate in rates]
-        self.ratio = ratio
-        self.again = again
 
     def at(self, place: float) -> float:
         """The rate there: its logarithm interpolated, constant beyond the ends; 0 if nothing is known."""
@@ -182,8 +192,10 @@ def laws_of(recorded: RunReport) -> dict[int, Law]:
     ratio = _ratio(drafts, hindcasts)
     merged = {}
     for lane in anchors:
-        by_place = {place: rate / ratio for place, rate in hindcasts[lane]} | dict(drafts[lane])
-        merged[lane] = Law(sorted(by_place.items()), ratio, median(again[lane]) if again.get(lane) else 0.0)
+        estimates = {place: rate / ratio for place, rate in hindcasts[lane]} | dict(drafts[lane])
+        truths = {place: rate * ratio for place, rate in drafts[lane]} | dict(hindcasts[lane])
+        estimate, truth = Rates(sorted(estimates.items())), Rates(sorted(truths.items()))
+        merged[lane] = Law(estimate, truth, ratio, median(again[lane]) if again.get(lane) else 0.0)
     return merged
 
 
@@ -191,7 +203,7 @@ def _ratio(drafts: Mapping[int, Sequence[tuple[float, float]]], hindcasts: Mappi
     """Median over all hindcasts of hindcast / what a check would have said there; 1 if no draft was checked."""
     ratios = []
     for lane, rates in drafts.items():
-        law = Law(rates)
+        law = Rates(rates)
         ratios += [rate / law.at(place) for place, rate in hindcasts[lane] if rates and rates[0][0] <= place <= rates[-1][0]]
     return max(median(ratios), TINY) if ratios else 1.0
 

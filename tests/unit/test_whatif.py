@@ -13,14 +13,14 @@ from speca_core.errors import ConfigError
 from speca_core.report import CallRecord, RowRecord, RunReport
 from speca_core.session import EXIT
 from speca_core.verifiers import Unverified
-from speca_core.whatif import PSNR, Clock, Law, laws_of, predict, psnr_band, reach
+from speca_core.whatif import PSNR, Clock, Rates, laws_of, predict, psnr_band, reach
 
 RATE = 0.01  # error of a draft per square step of reach
 RATIO = 1.5  # hindcast / error
 FULL, DRAFT = 0.1, 0.01  # seconds
 
 
-def record(rate=lambda place, lane: RATE, lanes=(0,), **settings):
+def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO, **settings):
     """Run a session on a model whose errors follow the law exactly; coordinates are steps (see SIGMAS)."""
 
     session = Session(config(**settings), SIGMAS, model="Flux")
@@ -35,7 +35,7 @@ def record(rate=lambda place, lane: RATE, lanes=(0,), **settings):
         _, rejected = call.judge(call.draft_rows, [error[row] for row in call.draft_rows] if checked else None)
         computed = sorted(call.full_rows + rejected)
         scorable = call.scorable(computed)
-        call.score(scorable, [RATIO * error[row] for row in scorable])
+        call.score(scorable, [ratio(place) * error[row] for row in scorable])
         call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
         drafts = len(call.draft_rows)
         call.close((DRAFT * drafts + FULL * len(computed)) / len(lanes))
@@ -56,14 +56,29 @@ def test_reach_grows_with_the_distances_and_shrinks_with_the_anchors():
 
 def test_the_law_is_found_again():
     law = laws_of(record(threshold=0.1))[0]
-    assert [law.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE] * 3, rel=1e-3)
+    assert [law.estimate.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE] * 3, rel=1e-3)
+    assert [law.truth.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE * RATIO] * 3, rel=1e-3)
     assert law.ratio == pytest.approx(RATIO, rel=1e-3)
 
 
 def test_between_known_places_the_logarithm_is_interpolated():
-    law = Law([(1.0, 0.01), (3.0, 0.04)])
+    law = Rates([(1.0, 0.01), (3.0, 0.04)])
     assert [law.at(s) for s in (0.0, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.01, 0.01, 0.02, 0.04, 0.04])
-    assert Law([]).at(1.0) == 0.0
+    assert Rates([]).at(1.0) == 0.0
+
+
+def test_a_replay_under_the_same_settings_is_the_run():
+    """Also where the check sees now more, now less of the truth: a place where both were measured has both."""
+    rates = {"rate": lambda place, lane: RATE * (1 + 0.8 * math.sin(place)), "ratio": lambda place: RATIO * (2 if place % 2 < 1 else 0.5)}
+    report = record(threshold=0.05, budget=Accumulated(), **rates)
+    verdicts = [row.verdict for call in report.calls for row in call.rows]
+    assert {"drafted", "rejected", "computed"} == set(verdicts)
+    replayed = predict(report, report.settings)
+    assert rows_of(replayed) == rows_of(report)
+    for found, recorded in zip(replayed.calls, report.calls, strict=True):
+        for key in ("error", "hindcast"):
+            measured = getattr(recorded.rows[0], key)
+            assert measured is None or getattr(found.rows[0], key) == pytest.approx(measured, rel=1e-3), (recorded.index, key)
 
 
 def test_the_band_of_psnr_by_hand():
@@ -103,7 +118,7 @@ def test_hindcasts_alone_tell_the_rate_too():
     plain = record(threshold=0.0)
     assert plain.count("drafted") == 0
     # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the hindcasts.
-    assert laws_of(plain)[0].at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
+    assert laws_of(plain)[0].estimate.at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
     assert predict(plain, config(threshold=0.2).to_dict()).count("drafted") > 0
 
 
@@ -179,4 +194,4 @@ def test_a_place_that_the_sampler_visits_twice_has_an_error_of_its_own():
     made = [CallRecord(i, SIGMAS[place], place, 1.0, rows, i + 1) for i, (place, rows) in enumerate(calls)]
     report = RunReport("", config().to_dict(), STEPS, made, sigmas=SIGMAS)
     law = laws_of(report)[0]
-    assert law.again == 0.3 and len(law.places) == 1
+    assert law.again == 0.3 and len(law.estimate.places) == 1
