@@ -1,11 +1,11 @@
-"""A streak goes on while the errors of its drafts, added up, stay under the threshold."""
+"""A streak goes on while the errors of its drafts, each counted by its place in the streak, add up to less than the threshold."""
 
 import math
 from dataclasses import dataclass
 
 from .base import LimitedLedger, Limits, Outlook
 
-STEPS = 28  # in a schedule of so many steps every error counts as it is
+STEPS = 20  # in a schedule of so many steps the error of a streak's first draft counts as it is
 GROWTH = 2.0  # exponent with which errors grow with the distance
 HOPE = 2.0  # a draft is tried although its error is expected to be so many times too large
 DOUBT = 2.0  # what the verifier says counts so many times, until a forecast of the lane has been scored
@@ -13,14 +13,14 @@ DOUBT = 2.0  # what the verifier says counts so many times, until a forecast of 
 
 @dataclass(frozen=True)
 class Accumulated(Limits):
-    """sum of the errors served since the last full computation, times sqrt(28 / steps) <= threshold.
+    """sum over the streak's drafts, j = 1, 2, ..., of (20 / steps) j error_j <= threshold.
 
     A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
-    relative error of the output is weighted alike at every step of a run: measured, the final picture is about equally sensitive
-    everywhere. In a finer schedule a step, and so its error, moves the latent less; the root, found by measurement, makes a threshold
-    mean the same at 20 and at 50 steps. Features set out slowly, and what the verifier says of the first drafts is a fifth to a half of
-    the truth: until a forecast has been scored, it counts twice (docs/adr/0009-one-threshold.md). A draft that is expected to be more
-    than twice too far off is not tried (docs/adr/0008-jumps.md).
+    longer a streak, the further from its path is the latent where the next anchor is computed, and the less can hindsight take back:
+    measured, an error does harm in proportion to its place in the streak. In a finer schedule a step moves the latent less, and the
+    same stretch of the schedule is a longer streak: j / steps is the share of the schedule that is drafted. Features set out slowly,
+    and what the verifier says of the first drafts is a fifth to a half of the truth: until a forecast has been scored, it counts twice
+    (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
@@ -32,8 +32,8 @@ class Accumulated(Limits):
 
 
 def weight(outlook: Outlook) -> float:
-    """What an error counts in an account, by the length of the schedule's steps."""
-    return math.sqrt(STEPS / outlook.moment.steps)
+    """What an error counts in an account: by its place in the streak, as a share of the schedule."""
+    return STEPS / outlook.moment.steps * (outlook.streak + 1)
 
 
 class AccumulatedLedger(LimitedLedger):
