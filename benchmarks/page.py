@@ -15,6 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS = ["default", "target", "target, fitted"]
+SPEEDS = (1.5, 2.0, 2.5, 3.0, 4.0)
 SHOWN = {
     "fewer steps": ("#999999", "o"),
     "EasyCache": ("#D55E00", "s"),
@@ -94,32 +95,60 @@ def at(curve: list[Point], speed: float, axis: str, key: str) -> float | None:
     return None
 
 
+def rivals(found: list[Point]) -> dict[str, list[str]]:
+    """Whose curves are compared: the groups that were measured, by the column they stand in."""
+    groups = list(dict.fromkeys(p.group for p in found))
+    unchecked = "interval, hindsight"
+    own = ("interval, damped Newton", "interval, spline", unchecked)
+    return {
+        "ours": [g for g in groups if g in OURS],
+        "ours on fixed intervals, unchecked": [g for g in groups if g == unchecked],
+        "others' forecasters on fixed intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
+        "fewer steps, EasyCache, LazyCache": [g for g in groups if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")],
+    }
+
+
+def best(found: list[Point], groups: list[str], speed: float, axis: str) -> tuple[float, float, str] | None:
+    """(mean PSNR, worst image's, group) of the best of some groups where `axis` is `speed`; None where none was measured on both sides."""
+    reached = []
+    for group in groups:
+        curve = [p for p in found if p.group == group]
+        mean, worst = at(curve, speed, axis, "psnr"), at(curve, speed, axis, "worst")
+        if mean is not None and worst is not None:
+            reached.append((mean, worst, group))
+    return max(reached, default=None)
+
+
 def versus(found: list[Point], axis: str) -> str:
-    """At five equal speeds by `axis`: ours, the best fixed interval of others, and the best of fewer steps and core's caches."""
-    curves: dict[str, list[Point]] = defaultdict(list)
-    for p in found:
-        curves[p.group].append(p)
-    own = ("interval, damped Newton", "interval, spline", "interval, hindsight")
-    fixed = [g for g in curves if g.startswith("interval, ") and g not in own]
-    simple = [g for g in curves if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")]
+    """At five equal speeds by `axis`: ours, and the best of each kind of rival."""
 
-    def best(groups: list[str], speed: float) -> str:
-        values = [(at(curves[g], speed, axis, "psnr"), at(curves[g], speed, axis, "worst"), g) for g in groups]
-        reached = [v for v in values if v[0] is not None]
-        if not reached:
-            least = min((getattr(p, axis) for g in groups for p in curves[g]), default=None)
-            if least is None:
-                return "not measured"
-            return "none reaches it" if least < speed else f"none below {least:.2f}"
-        psnr, worst, group = max(reached, key=lambda v: v[0] or 0.0)
-        return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
+    def cell(groups: list[str], speed: float) -> str:
+        if not groups:
+            return "not measured"
+        if chosen := best(found, groups, speed, axis):
+            psnr, worst, group = chosen
+            return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
+        least = min(getattr(p, axis) for p in found if p.group in groups)
+        return "none reaches it" if least < speed else f"none below {least:.2f}"
 
-    speed = "time" if axis == "speedup" else "evaluations"
-    rows = [
-        f"| {speed}, x | ours, mean / worst dB | best fixed interval of others' forecasters | best of fewer steps, EasyCache, LazyCache |",
-        "|---|---|---|---|",
-    ]
-    rows += [f"| {s:g} | {best(OURS, s)} | {best(fixed, s)} | {best(simple, s)} |" for s in (1.5, 2.0, 2.5, 3.0, 4.0)]
+    columns = rivals(found)
+    rows = [f"| {'time' if axis == 'speedup' else 'evaluations'}, x | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    rows += [f"| {s:g} | {' | '.join(cell(groups, s) for groups in columns.values())} |" for s in SPEEDS]
+    return "\n".join(rows)
+
+
+def overview(lines: list[Mapping[str, Any]]) -> str:
+    """All settings at equal measured time: mean PSNR of ours, of others' fixed intervals, of fewer steps and core's caches."""
+    rows = [f"| | {' | '.join(f'{s:g}x' for s in SPEEDS)} |", "|---" * (len(SPEEDS) + 1) + "|"]
+    for setting in dict.fromkeys(line["setting"] for line in lines):
+        found = points(lines, setting)
+        ours, _, fixed, simple = rivals(found).values()
+        cells = []
+        for speed in SPEEDS:
+            values = [chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, fixed, simple))]
+            most = max((value for value in values if value), default=None)
+            cells.append(" / ".join("-" if v is None else f"**{v:.1f}**" if v == most else f"{v:.1f}" for v in values))
+        rows.append(f"| {setting} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -145,7 +174,11 @@ TRANSFER = Path(__file__).with_name("transfer.md")  # made by run.py bench --tra
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [part.read_text(encoding="utf-8") for part in (INTRO, TRANSFER) if part.exists()]
+    front = (
+        "## At equal time\n\nMean PSNR in dB at equal measured time: ours / the best of others' forecasters on fixed intervals / the best of fewer "
+        f"steps, EasyCache and LazyCache.\nThe highest is bold; a dash where nothing so fast or so slow was measured.\n\n{overview(lines)}\n"
+    )
+    parts = [INTRO.read_text(encoding="utf-8"), front, *([TRANSFER.read_text(encoding="utf-8")] if TRANSFER.exists() else [])]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
