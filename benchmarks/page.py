@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 
 OURS = ["default", "target", "target, fitted"]
 SPEEDS = (1.5, 2.0, 2.5, 3.0, 4.0)
+CHOICES = [("default", "0.1"), ("default", "0.2"), ("interval, Taylor 2", "1/2"), ("interval, Taylor 2", "1/3"), ("fewer steps", "50%")]
 SHOWN = {
     "fewer steps": ("#999999", "o"),
     "EasyCache": ("#D55E00", "s"),
@@ -152,6 +153,16 @@ def overview(lines: list[Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def everywhere(lines: list[Mapping[str, Any]]) -> str:
+    """The same choice in all settings: mean / worst PSNR at the evaluations saved."""
+    rows = [f"| | {' | '.join(' '.join(choice) for choice in CHOICES)} |", "|---" * (len(CHOICES) + 1) + "|"]
+    for setting in dict.fromkeys(line["setting"] for line in lines):
+        found = {(p.group, p.label): p for p in points(lines, setting)}
+        chosen = [found.get(choice) for choice in CHOICES]
+        rows.append(f"| {setting} | {' | '.join(f'{p.psnr:.1f} / {p.worst:.1f} at {p.saved:.2f}' if p else '' for p in chosen)} |")
+    return "\n".join(rows)
+
+
 def draw(found: list[Point], setting: str, path: Path) -> None:
     """PSNR against measured speed-up: means as lines, worst images as faint marks."""
     figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
@@ -167,18 +178,15 @@ def draw(found: list[Point], setting: str, path: Path) -> None:
     plt.close(figure)
 
 
-INTRO = Path(__file__).with_name("intro.md")
+INTRO = Path(__file__).with_name("intro.md")  # with {overview} and {everywhere}
 TRANSFER = Path(__file__).with_name("transfer.md")  # made by run.py bench --transfer
 
 
 def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
     """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    front = (
-        "## At equal time\n\nMean PSNR in dB at equal measured time: ours / the best of others' forecasters on fixed intervals / the best of fewer "
-        f"steps, EasyCache and LazyCache.\nThe highest is bold; a dash where nothing so fast or so slow was measured.\n\n{overview(lines)}\n"
-    )
-    parts = [INTRO.read_text(encoding="utf-8"), front, *([TRANSFER.read_text(encoding="utf-8")] if TRANSFER.exists() else [])]
+    parts = [INTRO.read_text(encoding="utf-8").format(overview=overview(lines), everywhere=everywhere(lines))]
+    parts += [TRANSFER.read_text(encoding="utf-8")] if TRANSFER.exists() else []
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
         picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
