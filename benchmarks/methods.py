@@ -102,7 +102,7 @@ METHODS = [
         )
         for tau in (0.01, 0.02, 0.04)
     ),
-    *(speca("default", f"{tau:g}", threshold=tau, hindsight=True) for tau in (0.05, 0.1, 0.2, 0.4, 0.8)),
+    *(speca("default", f"{tau:g}", threshold=tau, hindsight=True) for tau in (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)),
     *(speca("default, no hindsight", f"{tau:g}", threshold=tau) for tau in (0.1, 0.2)),
     *(speca("default, prompts apart", f"{tau:g}", threshold=tau, hindsight=True, guided=False) for tau in (0.025, 0.05)),
     *(speca("default, level prediction", f"{tau:g}", threshold=tau, hindsight=True, level="prediction") for tau in (0.1, 0.2)),
