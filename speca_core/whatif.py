@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from .budgets import Reason
+from .budgets.accumulated import weight
 from .config import SpecaConfig
 from .errors import ConfigError
 from .report import RunReport
@@ -30,7 +31,7 @@ NODES = 2  # anchors whose distances count: the error of a line, which is what d
 ROUGHNESS = 0.4  # the rate goes with the anchors' distance to the power of minus this
 DRAFT_SHARE = 0.1  # seconds of a draft, as a share of a full call's, if the record has none
 TINY = 1e-9
-PSNR = 7.0, 26.0  # dB that a picture's PSNR lies above -20 log10(mean error): five in six of 162 runs of the demo's model
+PSNR = 10.0, 26.0  # dB that a picture's PSNR lies above -20 log10(mean error counted): five in six of the demo's model's
 
 
 def predict(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
@@ -92,8 +93,8 @@ def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] 
     """Between what, in dB, the PSNR of the decoded picture to the plain one may be expected; of a batch's worst picture.
 
     The sampler adds up what it is served, so that the latents end about as far off as the mean, over all calls, of the drafts' errors in
-    the model's output; what the verifier says is brought to that scale by the record's hindcasts. How a model and its decoder take
-    it differs from picture to picture, hence the width.
+    the model's output, each counted by its place in its streak as the budget `accumulated` does; what the verifier says is brought to
+    that scale by the record's hindcasts. How a model and its decoder take it differs from picture to picture, hence the width.
 
     Args:
         recorded: the run that tells the scale. predicted: the run in question; may be the same.
@@ -102,14 +103,16 @@ def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] 
         (low, high), or None where nothing was drafted, or a draft was not checked.
     """
     errors: dict[int, float] = {}
+    streaks: dict[int, int] = {}
     for call in predicted.calls:
         worst: dict[int, float] = {}
         for row in call.rows:
+            streaks[row.lane] = streaks.get(row.lane, 0) + 1 if row.verdict == "drafted" else 0
             if row.verdict != "drafted":
                 continue
             if row.error is None:
                 return None
-            worst[row.image] = max(worst.get(row.image, 0.0), row.error)
+            worst[row.image] = max(worst.get(row.image, 0.0), weight(streaks[row.lane], predicted.steps) * row.error)
         for image, error in worst.items():
             errors[image] = errors.get(image, 0.0) + error
     if not errors:

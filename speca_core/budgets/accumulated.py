@@ -31,9 +31,9 @@ class Accumulated(Limits):
         return AccumulatedLedger(self, threshold)
 
 
-def weight(outlook: Outlook) -> float:
-    """What an error counts in an account: by its place in the streak, as a share of the schedule."""
-    return STEPS / outlook.moment.steps * (outlook.streak + 1)
+def weight(place: int, steps: int) -> float:
+    """What an error counts in an account: by its place in the streak (the first is 1), as a share of the schedule's steps."""
+    return STEPS / steps * place
 
 
 class AccumulatedLedger(LimitedLedger):
@@ -77,4 +77,4 @@ class AccumulatedLedger(LimitedLedger):
 
     def _weight(self, outlook: Outlook) -> float:
         """What the verifier's errors count."""
-        return weight(outlook) * (DOUBT if self.scale is None else 1.0)
+        return weight(outlook.streak + 1, outlook.moment.steps) * (DOUBT if self.scale is None else 1.0)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..knobs import knob
-from .accumulated import AccumulatedLedger, weight
+from .accumulated import AccumulatedLedger
 from .base import Limits, Outlook
 
 
@@ -35,7 +35,7 @@ class HindcastLedger(AccumulatedLedger):
 
     def wants(self, outlook: Outlook) -> bool:
         """Draft while the expected error fits into what is left; before the first hindcast nothing is known, and nothing drafted."""
-        return self.scale is not None and self.spent + weight(outlook) * self.expected(outlook) <= self.threshold
+        return self.scale is not None and self.spent + self._weight(outlook) * self.expected(outlook) <= self.threshold
 
     def served(self, outlook: Outlook, error: float | None) -> None:
         """Spend what was expected, or found if that is more."""
