@@ -9,7 +9,7 @@ from .base import Limits, Outlook
 
 @dataclass(frozen=True)
 class Hindcast(Limits):
-    """Draft while   spent + (20 / steps) j E (d / k)^growth <= threshold   for the j-th draft of a streak.
+    """Draft while   spent + j (20 / steps)^1.2 E (d / k)^growth <= threshold   for the j-th draft of a streak.
 
     E is the newest hindcast: the measured error of the forecast that would have been served at the last full computation, k steps from
     the anchor before it; d is the distance now. `spent` adds up what the streak's drafts were expected to be off by, or what the

@@ -51,7 +51,10 @@ class TargetLedger(LimitedLedger):
         return math.inf
 
     def _planned(self, began: Outlook, now: Outlook) -> int:
-        """Computations due when this call is answered, evenly spaced between the first draft and the protected end."""
+        """Computations due when this call is answered, evenly spaced between the first draft and the protected end.
+
+        Where they cannot be evenly spaced the first streak is one of the shorter ones: features are least settled there.
+        """
         progress = now.moment.progress
         if progress <= 0:
             return began.computed
@@ -59,5 +62,6 @@ class TargetLedger(LimitedLedger):
         protected = self.budget.protect_last / now.moment.steps
         left = max(0, round(rate * (1 / self.budget.speedup - protected) - EPSILON) - began.computed)
         start = began.moment.progress - 1 / rate
-        share = (progress - start) / max(1 - protected - start, 1e-6)
-        return began.computed + min(left, math.floor(share * (left + 1) + EPSILON))
+        gap = rate * max(1 - protected - start, EPSILON) / (left + 1)  # calls from one computation to the next
+        ahead = gap - math.floor(gap + EPSILON)
+        return began.computed + min(left, math.floor((rate * (progress - start) + ahead) / gap + EPSILON))

@@ -97,14 +97,14 @@ def test_accumulated_without_a_verifier_spends_nothing():
     assert ledger.tolerance(outlook(streak=1)) == pytest.approx(0.05)
 
 
-def test_accumulated_counts_an_error_by_the_share_of_the_schedule():
-    fine = Schedule([1 - i / 80 for i in range(81)])  # a step is a quarter as long
+def test_accumulated_counts_an_error_less_in_a_finer_schedule():
+    fine = Schedule([1 - i / 640 for i in range(641)])  # 32 = 2^5 times as many steps: 2^(5 * 1.2) = 64
     ledger = proven(Accumulated().ledger(0.1))
-    assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(0.4)
-    ledger.served(outlook(schedule=fine), 0.12)
-    assert ledger.tolerance(outlook(streak=1, schedule=fine)) == pytest.approx((0.1 - 0.03) * 4 / 2)
+    assert ledger.tolerance(outlook(schedule=fine)) == pytest.approx(6.4)
+    ledger.served(outlook(schedule=fine), 1.92)
+    assert ledger.tolerance(outlook(streak=1, schedule=fine)) == pytest.approx((0.1 - 0.03) * 64 / 2)
     coarse = Schedule([1 - i / 10 for i in range(11)])
-    assert proven(Accumulated().ledger(0.1)).tolerance(outlook(step=4, schedule=coarse)) == pytest.approx(0.05)
+    assert proven(Accumulated().ledger(0.1)).tolerance(outlook(step=4, schedule=coarse)) == pytest.approx(0.1 / 2**1.2)
 
 
 def test_a_target_lets_every_number_pass():

@@ -33,7 +33,7 @@ def play(session, feature, lanes=("a",), images=None, errors=None):
     """Sample: `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
     served = []
     images = images or list(range(len(lanes)))
-    for sigma in SIGMAS[:-1]:
+    for sigma in session.schedule.sigmas[:-1]:
         session.open_prediction(sigma)
         call = session.open_call(lanes, images, [0] * len(lanes))
         outputs = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
@@ -253,6 +253,18 @@ def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step):
     computed = total - session.report.count("drafted")
     # The plan is in whole calls, and at four calls per computation three of warm-up and the last are most of a short schedule.
     assert abs(computed - total / speedup) <= max(1.0, 0.05 * total / speedup)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "expected"),
+    [(3.5, "ccc" + 5 * "ddddc"), (2.0, "cccdcddcdcdcddcdcdcdcddcdcdc")],
+    ids=["evenly", "first streak is a short one"],
+)
+def test_target_follows_its_plan(speedup, expected):
+    """28 calls of which 8 or 14 are computed: 25 calls in 5 gaps of 5, or in 11 gaps of 2 and 3."""
+    session = Session(config(budget=Target(speedup=speedup)), schedule(28))
+    play(session, lambda s, row: s, errors=lambda call, row: 9.0)
+    assert "".join(c.rows[0].verdict[0] for c in session.report.calls) == expected
 
 
 @pytest.mark.parametrize("heun", [False, True])
