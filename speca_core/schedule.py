@@ -71,7 +71,6 @@ class Schedule:
             )
         self.sigmas = tuple(float(s) for s in sigmas)
         self.steps = len(sigmas) - 1
-        self.falls = all(a - b > 1e-5 * abs(a) for a, b in pairwise(self.sigmas))  # step by step, so that a sigma names its step
         self._coordinates = blended(self.sigmas, flow)
 
     def moment(self, sigma: float) -> Moment:
@@ -90,6 +89,11 @@ class Schedule:
             if min(a, b) < sigma < max(a, b):
                 return i + (a - sigma) / (a - b)
         return float(nearest)
+
+
+def falls(sigmas: Sequence[float]) -> bool:
+    """Whether sigmas fall step by step, so that a sigma names its step."""
+    return all(a - b > 1e-5 * abs(a) for a, b in pairwise(sigmas))
 
 
 def blended(sigmas: Sequence[float], flow: bool) -> list[float]:

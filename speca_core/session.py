@@ -7,7 +7,7 @@
     call.observe(tap, rows, features)          computed features become anchors
     call.score(rows, errors)                   the hindcast: what the forecast would have been off by
     call.close(seconds)                        accounts settled, record written
-    session.serve(x, denoised, repairs)        hindsight: the prediction takes back what the drafts before it were off by
+    session.serve(x, denoised)                 hindsight: the prediction takes back what the drafts before it were off by
 
 All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
 """
@@ -26,6 +26,7 @@ from .history import FeatureHistory, weighted_sum
 from .path import Path
 from .report import CallRecord, RowRecord, RunReport
 from .schedule import Moment, Schedule
+from .solver import Solver
 
 EXIT = "exit"  # the tap every lane has: the stream that the model's head consumes
 ABSENT = 2  # a lane that takes no part in so many predictions is forgotten: context windows that shift leave lanes behind
@@ -60,6 +61,7 @@ class Session:
         sigmas: the run's schedule, steps + 1 values.
         model: the family's name, for the report.
         flow: the model is a flow model; see `Schedule`.
+        solver: the sampler's steps, if they are known; None: past drafts are not repaired.
         observers: called with each finished CallRecord.
     """
 
@@ -69,11 +71,12 @@ class Session:
         sigmas: Sequence[float],
         model: str = "",
         flow: bool = True,
+        solver: Solver | None = None,
         observers: Iterable[Callable[[CallRecord], None]] = (),
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.hindsight = Hindsight(self.schedule)
+        self.hindsight = Hindsight(self.schedule, solver)
         self.path = Path()
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
@@ -163,14 +166,14 @@ class Session:
             self.report.out_of_memory = self._before
             for lane in self.lanes.values():
                 lane.histories.clear()
-            self.hindsight = Hindsight(self.schedule)
+            self.hindsight = Hindsight(self.schedule, None)
             self.path = Path()
 
-    def serve(self, x: torch.Tensor, denoised: torch.Tensor, repairs: bool) -> torch.Tensor:
-        """What the sampler gets for the prediction `denoised` [images, ...] at `x`; with `repairs`, by `Hindsight.serve`."""
+    def serve(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+        """What the sampler gets for the prediction `denoised` [images, ...] at `x`; see `Hindsight.serve`."""
         if not self.caching:
             return denoised
-        served = self.hindsight.serve(self.moment, x, denoised, self.drafted) if repairs else denoised
+        served = self.hindsight.serve(self.moment, x, denoised, self.drafted)
         self.path.depart(served)
         return served
 

@@ -11,6 +11,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
+from ..solver import Solver, probe
 from .diagnose import diagnose
 from .events import LiveRun
 from .families import check, family_of
@@ -21,6 +22,13 @@ from .run import Run
 from .whole import WholeRun
 
 KEY = "speca"
+SOLVERS = {  # ComfyUI's samplers that add no noise and ask once per step; its ddim is its euler
+    *(
+        ("comfy.k_diffusion.sampling", f"sample_{name}")
+        for name in ("deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep")
+    ),
+    *(("comfy.extra_samplers.uni_pc", f"sample_{name}") for name in ("unipc", "unipc_bh2")),
+}
 HOST = torch.device("cpu")
 KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
 log = logging.getLogger("speca")
@@ -47,12 +55,14 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
         for kind in KINDS:
             patched.remove_wrappers_with_key(kind, KEY)
-    for kind, wrapper in zip(KINDS, (functools.partial(_sample, start, node), _prepare, _predict, _apply_model), strict=True):
+    for kind, wrapper in zip(
+        KINDS, (functools.partial(_sample, start, config.hindsight, node), _prepare, _predict, _apply_model), strict=True
+    ):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched
 
 
-def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
+def _sample(start: Any, hindsight: bool, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever happens."""
     sigmas = args[3].tolist()  # noise, latent_image, sampler, sigmas, ...
     if len(sigmas) < 2 or not len(args[0]):
@@ -65,7 +75,7 @@ def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> 
         wrappers = options["wrappers"][kind]
         wrappers[KEY] = wrappers.pop(KEY)
     flow = isinstance(guider.model_patcher.get_model_object("model_sampling"), CONST)
-    run = start(guider.model_patcher.model, sigmas, flow, is_first_order(args[2]))
+    run = start(guider.model_patcher.model, sigmas, flow, solver_of(args[2], guider, args[3]) if hindsight else None)
     report = run.session.report
     live = LiveRun(run.session, node)
     options[KEY] = run
@@ -87,10 +97,23 @@ def _sample(start: Any, node: str, executor: Any, *args: Any, **kwargs: Any) -> 
     return latent
 
 
-def is_first_order(sampler: Any) -> bool:
-    """Whether a sampler is plain Euler (ComfyUI's ddim is it too): one call per step, one slope, no churn."""
+def solver_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> Solver | None:
+    """The steps of one of ComfyUI's samplers `SOLVERS`; None for any other, and where it has none with its options (churn)."""
     function = getattr(sampler, "sampler_function", None)
-    return getattr(function, "__name__", "") == "sample_euler" and not getattr(sampler, "extra_options", {}).get("s_churn")
+    if (getattr(function, "__module__", ""), getattr(function, "__name__", "")) not in SOLVERS:
+        return None
+
+    def sample(model: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        def guided(*args: Any, **kwargs: Any) -> torch.Tensor:
+            return model(*args, **kwargs)
+
+        guided.inner_model = guider  # type: ignore[attr-defined]  # some look there for the model's scale of noise
+        settings = {"extra_args": {}, "callback": None, "disable": True} | sampler.extra_options
+        own = sigmas.to("cpu", torch.float32, copy=True)  # uni_pc writes into it
+        return function(guided, x, own, **settings)  # type: ignore[misc,no-any-return]
+
+    with torch.random.fork_rng([]):  # with churn it draws noise, and the run's own comes after it
+        return probe(sample, sigmas.tolist())
 
 
 def _prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from ..config import SpecaConfig
 from ..session import Call, Session
+from ..solver import Solver
 from .discovery import settled
 from .families import Family, bare
 from .memory import Need
@@ -30,16 +31,15 @@ class Run:
             for further GPUs, which run at the same time) go straight through.
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
-        first_order: the sampler follows one slope per step, so that past drafts can be repaired.
+        solver: the sampler's steps, if they are known, so that past drafts can be repaired.
     """
 
-    def __init__(self, config: SpecaConfig, family: Family, model: Any, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
+    def __init__(self, config: SpecaConfig, family: Family, model: Any, sigmas: Sequence[float], flow: bool, solver: Solver | None) -> None:
         self.family = family
         self.model = model
         self.verifier = config.verifier
-        self.session = Session(config, sigmas, model=family.name, flow=flow)
+        self.session = Session(config, sigmas, model=family.name, flow=flow, solver=solver)
         self.anatomy = Anatomy(family)
-        self.repairs = config.hindsight and first_order
         self.need: Need | None = None  # once it is known
         self.started: float | None = None  # when the first prediction was asked for: sampling time without loading the weights
         self._warned = False
@@ -53,7 +53,7 @@ class Run:
         self.started = self.started or time.perf_counter()
         self.session.arrive(timestep.flatten()[0], x, guidance_of(executor.class_obj))
         denoised: torch.Tensor = executor(x, timestep, *rest, **kwargs)
-        return self.session.serve(x, denoised, self.repairs)
+        return self.session.serve(x, denoised)
 
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; arguments and result are those of ComfyUI's `BaseModel.apply_model`.

@@ -8,6 +8,7 @@ import torch
 
 from ..config import SpecaConfig
 from ..session import EXIT, Session
+from ..solver import Solver
 from .memory import Need
 from .rows import rows_of, take
 
@@ -20,13 +21,12 @@ class WholeRun:
     Args:
         config: what the user chose.
         name: the model's, for the report.
-        model, sigmas, flow, first_order: as for `Run`.
+        model, sigmas, flow, solver: as for `Run`.
     """
 
-    def __init__(self, config: SpecaConfig, name: str, model: Any, sigmas: Sequence[float], flow: bool, first_order: bool) -> None:
+    def __init__(self, config: SpecaConfig, name: str, model: Any, sigmas: Sequence[float], flow: bool, solver: Solver | None) -> None:
         self.verifier = config.verifier
-        self.session = Session(config, sigmas, model=name, flow=flow)
-        self.repairs = config.hindsight and first_order
+        self.session = Session(config, sigmas, model=name, flow=flow, solver=solver)
         self.need: Need | None = None
         self.started: float | None = None
         self._computed: list[int] | None = None  # images that the calls under way must compute; None: all
@@ -74,7 +74,7 @@ class WholeRun:
             denoised = torch.empty_like(x)
         for i in set(call.draft_rows) - set(computed):
             denoised[i] = x[i] - sigma * slopes[i]
-        denoised = self.session.serve(x, denoised, self.repairs)
+        denoised = self.session.serve(x, denoised)
         call.close(time.perf_counter() - begun)
         return denoised
 

@@ -16,12 +16,13 @@ DOUBT = 2.0  # what the verifier says counts so many times, until a forecast of 
 class Accumulated(Limits):
     """sum over the streak's drafts, j = 1, 2, ..., of j (20 / steps)^1.2 error_j <= threshold.
 
-    A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The
-    longer a streak, the further from its path is the latent where the next anchor is computed, and the less can hindsight take back:
-    measured, an error does harm in proportion to its place in the streak. In a finer schedule a step moves the latent less, and the
-    same stretch of the schedule is a longer streak: j / steps is the share of the schedule that is drafted; measured, a little more than
-    that makes errors alike (docs/adr/0010-place-in-the-streak.md). Features set out slowly, and what the verifier says of the first
-    drafts is a fifth to a half of the truth: until a forecast has been scored, it counts twice (docs/adr/0009-one-threshold.md). A draft that is expected to be more than twice too far off is not tried (docs/adr/0008-jumps.md).
+    A sampler adds up what it is served, so errors of one streak add up too; testing each draft alone lets long streaks drift. The longer a
+    streak, the further from its path is the latent where the next anchor is computed, and the less can hindsight take back: measured, an
+    error does harm in proportion to its place in the streak. In a finer schedule a step moves the latent less, and the same stretch of the
+    schedule is a longer streak: j / steps is the share of the schedule that is drafted; measured, a little more than that makes errors
+    alike (docs/adr/0010-place-in-the-streak.md). Features set out slowly, and what the verifier says of the first drafts is a fifth to a
+    half of the truth: until a forecast has been scored, it counts twice (docs/adr/0009-one-threshold.md). A draft that is expected to be
+    more than twice too far off is not tried (docs/adr/0008-jumps.md).
     """
 
     name = "accumulated"
@@ -34,7 +35,8 @@ class Accumulated(Limits):
 
 def weight(place: int, steps: int) -> float:
     """What an error counts in an account: by its place in the streak (the first is 1), less in a schedule of more steps."""
-    return place * (STEPS / steps) ** FINENESS
+    share: float = (STEPS / steps) ** FINENESS
+    return place * share
 
 
 class AccumulatedLedger(LimitedLedger):

@@ -4,11 +4,13 @@ import logging
 import math
 
 import comfy.model_management
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
-from models import CAPTIONS, decoder, psnr, sample_flux, trained_flux
+from models import CAPTIONS, caption, decoder, psnr, sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import KEY, accelerate
+from speca_pack.speca_core.bridge.attach import KEY, accelerate, solver_of
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Interval
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Unverified
@@ -147,8 +149,11 @@ def test_one_log_line_per_run(flux, caplog):
     assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations drafted" in caplog.text
 
 
-@pytest.mark.parametrize(("sampler", "repaired"), [("euler", True), ("ddim", True), ("dpmpp_2m", False), ("heun", False)])
-def test_hindsight_only_where_the_sampler_follows_one_slope(flux, sampler, repaired):
+ONE_SLOPE = ("ddim", "deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep", "uni_pc", "uni_pc_bh2")
+
+
+@pytest.mark.parametrize(("sampler", "repaired"), [*((name, True) for name in ONE_SLOPE), ("heun", False), ("sa_solver", False)])
+def test_hindsight_only_where_the_sampler_follows_one_slope_per_step(flux, sampler, repaired):
     on, off = (
         sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
         for hindsight in (True, False)
@@ -156,11 +161,35 @@ def test_hindsight_only_where_the_sampler_follows_one_slope(flux, sampler, repai
     assert torch.equal(on, off) != repaired
 
 
-def test_hindsight_brings_the_picture_closer(flux):
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc"])
+def test_hindsight_brings_the_picture_closer(flux, sampler):
     decode = decoder()
-    plain = decode(sample_flux(flux, cfg=1.0))
-    on, off = (psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h)), cfg=1.0)), plain) for h in (True, False))
+    plain = decode(sample_flux(flux, cfg=1.0, sampler=sampler))
+    on, off = (
+        psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h)), cfg=1.0, sampler=sampler)), plain) for h in (True, False)
+    )
     assert sum(on) / len(on) > sum(off) / len(off) + 1
+
+
+def test_trying_the_sampler_out_does_not_write_into_the_schedule():
+    """uni_pc does."""
+    sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
+    assert solver_of(comfy.samplers.sampler_object("uni_pc"), None, sigmas) and sigmas[-1] == 0
+
+
+@pytest.mark.parametrize(("sampler", "options"), [("euler", {"s_churn": 5.0}), ("lms", {"order": 2})])
+def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
+    """Churn draws noise: the run must get its own."""
+
+    def sample(model):
+        chosen = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object(sampler).sampler_function, options)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 8)
+        noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+        torch.manual_seed(1)
+        text, latent = caption(CAPTIONS[0]), torch.zeros_like(noise)
+        return comfy.sample.sample_custom(model, noise, 1.0, chosen, sigmas, text, text, latent, disable_pbar=True, seed=1)
+
+    assert torch.equal(sample(accelerate(flux, SpecaConfig(threshold=0.0))), sample(flux))
 
 
 @pytest.mark.parametrize("level", ["features", "prediction"])

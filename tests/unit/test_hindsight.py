@@ -1,7 +1,6 @@
-from itertools import pairwise
-
 import pytest
 import torch
+from solvers import euler, three_step, two_step
 
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval
@@ -9,17 +8,22 @@ from speca_core.forecasters import Newton
 from speca_core.hindsight import TRUST, Hindsight
 from speca_core.schedule import Schedule
 from speca_core.session import EXIT
+from speca_core.solver import probe
 from speca_core.verifiers import Unverified
 
 SIGMAS = [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
 
 
+def solver_of(sampler, sigmas):
+    return probe(lambda model, x: sampler(model, x, sigmas), sigmas)
+
+
 class Ride:
     """One image (or more) whose sampler asks for predictions of given slopes."""
 
-    def __init__(self, sigmas=SIGMAS):
+    def __init__(self, sigmas=SIGMAS, sampler=euler):
         self.schedule = Schedule(sigmas)
-        self.hindsight = Hindsight(self.schedule)
+        self.hindsight = Hindsight(self.schedule, solver_of(sampler, sigmas))
 
     def serve(self, sigma, *slopes, drafted=()):
         """The slopes that the sampler gets for those that the model gives."""
@@ -93,28 +97,74 @@ def test_the_model_output_is_not_written_into():
     assert ride.hindsight.serve(ride.schedule.moment(0.6), x, denoised, ()) is not denoised and denoised.item() == pytest.approx(-0.4)
 
 
-def euler(repair):
-    """Integrate dx/dsigma = slope(sigma) with drafted slopes; returns the end of the path."""
+def integrated(sampler, repair):
+    """Where a sampler ends on slopes that are drafted but for every third."""
     sigmas = [1 - i / 24 for i in range(25)]
     config = SpecaConfig(1.0, Newton(1, 0.0), Unverified(), Interval(interval=3, max_streak=9))
-    session = Session(config, sigmas)
-    x = torch.tensor([[5.0]])
-    for sigma, following in pairwise(sigmas):
-        session.arrive(torch.tensor(sigma), x)
+    session = Session(config, sigmas, solver=solver_of(sampler, sigmas) if repair else None)
+
+    def model(x, sigma):
+        session.arrive(sigma[0], x)
         call = session.open_call(["a"], [0], [0])
         call.judge(call.draft_rows, None)
-        slope = torch.tensor([[2.0 + sigma**3]])
+        slope = truth(sigma)[:, None]
         if call.full_rows:
             call.observe(EXIT, [0], [slope[0]])
         else:
             slope = call.forecast(EXIT, [0])[0][None]
         call.close(0.0)
-        denoised = session.serve(x, x - sigma * slope, repairs=repair)
-        x = x + (following - sigma) * (x - denoised) / sigma
-    return x.item()
+        return session.serve(x, x - sigma * slope)
+
+    return sampler(model, torch.tensor([[5.0]]), sigmas).item()
 
 
-def test_repairs_bring_the_path_back():
+def truth(sigma):
+    return 2.0 + sigma**3
+
+
+@pytest.mark.parametrize("sampler", [euler, two_step, three_step], ids=lambda s: s.__name__)
+def test_repairs_bring_the_path_back(sampler):
     sigmas = [1 - i / 24 for i in range(25)]
-    truth = 5.0 + sum((b - a) * (2.0 + a**3) for a, b in pairwise(sigmas))
-    assert abs(euler(repair=True) - truth) < 0.25 * abs(euler(repair=False) - truth)
+    plain = sampler(lambda x, sigma: x - sigma * truth(sigma), torch.tensor([[5.0]]), sigmas).item()
+    assert abs(integrated(sampler, repair=True) - plain) < 0.25 * abs(integrated(sampler, repair=False) - plain)
+
+
+@pytest.mark.parametrize("sampler", [two_step, three_step], ids=lambda s: s.__name__)
+def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler):
+    """The repair is seen again in the next step and would drive the latent off once more; what follows cancels it there, be it drafted
+    or computed. The slopes are a parabola, which interpolation meets, and so large that repairs are made in full."""
+    sigmas = [1 - i / 12 for i in range(13)]
+    for drafted in ([3], [3, 4], [3, 4, 6, 7, 10]):
+        ride = Ride(sigmas)
+        ride.hindsight = Hindsight(ride.schedule, solver_of(sampler, sigmas))
+        places = [ride.schedule.moment(sigma).coordinate for sigma in sigmas]
+        slopes = [1000.0 + place**2 for place in places]
+        given = dict(zip(sigmas, slopes, strict=True))
+        wrong = dict(zip(sigmas, [slope + (i in drafted) * 0.5 * i for i, slope in enumerate(slopes)], strict=True))
+        latents = {}
+
+        def model(x, sigma, ride=ride, wrong=wrong, drafted=drafted, latents=latents):
+            latents[i := sigmas.index(sigma[0].item())] = x.item()
+            denoised = x - sigma * wrong[sigmas[i]]
+            return ride.hindsight.serve(ride.schedule.moment(sigmas[i]), x, denoised, {0} if i in drafted else ())
+
+        plain = {}
+
+        def exact(x, sigma, given=given, plain=plain):
+            plain[sigmas.index(sigma[0].item())] = x.item()
+            return x - sigma * given[sigma[0].item()]
+
+        start = torch.zeros(1, 1, dtype=torch.float64)
+        end, expected = (sampler(m, start, sigmas).item() for m in (model, exact))
+        assert abs(latents[drafted[0] + 1] - plain[drafted[0] + 1]) > 0.05, "the draft does harm"
+        assert end == pytest.approx(expected, abs=1e-3), drafted
+        repaired = [i for i in range(4, 12) if i not in drafted and i - 1 not in drafted]
+        assert [latents[i] for i in repaired] == pytest.approx([plain[i] for i in repaired], abs=1e-3)
+
+
+def test_without_a_solver_nothing_is_repaired():
+    hindsight = Hindsight(Schedule(SIGMAS), None)
+    for sigma, drafted in zip(SIGMAS, [(), (), {0}, (), ()], strict=False):
+        denoised = torch.rand(1, 2)
+        assert hindsight.serve(hindsight.schedule.moment(sigma), torch.zeros(1, 2), denoised, drafted) is denoised
+    assert hindsight.nbytes == 0

@@ -15,7 +15,7 @@ from speca_core.config import LEVELS, THRESHOLD
 from speca_core.forecasters import FORECASTERS
 from speca_core.history import weighted_sum
 from speca_core.knobs import Text, knobs_of
-from speca_core.schedule import Schedule
+from speca_core.schedule import Schedule, falls
 from speca_core.session import EXIT
 from speca_core.verifiers import VERIFIERS
 from speca_core.verifiers.base import relative_error
@@ -113,7 +113,7 @@ def test_any_schedule_is_an_axis_or_explained(sigmas, at, flow):
         moment = schedule.moment(sigma)
         assert 0 <= moment.position <= schedule.steps and 0 <= moment.progress <= 1
         assert math.isfinite(moment.coordinate)
-    if schedule.falls:
+    if falls(sigmas):
         places = [schedule.moment(sigma) for sigma in sigmas]
         assert [place.position for place in places] == list(range(len(sigmas)))
         assert all(a.coordinate < b.coordinate for a, b in pairwise(places))

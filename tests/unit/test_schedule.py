@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speca_core.errors import ConfigError
-from speca_core.schedule import SNR_SHARE, Schedule
+from speca_core.schedule import SNR_SHARE, Schedule, falls
 
 SIGMAS = [1.0, 0.6, 0.2, 0.0]
 
@@ -43,10 +43,10 @@ def test_steps_and_the_grid():
 
 
 @pytest.mark.parametrize(
-    ("sigmas", "falls"), [([1.0, 0.5, 0.0], True), ([1.0, 0.5, 0.5, 0.0], False), ([0.5, 1.0], False), ([1.0, 1.0 - 1e-7], False)]
+    ("sigmas", "expected"), [([1.0, 0.5, 0.0], True), ([1.0, 0.5, 0.5, 0.0], False), ([0.5, 1.0], False), ([1.0, 1.0 - 1e-7], False)]
 )
-def test_whether_a_sigma_names_its_step(sigmas, falls):
-    assert Schedule(sigmas).falls == falls
+def test_whether_a_sigma_names_its_step(sigmas, expected):
+    assert falls(sigmas) == expected
 
 
 @pytest.mark.parametrize("sigmas", [[], [1.0], [1.0, float("nan")], [float("inf"), 0.0]])

@@ -378,7 +378,7 @@ def sample(session, truth, x, jumps=(), short_at=None):
         if session.caching:
             call.observe(EXIT, computed, [slope] * len(computed))
         call.close(0.0)
-        denoised = session.serve(x, x - sigma * slope, repairs=False)
+        denoised = session.serve(x, x - sigma * slope)
         x = x + (x - denoised) / sigma * (following - sigma)
     return [call.rows[0].reason for call in session.report.calls]
 

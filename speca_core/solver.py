@@ -1,0 +1,72 @@
+"""What a sampler makes of the predictions that it is served: a linear map, found by trying the sampler out.
+
+Samplers that add no noise are linear in what they are served, whatever their order. In slopes v = (x - denoised) / sigma:
+
+    x_(n+1) = x_n + s_n0 v_n + s_n1 v_(n-1) + ...
+
+Euler has s_n0 alone, the step of sigma; multistep solvers look back at a few more. Sampling latents of which each is served one unit
+slope, at a step of its own, gives all strides at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .schedule import falls
+
+LAGS = 8  # slopes that a step may look at; with some samplers what is further back has faded, but not ended
+EXACT = 0.01  # share of a step that may be missing from its strides
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A sampler's steps on one schedule.
+
+    Attributes:
+        strides: of each step s_n0, s_n1, ..., newest first, as many for each; how far the latent moves per unit of slope.
+    """
+
+    strides: tuple[tuple[float, ...], ...]
+
+
+Sampler = Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor]
+
+
+def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
+    """Find a sampler's steps.
+
+    Args:
+        sample: runs the sampler with a model, called as model(x, sigma, ...), from latents [images, 1, 1, 1]; returns the last latents.
+        sigmas: the schedule, steps + 1 values.
+
+    Returns:
+        None where there are no such steps: the schedule does not fall step by step, or the sampler adds noise, asks more or less than
+        once per step, or is not linear.
+    """
+    if not falls(sigmas):
+        return None
+    steps = len(sigmas) - 1
+    slopes = torch.cat([torch.eye(steps), torch.ones(1, steps), torch.zeros(1, steps)])  # [images, steps]: one each, all, none
+    latents: list[torch.Tensor] = []
+    asked: list[float] = []
+
+    def model(x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
+        slope = slopes[:, len(asked)] if len(asked) < steps else slopes[:, -1]
+        asked.append(float(sigma.reshape(-1)[0]))
+        latents.append(x.reshape(-1).clone())
+        return x - asked[-1] * slope.reshape(x.shape)
+
+    latents.append(sample(model, torch.zeros(len(slopes), 1, 1, 1)).reshape(-1))
+    if len(asked) != steps or any(abs(a - b) > 1e-5 * abs(b) for a, b in zip(asked, sigmas, strict=False)):
+        return None
+    moved = torch.stack(latents).diff(dim=0)  # [steps, images]
+    each, everything, nothing = moved[:, :steps], moved[:, steps], moved[:, steps + 1]
+    seen = torch.arange(steps)[:, None] - torch.arange(LAGS)  # [steps, lags]: which slope
+    strides = each.gather(1, seen.clamp_min(0)) * (seen >= 0)
+    odd = (strides.sum(1) - everything).abs() + nothing.abs() + (each - each.tril()).abs().sum(1)
+    if not bool((odd <= EXACT * strides.abs().sum(1)).all() and strides[:, 0].all()):
+        return None
+    used = int((strides.abs() > EXACT * strides.abs().sum(1, keepdim=True)).any(0).nonzero().max()) + 1
+    return Solver(tuple(tuple(row[:used]) for row in strides.tolist()))

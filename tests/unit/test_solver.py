@@ -1,0 +1,75 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from solvers import euler, heun, two_step
+
+from speca_core.solver import LAGS, probe
+
+SIGMAS = [1.0, 0.9, 0.6, 0.2, 0.0]
+
+
+def found(sampler, sigmas=SIGMAS):
+    return probe(lambda model, x: sampler(model, x, sigmas), sigmas)
+
+
+def flat(strides):
+    return [stride for row in strides for stride in row]
+
+
+def test_euler_moves_by_the_step_of_sigma():
+    assert flat(found(euler).strides) == pytest.approx([-0.1, -0.3, -0.4, -0.2])
+
+
+def test_a_multistep_solver_looks_back():
+    expected = [(-0.1, 0.0), (-0.45, 0.15), (-0.6, 0.2), (-0.3, 0.1)]
+    assert flat(found(two_step).strides) == pytest.approx(flat(expected))
+
+
+def test_one_step():
+    assert flat(found(two_step, [1.0, 0.0]).strides) == [-1.0]
+
+
+def test_what_fades_is_cut_off_where_little_is_left():
+    sigmas = [1 - i / 20 for i in range(21)]
+
+    def momentum(decay):
+        def sampler(model, x, sigmas):
+            along = torch.zeros_like(x)
+            for sigma, following in pairwise(sigmas):
+                along = decay * along + (1 - decay) * (x - model(x, torch.full((len(x),), sigma))) / sigma
+                x = x + (following - sigma) * along
+            return x
+
+        return sampler
+
+    strides = found(momentum(0.4), sigmas).strides
+    assert len(strides[0]) < LAGS and strides[-1][:3] == pytest.approx([-0.03, -0.012, -0.0048], rel=1e-3)
+    assert found(momentum(0.9), sigmas) is None, "half of a step comes from further back than is kept"
+
+
+def noisy(model, x, sigmas):
+    return euler(model, x + 0.1 * torch.randn_like(x), sigmas) + torch.randn_like(x)
+
+
+def impatient(model, x, sigmas):
+    return euler(model, x, sigmas[:-1])
+
+
+def clamped(model, x, sigmas):
+    return euler(lambda x, sigma: model(x, sigma).clamp(-0.2, 0.2), x, sigmas)
+
+
+def blind(model, x, sigmas):
+    """Moves by nothing it is served at the second step."""
+    return x + sum((model(x, torch.full((len(x),), s)) - x) * w for s, w in zip(sigmas, [0.1, 0.0, 0.1, 0.1], strict=False))
+
+
+def foreseeing(model, x, sigmas):
+    """Asks along the schedule, but not of where it has got to."""
+    return euler(model, x, [*sigmas[:2], sigmas[3], sigmas[2], sigmas[4]])
+
+
+@pytest.mark.parametrize("sampler", [heun, noisy, impatient, clamped, blind, foreseeing], ids=lambda s: s.__name__)
+def test_other_samplers_have_no_such_steps(sampler):
+    assert found(sampler) is None
