@@ -18,6 +18,7 @@ from .schedule import falls
 
 LAGS = 8  # slopes that a step may look at; with some samplers what is further back has faded, but not ended
 EXACT = 0.01  # share of a step that may be missing from its strides
+ECHO = 3.0  # size that the additions may have that cancel one at a step before; most samplers' is below 1.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class Solver:
     """
 
     strides: tuple[tuple[float, ...], ...]
+
+    @property
+    def echo(self) -> float:
+        """A slope of 1 too much at one step is seen again by later ones: the largest addition there that it takes to cancel it."""
+        largest = 0.0
+        for begun in range(len(self.strides)):
+            off = [1.0]
+            for first, *further in self.strides[begun + 1 :]:
+                seen = zip(further, reversed(off), strict=False)
+                off.append(-sum(stride * before for stride, before in seen) / first)
+            largest = max(largest, *map(abs, off[1:]), 0.0)
+        return largest
 
 
 Sampler = Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor]
@@ -43,7 +56,7 @@ def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
 
     Returns:
         None where there are no such steps: the schedule does not fall step by step, or the sampler adds noise, asks more or less than
-        once per step, or is not linear.
+        once per step, or is not linear; or a repair would have too large an echo.
     """
     if not falls(sigmas):
         return None
@@ -69,4 +82,5 @@ def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
     if not bool((odd <= EXACT * strides.abs().sum(1)).all() and strides[:, 0].all()):
         return None
     used = int((strides.abs() > EXACT * strides.abs().sum(1, keepdim=True)).any(0).nonzero().max()) + 1
-    return Solver(tuple(tuple(row[:used]) for row in strides.tolist()))
+    solver = Solver(tuple(tuple(row[:used]) for row in strides.tolist()))
+    return solver if solver.echo <= ECHO else None

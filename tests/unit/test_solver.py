@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from solvers import euler, heun, two_step
+from solvers import euler, heun, looking_back, two_step
 
-from speca_core.solver import LAGS, probe
+from speca_core.solver import LAGS, Solver, probe
 
 SIGMAS = [1.0, 0.9, 0.6, 0.2, 0.0]
 
@@ -24,6 +24,12 @@ def test_euler_moves_by_the_step_of_sigma():
 def test_a_multistep_solver_looks_back():
     expected = [(-0.1, 0.0), (-0.45, 0.15), (-0.6, 0.2), (-0.3, 0.1)]
     assert flat(found(two_step).strides) == pytest.approx(flat(expected))
+
+
+def test_the_echo_of_a_slope_too_much():
+    solver = found(two_step)  # 1 at a step: 1/3 is to be added at the next, 1/9 at the one after it
+    assert solver.echo == pytest.approx(1 / 3, rel=1e-3)
+    assert found(euler).echo == 0 and Solver(((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
 
 
 def test_one_step():
@@ -65,11 +71,16 @@ def blind(model, x, sigmas):
     return x + sum((model(x, torch.full((len(x),), s)) - x) * w for s, w in zip(sigmas, [0.1, 0.0, 0.1, 0.1], strict=False))
 
 
+def resonant(model, x, sigmas):
+    """Twice as much of the slope before as of the newest: what cancels it doubles with every step."""
+    return looking_back(model, x, sigmas, [[1], [1, 2]])
+
+
 def foreseeing(model, x, sigmas):
     """Asks along the schedule, but not of where it has got to."""
     return euler(model, x, [*sigmas[:2], sigmas[3], sigmas[2], sigmas[4]])
 
 
-@pytest.mark.parametrize("sampler", [heun, noisy, impatient, clamped, blind, foreseeing], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("sampler", [heun, noisy, impatient, clamped, blind, resonant, foreseeing], ids=lambda s: s.__name__)
 def test_other_samplers_have_no_such_steps(sampler):
     assert found(sampler) is None
