@@ -26,7 +26,7 @@ class SpecaConfig:
     Attributes:
         threshold: largest estimated error that passes, 0 (plain model) to 1; what it is an error of is the verifier's and budget's word.
         forecaster, verifier, budget: entries of the tables of the same names.
-        hindsight: repair past drafts when the next call is computed; with samplers that add no noise and ask once per step.
+        hindsight: repair past drafts when the next call is computed; with the samplers that `Solver` describes.
         guided: errors are judged in what guidance makes of cond and uncond; else in each of them.
         level: what is forecast, one of `LEVELS`.
         start, end: part of the schedule in which drafts are allowed, as progress 0..1; outside every call is computed.

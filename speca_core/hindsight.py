@@ -85,7 +85,7 @@ class Account:
         """Remember what was served at `step` beside the best that is known, as far as the next steps look back."""
         if off is not None:
             self.off[step] = off
-        oldest = max(step, *self.off, 0) + 2 - len(self.strides[0])
+        oldest = step + 2 - len(self.strides[0])
         self.off = {step: off for step, off in self.off.items() if step >= oldest}
         return off
 
@@ -128,8 +128,9 @@ class Hindsight:
         return served
 
     def forget(self, image: int) -> None:
-        """The image has jumped: what was drafted before it is past repair."""
-        self.accounts.pop(image, None)
+        """The image has jumped: what was drafted before it is past repair. Of repairs made, the sampler still sees the echo."""
+        if account := self.accounts.get(image):
+            account.anchors.clear()  # a repair needs two
 
     @property
     def nbytes(self) -> int:

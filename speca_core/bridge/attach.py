@@ -98,22 +98,32 @@ def _sample(start: Any, hindsight: bool, node: str, executor: Any, *args: Any, *
 
 
 def solver_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> Solver | None:
-    """The steps of one of ComfyUI's samplers `SOLVERS`; None for any other, and where it has none with its options (churn)."""
+    """The steps of one of ComfyUI's samplers `SOLVERS`; None for any other, and where it has none with its options (churn).
+
+    An option that can be called may remember that it was, so that such a sampler is not tried.
+    """
     function = getattr(sampler, "sampler_function", None)
-    if (getattr(function, "__module__", ""), getattr(function, "__name__", "")) not in SOLVERS:
+    options = getattr(sampler, "extra_options", {})
+    known = (getattr(function, "__module__", ""), getattr(function, "__name__", "")) in SOLVERS
+    if not known or any(map(callable, options.values())):
         return None
+    device = guider.model_patcher.load_device
 
     def sample(model: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         def guided(*args: Any, **kwargs: Any) -> torch.Tensor:
             return model(*args, **kwargs)
 
         guided.inner_model = guider  # type: ignore[attr-defined]  # some look there for the model's scale of noise
-        settings = {"extra_args": {}, "callback": None, "disable": True} | sampler.extra_options
-        own = sigmas.to("cpu", torch.float32, copy=True)  # uni_pc writes into it
+        settings = {"extra_args": {}, "callback": None, "disable": True} | options
+        own = sigmas.to(device, torch.float32, copy=True)  # uni_pc writes into it
         return function(guided, x, own, **settings)  # type: ignore[misc,no-any-return]
 
-    with torch.random.fork_rng([]):  # with churn it draws noise, and the run's own comes after it
-        return probe(sample, sigmas.tolist())
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # churn draws noise, and the run's own comes after it
+        try:
+            return probe(sample, sigmas.tolist(), device)
+        except Exception:  # it may need what only a run has; that is no reason for the run to fail
+            log.warning("SpeCa: the sampler could not be tried out before the run; past drafts are not repaired.", exc_info=True)
+            return None
 
 
 def _prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from types import SimpleNamespace
 
 import comfy.model_management
 import comfy.sample
@@ -171,15 +172,28 @@ def test_hindsight_brings_the_picture_closer(flux, sampler):
     assert sum(on) / len(on) > sum(off) / len(off) + 1
 
 
-def test_trying_the_sampler_out_does_not_write_into_the_schedule():
+def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
     """uni_pc does."""
     sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
-    assert solver_of(comfy.samplers.sampler_object("uni_pc"), None, sigmas) and sigmas[-1] == 0
+    assert solver_of(comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas) and sigmas[-1] == 0
 
 
-@pytest.mark.parametrize(("sampler", "options"), [("euler", {"s_churn": 5.0}), ("lms", {"order": 2})])
+def own_noise(sigma, following, count=[0]):  # noqa: B006 - it remembers
+    count[0] += 1
+    return torch.full((1, 16, 16, 16), float(count[0]))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        ("euler", {"s_churn": 5.0}),
+        ("lms", {"order": 2}),
+        ("gradient_estimation", {"cfg_pp": True}),
+        ("res_multistep", {"noise_sampler": own_noise}),
+    ],
+)
 def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
-    """Churn draws noise: the run must get its own."""
+    """Churn draws noise, which the run must get; CFG++ fails outside a run; a sampler's own noise may count its calls."""
 
     def sample(model):
         chosen = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object(sampler).sampler_function, options)

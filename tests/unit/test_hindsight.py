@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from solvers import euler, three_step, two_step
@@ -160,6 +162,40 @@ def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler):
         assert end == pytest.approx(expected, abs=1e-3), drafted
         repaired = [i for i in range(4, 12) if i not in drafted and i - 1 not in drafted]
         assert [latents[i] for i in repaired] == pytest.approx([plain[i] for i in repaired], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1.0, 0.2])
+def test_what_a_sampler_looks_back_at_is_cancelled_also_after_a_jump_and_for_a_repair_made_in_part(size):
+    """The draft at 4 is off by `size` and moves the latent by 23 - 16 of 12 parts until the repair at 5, which is made by a share. What was
+    not repaired is seen once more, at 6, by 5 parts; the repair itself never again."""
+    share = 1 / (1 + (7 / 23 * size / TRUST) ** 2)
+    sigmas = [1 - i / 12 for i in range(13)]
+    ride = Ride(sigmas, three_step)
+    latents = []
+
+    def model(x, sigma):
+        latents.append(x.item())
+        i = sigmas.index(sigma[0].item())
+        if i == 7:
+            ride.hindsight.forget(0)
+        served = ride.hindsight.serve(ride.schedule.moment(sigmas[i]), x, x - sigma * (1 + size * (i == 4)), {0} if i == 4 else ())
+        account = ride.hindsight.accounts[0]
+        kept = [*(v for _, v in account.anchors), *(v for _, v in account.drafts.values()), *account.off.values()]
+        assert len(account.off) <= 2 and ride.hindsight.nbytes == 4 * len(kept)
+        return served
+
+    end = three_step(model, torch.zeros(1, 1, dtype=torch.float64), sigmas)
+    moved = [b - a for a, b in pairwise([*latents, end.item()])]
+    assert moved[6:] == pytest.approx([-(1 + (1 - share) * size * 5 / 12) / 12, *[-1 / 12] * 5], abs=1e-6)
+
+
+def test_nothing_is_repaired_across_a_jump():
+    for forgotten in (2, 3):  # before the draft, and behind it
+        ride = Ride()
+        for i, sigma in enumerate(SIGMAS[:4]):
+            if i == forgotten:
+                ride.hindsight.forget(0)
+            assert ride.serve(sigma, 100.0 + (i == 2), drafted={0} if i == 2 else ()) == pytest.approx([100.0 + (i == 2)]), forgotten
 
 
 def test_without_a_solver_nothing_is_repaired():

@@ -54,6 +54,18 @@ def test_what_fades_is_cut_off_where_little_is_left():
     assert found(momentum(0.9), sigmas) is None, "half of a step comes from further back than is kept"
 
 
+def test_a_schedule_that_begins_far_up_is_not_taken_for_noise():
+    sigmas = [700.0 * (0.002 / 700) ** (i / 49) for i in range(50)] + [0.0]
+    assert flat(found(euler, sigmas).strides)[-2:] == pytest.approx([sigmas[-2] - sigmas[-3], -0.002])
+
+
+def wandering(model, x, sigmas):
+    """Moves on its own by as much as cannot be seen in an image that is served 1 throughout."""
+    start = x
+    x = euler(model, x, sigmas)
+    return x + 0.05 * (x == start)
+
+
 def noisy(model, x, sigmas):
     return euler(model, x + 0.1 * torch.randn_like(x), sigmas) + torch.randn_like(x)
 
@@ -81,6 +93,6 @@ def foreseeing(model, x, sigmas):
     return euler(model, x, [*sigmas[:2], sigmas[3], sigmas[2], sigmas[4]])
 
 
-@pytest.mark.parametrize("sampler", [heun, noisy, impatient, clamped, blind, resonant, foreseeing], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("sampler", [heun, noisy, wandering, impatient, clamped, blind, resonant, foreseeing], ids=lambda s: s.__name__)
 def test_other_samplers_have_no_such_steps(sampler):
     assert found(sampler) is None
