@@ -55,7 +55,7 @@ class Account:
         repair = torch.zeros_like(velocity)
         errors = {}
         for step, (place, served) in drafts.items():
-            errors[step] = error = served.clone()
+            errors[step] = error = served  # nobody needs it any more
             for weight, (_, anchor) in zip(lagrange(places, place), self.anchors, strict=True):
                 error.sub_(anchor, alpha=weight)
             repair.sub_(error, alpha=self._drift(step, moment.step) / self.strides[moment.step][0])

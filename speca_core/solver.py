@@ -42,16 +42,16 @@ class Solver:
         return float((torch.linalg.solve_triangular(seen, one, upper=False) - one).abs().max())
 
 
-Sampler = Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor]
+Sampler = Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor | None]
 
 
-def probe(sample: Sampler, sigmas: Sequence[float], device: torch.device | None = None) -> Solver | None:
+def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
     """Find a sampler's steps.
 
     Args:
-        sample: runs the sampler with a model, called as model(x, sigma, ...), from latents [images, 1, 1, 1]; returns the last latents.
+        sample: runs the sampler with a model, called as model(x, sigma, ...), from latents [images, 1, 1, 1], on
+            whatever device; returns the last latents, or None if it failed.
         sigmas: the schedule, steps + 1 values.
-        device: where it is sampled. A sampler's coefficients can be so ill-conditioned in float32 that a device's own rounding counts.
 
     Returns:
         None where there are no such steps: the schedule does not fall step by step, or the sampler adds noise, asks more or less than
@@ -60,20 +60,20 @@ def probe(sample: Sampler, sigmas: Sequence[float], device: torch.device | None 
     if not falls(sigmas):
         return None
     steps = len(sigmas) - 1
-    slopes = torch.cat([torch.eye(steps), torch.ones(1, steps), torch.zeros(1, steps)]).to(device)  # [images, steps]: one each, all, none
+    slopes = torch.cat([torch.eye(steps), torch.ones(1, steps), torch.zeros(1, steps)])  # [images, steps]: one each, all, none
     latents: list[torch.Tensor] = []
     asked: list[float] = []
 
     def model(x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
         slope = slopes[:, len(asked)] if len(asked) < steps else slopes[:, -1]
         asked.append(float(sigma.reshape(-1)[0]))
-        latents.append(x.reshape(-1).clone())
-        return x - asked[-1] * slope.reshape(x.shape)
+        latents.append(x.reshape(-1).to("cpu", copy=True))
+        return x - asked[-1] * slope.reshape(x.shape).to(x.device)
 
-    latents.append(sample(model, torch.zeros(len(slopes), 1, 1, 1, device=device)).reshape(-1))
-    if len(asked) != steps or any(abs(a - b) > 1e-5 * abs(b) for a, b in zip(asked, sigmas, strict=False)):
+    last = sample(model, torch.zeros(len(slopes), 1, 1, 1))
+    if last is None or len(asked) != steps or any(abs(a - b) > 1e-5 * abs(b) for a, b in zip(asked, sigmas, strict=False)):
         return None
-    found = torch.stack(latents).cpu()  # [steps + 1, images]
+    found = torch.stack([*latents, last.reshape(-1).cpu()])  # [steps + 1, images]
     moved = found.diff(dim=0)
     each, everything, nothing = moved[:, :steps], moved[:, steps], moved[:, steps + 1]
     seen = torch.arange(steps)[:, None] - torch.arange(LAGS)  # [steps, lags]: which slope

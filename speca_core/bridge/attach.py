@@ -109,21 +109,21 @@ def solver_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> Solver | None:
         return None
     device = guider.model_patcher.load_device
 
-    def sample(model: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    def sample(model: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor | None:
         def guided(*args: Any, **kwargs: Any) -> torch.Tensor:
             return model(*args, **kwargs)
 
         guided.inner_model = guider  # type: ignore[attr-defined]  # some look there for the model's scale of noise
         settings = {"extra_args": {}, "callback": None, "disable": True} | options
-        own = sigmas.to(device, torch.float32, copy=True)  # uni_pc writes into it
-        return function(guided, x, own, **settings)  # type: ignore[misc,no-any-return]
-
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # churn draws noise, and the run's own comes after it
         try:
-            return probe(sample, sigmas.tolist(), device)
+            # On the run's device: uni_pc's coefficients depend on its rounding. A copy of sigmas: uni_pc writes into it.
+            return function(guided, x.to(device), sigmas.to(device, torch.float32, copy=True), **settings)  # type: ignore[misc,no-any-return]
         except Exception:  # it may need what only a run has; that is no reason for the run to fail
             log.warning("SpeCa: the sampler could not be tried out before the run; past drafts are not repaired.", exc_info=True)
             return None
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # churn draws noise, and the run's own comes after it
+        return probe(sample, sigmas.tolist())
 
 
 def _prepare(executor: Any, patcher: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
