@@ -178,22 +178,25 @@ def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
     assert solver_of(comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas) and sigmas[-1] == 0
 
 
-def own_noise(sigma, following, count=[0]):  # noqa: B006 - it remembers
-    count[0] += 1
-    return torch.full((1, 16, 16, 16), float(count[0]))
+def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):
+    function, calls = comfy.samplers.sampler_object("res_multistep").sampler_function, []
+    sampler = comfy.samplers.KSAMPLER(function, {"noise_sampler": lambda *_: calls.append(1)})
+    sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
+    assert solver_of(sampler, SimpleNamespace(model_patcher=flux), sigmas) is None and not calls
+
+
+def test_a_trial_that_fails_is_said_and_is_no_reason_for_the_run_to_fail(flux, caplog):
+    """CFG++ needs what only a run has."""
+    sampler = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object("gradient_estimation").sampler_function, {"cfg_pp": True})
+    assert solver_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0])) is None
+    assert "could not be tried out" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("sampler", "options"),
-    [
-        ("euler", {"s_churn": 5.0}),
-        ("lms", {"order": 2}),
-        ("gradient_estimation", {"cfg_pp": True}),
-        ("res_multistep", {"noise_sampler": own_noise}),
-    ],
+    ("sampler", "options"), [("euler", {"s_churn": 5.0}), ("lms", {"order": 2}), ("gradient_estimation", {"cfg_pp": True})]
 )
 def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
-    """Churn draws noise, which the run must get; CFG++ fails outside a run; a sampler's own noise may count its calls."""
+    """Churn draws noise, which the run must get; CFG++ fails outside a run."""
 
     def sample(model):
         chosen = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object(sampler).sampler_function, options)
