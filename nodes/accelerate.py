@@ -95,8 +95,8 @@ class SpeCaAccelerate(io.ComfyNode):
                     "hindsight",
                     default=defaults.hindsight,
                     advanced=True,
-                    tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with euler, ddim, "
-                    "dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms and gradient_estimation",
+                    tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with euler, ddim, heun, "
+                    "dpm_2, exp_heun_2_x0, dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms and gradient_estimation",
                 ),
                 io.Boolean.Input(
                     "guided",

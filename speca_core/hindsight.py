@@ -1,9 +1,9 @@
 """Repair past drafts with what is known now.
 
-A draft at step j was extrapolated from the anchors before it. As soon as the next prediction is computed, the same place can be
+A draft was extrapolated from the anchors before it. As soon as the next prediction is computed, the same place can be
 *interpolated* between anchors, several times more accurately. What the two estimates differ by has meanwhile moved the latent, by
-strides that are known (`Solver`). The computed prediction is served such that the step that the sampler makes anyway takes this drift
-back. A sampler that looks back at slopes meets the repair again in its next steps; what follows is served such that it cancels there,
+strides that are known (`Solver`). The computed prediction is served such that the movement that the sampler makes anyway takes this drift
+back. A sampler that looks back at slopes meets the repair again in its next turns; what follows is served such that it cancels there,
 so that the latent stays where it belongs. All of it happens in the guided prediction, the one thing that the sampler follows, whatever
 made it.
 """
@@ -13,7 +13,7 @@ from collections.abc import Collection
 import torch
 
 from .polynomial import lagrange
-from .schedule import SAME_PLACE, Moment, Schedule
+from .schedule import SAME_PLACE, Moment
 from .solver import Solver
 
 ANCHORS = 3  # a parabola: two anchors before the streak and the one after it
@@ -21,59 +21,59 @@ TRUST = 0.2  # relative size of a repair at which half of it is made
 
 
 class Account:
-    """What one image has been served, as the slope v = (x - denoised) / sigma that the sampler follows."""
+    """What one image has been served, as the slope v = (x - denoised) / sigma that the sampler follows.
+
+    A turn is counted as in `Solver`, a place is a coordinate, a slope is [...], float32.
+    """
 
     def __init__(self, solver: Solver) -> None:
         self.strides = solver.strides
-        self.anchors: list[tuple[float, torch.Tensor]] = []
-        self.drafts: dict[int, tuple[float, torch.Tensor]] = {}
-        self.off: dict[int, torch.Tensor] = {}  # what was served beside the best that is known, at steps that the sampler looks back at
+        self.anchors: list[tuple[float, torch.Tensor]] = []  # places and slopes
+        self.drafts: dict[int, tuple[float, torch.Tensor]] = {}  # by turn
+        self.off: dict[int, torch.Tensor] = {}  # what was served beside the best that is known, at turns that the sampler looks back at
 
-    def drafted(self, moment: Moment, velocity: torch.Tensor) -> torch.Tensor | None:
-        """A draft is served: `velocity` [...], float32. Returns what is to be added to it; None if nothing."""
-        self.drafts[moment.step] = moment.coordinate, velocity
-        return self._served(moment.step, self._cancelling(moment.step))
+    def drafted(self, turn: int, place: float, slope: torch.Tensor) -> torch.Tensor | None:
+        """A draft is served: `slope`. Returns what is to be added to it; None if nothing."""
+        self.drafts[turn] = place, slope
+        return self._served(turn, self._cancelling(turn))
 
-    def computed(self, moment: Moment, velocity: torch.Tensor) -> torch.Tensor | None:
-        """A prediction was computed.
-
-        Args:
-            moment: where. velocity: [...], float32.
+    def computed(self, turn: int, place: float, slope: torch.Tensor) -> torch.Tensor | None:
+        """A prediction was computed: `slope`.
 
         Returns:
-            What is to be added to this velocity so that the sampler's step repairs the streak before it; None if nothing.
-            A repair that is large against the velocity itself is made in part, 1 / (1 + (size / TRUST)^2): the model then reacts to
+            What is to be added to it so that the sampler's movement repairs the streak before it; None if nothing.
+            A repair that is large against the slope itself is made in part, 1 / (1 + (size / TRUST)^2): the model then reacts to
             the jump, and the next forecasts suffer from it.
         """
-        kept = [anchor for anchor in self.anchors if abs(anchor[0] - moment.coordinate) > SAME_PLACE]
-        self.anchors = [*kept, (moment.coordinate, velocity)][-ANCHORS:]
-        addition = self._cancelling(moment.step)
+        kept = [anchor for anchor in self.anchors if abs(anchor[0] - place) > SAME_PLACE]
+        self.anchors = [*kept, (place, slope)][-ANCHORS:]
+        addition = self._cancelling(turn)
         drafts, self.drafts = self.drafts, {}
         if not drafts or len(self.anchors) < 2:
-            return self._served(moment.step, addition)
-        places = [place for place, _ in self.anchors]
-        repair = torch.zeros_like(velocity)
+            return self._served(turn, addition)
+        places = [anchor[0] for anchor in self.anchors]
+        repair = torch.zeros_like(slope)
         errors = {}
-        for step, (place, served) in drafts.items():
-            errors[step] = error = served  # nobody needs it any more
-            for weight, (_, anchor) in zip(lagrange(places, place), self.anchors, strict=True):
+        for earlier, (where, served) in drafts.items():
+            errors[earlier] = error = served  # nobody needs it any more
+            for weight, (_, anchor) in zip(lagrange(places, where), self.anchors, strict=True):
                 error.sub_(anchor, alpha=weight)
-            repair.sub_(error, alpha=self._drift(step, moment.step) / self.strides[moment.step][0])
-        size = torch.linalg.vector_norm(repair) / torch.linalg.vector_norm(velocity).clamp_min(1e-12)
+            repair.sub_(error, alpha=self._drift(earlier, turn) / self.strides[turn][0])
+        size = torch.linalg.vector_norm(repair) / torch.linalg.vector_norm(slope).clamp_min(1e-12)
         share = 1 / (1 + (size / TRUST) ** 2)
-        for step, error in errors.items():
-            self._served(step, error.mul_(share).add_(self.off.get(step, 0.0)))
+        for earlier, error in errors.items():
+            self._served(earlier, error.mul_(share).add_(self.off.get(earlier, 0.0)))
         repair.mul_(share)
-        return self._served(moment.step, repair if addition is None else repair.add_(addition))
+        return self._served(turn, repair if addition is None else repair.add_(addition))
 
-    def _drift(self, step: int, now: int) -> float:
-        """How far the slope served at `step` has moved the latent when the step from `now` is done, per unit."""
-        return sum(self.strides[n][n - step] for n in range(step, now + 1) if n - step < len(self.strides[n]))
+    def _drift(self, turn: int, now: int) -> float:
+        """How far the slope served at `turn` has moved the latent when the sampler has moved at `now`, per unit."""
+        return sum(self.strides[n][n - turn] for n in range(turn, now + 1) if n - turn < len(self.strides[n]))
 
-    def _cancelling(self, step: int) -> torch.Tensor | None:
-        """What is to be added at `step`, so that what was served before it beside the best that is known has no effect there."""
-        first, *further = self.strides[step]
-        seen = [(self.off[step - lag], stride) for lag, stride in enumerate(further, 1) if step - lag in self.off]
+    def _cancelling(self, turn: int) -> torch.Tensor | None:
+        """What is to be added at `turn`, so that what was served before it beside the best that is known has no effect there."""
+        first, *further = self.strides[turn]
+        seen = [(self.off[turn - lag], stride) for lag, stride in enumerate(further, 1) if turn - lag in self.off]
         if not seen:
             return None
         addition = torch.zeros_like(seen[0][0])
@@ -81,12 +81,12 @@ class Account:
             addition.sub_(off, alpha=stride / first)
         return addition
 
-    def _served(self, step: int, off: torch.Tensor | None) -> torch.Tensor | None:
-        """Remember what was served at `step` beside the best that is known, as far as the next steps look back."""
+    def _served(self, turn: int, off: torch.Tensor | None) -> torch.Tensor | None:
+        """Remember what was served at `turn` beside the best that is known, as far as the sampler looks back."""
         if off is not None:
-            self.off[step] = off
-        oldest = step + 2 - len(self.strides[0])
-        self.off = {step: off for step, off in self.off.items() if step >= oldest}
+            self.off[turn] = off
+        oldest = turn + 2 - len(self.strides[0])
+        self.off = {turn: off for turn, off in self.off.items() if turn >= oldest}
         return off
 
     @property
@@ -99,33 +99,42 @@ class Account:
 class Hindsight:
     """The repairs of one run."""
 
-    def __init__(self, schedule: Schedule, solver: Solver | None) -> None:
-        self.schedule = schedule
+    def __init__(self, solver: Solver | None) -> None:
         self.solver = solver
+        self.turn = -1  # the sampler's last one
         self.accounts: dict[int, Account] = {}
 
     def serve(self, moment: Moment, x: torch.Tensor, denoised: torch.Tensor, drafted: Collection[int]) -> torch.Tensor:
-        """Serve a prediction such that the sampler's next step repairs the drafts before it.
+        """Serve a prediction such that the sampler's next movement repairs the drafts before it.
 
         Args:
-            moment: of the prediction; off the schedule's grid, and at its last sigma, nothing is repaired.
+            moment: of the prediction; if it is not one that the solver asks for now, nothing is repaired.
             x: [images, ...] latents. denoised: [images, ...] the guided prediction; it is left as it is.
             drafted: indices of the images whose prediction is a draft.
 
         Returns:
             [images, ...] what the sampler gets.
         """
-        if self.solver is None or not moment.on_grid or moment.step == self.schedule.steps:
+        if self.solver is None or not self._comes(moment.sigma):
             return denoised
         served = denoised
         for image in range(len(x)):
             account = self.accounts.setdefault(image, Account(self.solver))
-            velocity = (x[image].float() - denoised[image].float()) / moment.sigma
-            addition = account.drafted(moment, velocity) if image in drafted else account.computed(moment, velocity)
+            slope = (x[image].float() - denoised[image].float()) / moment.sigma
+            note = account.drafted if image in drafted else account.computed
+            addition = note(self.turn, moment.coordinate, slope)
             if addition is not None:
                 served = denoised.clone() if served is denoised else served
                 served[image] -= moment.sigma * addition.to(served.dtype)
         return served
+
+    def _comes(self, sigma: float) -> bool:
+        """Go on to the sampler's next turn, if that is at `sigma`; or stay at the last one, asked for again. False if it is neither."""
+        for turn in (self.turn + 1, self.turn):
+            if self.solver and self.solver.asks(turn, sigma):
+                self.turn = turn
+                return True
+        return False
 
     def forget(self, image: int) -> None:
         """The image has jumped: what was drafted before it is past repair. Of repairs made, the sampler still sees the echo."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from .errors import ConfigError
 
 SAME_PLACE = 1e-6  # coordinates closer than this are one place: a second call at the same sigma replaces the first
+SAME_SIGMA = 1e-5  # relative: a float32 sigma that went to the device and back
 SNR_SHARE = 0.25  # of the log signal-to-noise ratio in the coordinate; .25 to .5 measured alike, 0 and 1 worse
 
 
@@ -47,11 +48,6 @@ class Moment:
         """The step of the schedule this call belongs to; `steps` at the schedule's last sigma."""
         return int(self.position)
 
-    @property
-    def on_grid(self) -> bool:
-        """The sigma is one of the schedule's, not between two."""
-        return self.position == self.step
-
 
 class Schedule:
     """Sigmas of one run, usually falling, of length steps + 1.
@@ -81,9 +77,9 @@ class Schedule:
         return Moment(sigma, position, coordinate, self.steps)
 
     def _position(self, sigma: float) -> float:
-        # Grid points first: a float32 sigma that went to the device and back must land exactly on its index.
+        # Grid points first: such a sigma must land exactly on its index.
         nearest = min(range(self.steps + 1), key=lambda i: abs(self.sigmas[i] - sigma))
-        if math.isclose(self.sigmas[nearest], sigma, rel_tol=1e-5, abs_tol=1e-8):
+        if math.isclose(self.sigmas[nearest], sigma, rel_tol=SAME_SIGMA, abs_tol=1e-8):
             return float(nearest)
         for i, (a, b) in enumerate(pairwise(self.sigmas)):
             if min(a, b) < sigma < max(a, b):

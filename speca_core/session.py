@@ -61,7 +61,7 @@ class Session:
         sigmas: the run's schedule, steps + 1 values.
         model: the family's name, for the report.
         flow: the model is a flow model; see `Schedule`.
-        solver: the sampler's steps, if they are known; None: past drafts are not repaired.
+        solver: what the sampler does, if it is known; None: past drafts are not repaired.
         observers: called with each finished CallRecord.
     """
 
@@ -76,7 +76,7 @@ class Session:
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.hindsight = Hindsight(self.schedule, solver)
+        self.hindsight = Hindsight(solver)
         self.path = Path()
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
@@ -166,7 +166,7 @@ class Session:
             self.report.out_of_memory = self._before
             for lane in self.lanes.values():
                 lane.histories.clear()
-            self.hindsight = Hindsight(self.schedule, None)
+            self.hindsight = Hindsight(None)
             self.path = Path()
 
     def serve(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:

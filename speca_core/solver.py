@@ -4,37 +4,46 @@ Samplers that add no noise are linear in what they are served, whatever their or
 
     x_(n+1) = x_n + s_n0 v_n + s_n1 v_(n-1) + ...
 
-Euler has s_n0 alone, the step of sigma; multistep solvers look back at a few more. Sampling latents of which each is served one unit
-slope, at a step of its own, gives all strides at once.
+x_n being the latent at which they ask for the n-th time, once per step or twice. Euler has s_n0 alone, the step of sigma; multistep solvers
+look back at a few more. Heun asks behind a full step and moves on from there: half of a step along the slope found there, half of it back
+along the one before. Sampling latents of which each is served one unit slope, at a turn of its own, gives all strides at once.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .schedule import falls
+from .schedule import SAME_SIGMA, falls
 
-LAGS = 8  # slopes that a step may look at; with some samplers what is further back has faded, but not ended
-EXACT = 0.01  # share of a step that may be missing from its strides
+TURNS = 2  # per step; Heun++ with its three answers little to most of them, and is no use here
+LAGS = 8  # slopes that a turn may look at; with some samplers what is further back has faded, but not ended
+EXACT = 0.01  # share of a turn's movement that may be missing from its strides
 ROUNDED = 1e-6  # of the largest latent: what float32 leaves of it
-ECHO = 3.0  # size that the additions may have that cancel one at a step before; most samplers' is below 1.5
+ECHO = 3.0  # size that the additions may have that cancel one at a turn before; most samplers' is below 1.5
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A sampler's steps on one schedule.
+    """What a sampler does on one schedule, turn by turn; at each it asks for one prediction.
 
     Attributes:
-        strides: of each step s_n0, s_n1, ..., newest first, as many for each; how far the latent moves per unit of slope.
+        sigmas: where it asks, noise levels.
+        strides: of each turn s_n0, s_n1, ..., newest first, as many for each; how far the latent moves per unit of slope.
     """
 
+    sigmas: tuple[float, ...]
     strides: tuple[tuple[float, ...], ...]
+
+    def asks(self, turn: int, sigma: float) -> bool:
+        """Whether the prediction asked for at this turn is one at `sigma`."""
+        return 0 <= turn < len(self.sigmas) and math.isclose(self.sigmas[turn], sigma, rel_tol=SAME_SIGMA)
 
     @property
     def echo(self) -> float:
-        """A slope of 1 too much at one step is seen again by later ones: the largest addition there that it takes to cancel it."""
+        """A slope of 1 too much at one turn is seen again by later ones: the largest addition there that it takes to cancel it."""
         strides = torch.tensor(self.strides, dtype=torch.float64)
         shares = (strides / strides[:, :1]).unbind(1)
         seen = torch.stack([torch.diag(share[lag:], -lag) for lag, share in enumerate(shares[: len(strides)])]).sum(0)
@@ -46,7 +55,7 @@ Sampler = Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor | N
 
 
 def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
-    """Find a sampler's steps.
+    """Find a sampler's strides.
 
     Args:
         sample: runs the sampler with a model, called as model(x, sigma, ...), from latents [images, 1, 1, 1], on
@@ -54,33 +63,34 @@ def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
         sigmas: the schedule, steps + 1 values.
 
     Returns:
-        None where there are no such steps: the schedule does not fall step by step, or the sampler adds noise, asks more or less than
-        once per step, or is not linear; or a repair would have too large an echo.
+        None where there are no such strides: the schedule does not fall step by step, or the sampler adds noise, asks more than
+        twice per step, or is not linear; or a repair would have too large an echo.
     """
     if not falls(sigmas):
         return None
-    steps = len(sigmas) - 1
-    slopes = torch.cat([torch.eye(steps), torch.ones(1, steps), torch.zeros(1, steps)])  # [images, steps]: one each, all, none
+    most = TURNS * (len(sigmas) - 1)
+    slopes = torch.cat([torch.eye(most), torch.ones(1, most), torch.zeros(1, most)])  # [images, turns]: one each, all, none
     latents: list[torch.Tensor] = []
     asked: list[float] = []
 
     def model(x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
-        slope = slopes[:, len(asked)] if len(asked) < steps else slopes[:, -1]
+        slope = slopes[:, min(len(asked), most - 1)]
         asked.append(float(sigma.reshape(-1)[0]))
         latents.append(x.reshape(-1).to("cpu", copy=True))
         return x - asked[-1] * slope.reshape(x.shape).to(x.device)
 
     last = sample(model, torch.zeros(len(slopes), 1, 1, 1))
-    if last is None or len(asked) != steps or any(abs(a - b) > 1e-5 * abs(b) for a, b in zip(asked, sigmas, strict=False)):
+    turns = len(asked)
+    if last is None or not 0 < turns <= most or min(asked) <= 0:
         return None
-    found = torch.stack([*latents, last.reshape(-1).cpu()])  # [steps + 1, images]
+    found = torch.stack([*latents, last.reshape(-1).cpu()])  # [turns + 1, images]
     moved = found.diff(dim=0)
-    each, everything, nothing = moved[:, :steps], moved[:, steps], moved[:, steps + 1]
-    seen = torch.arange(steps)[:, None] - torch.arange(LAGS)  # [steps, lags]: which slope
+    each, everything, nothing = moved[:, :turns], moved[:, most], moved[:, most + 1]
+    seen = torch.arange(turns)[:, None] - torch.arange(LAGS)  # [turns, lags]: which slope
     strides = each.gather(1, seen.clamp_min(0)) * (seen >= 0)
     odd = (strides.sum(1) - everything).abs() + nothing.abs()
     if not bool((odd <= EXACT * strides.abs().sum(1) + ROUNDED * found.abs().max()).all() and strides[:, 0].all()):
         return None
     used = int((strides.abs() > EXACT * strides.abs().sum(1, keepdim=True)).any(0).nonzero().max()) + 1
-    solver = Solver(tuple(tuple(row[:used]) for row in strides.tolist()))
+    solver = Solver(tuple(asked), tuple(tuple(row[:used]) for row in strides.tolist()))
     return solver if solver.echo <= ECHO else None

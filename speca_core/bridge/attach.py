@@ -22,12 +22,9 @@ from .run import Run
 from .whole import WholeRun
 
 KEY = "speca"
-SOLVERS = {  # ComfyUI's samplers that add no noise and ask once per step; its ddim is its euler
-    *(
-        ("comfy.k_diffusion.sampling", f"sample_{name}")
-        for name in ("deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep")
-    ),
-    *(("comfy.extra_samplers.uni_pc", f"sample_{name}") for name in ("unipc", "unipc_bh2")),
+SOLVERS = {  # ComfyUI's samplers that add no noise and ask at most twice per step; its ddim is its euler
+    "comfy.k_diffusion.sampling": "deis dpm_2 dpmpp_2m euler exp_heun_2_x0 gradient_estimation heun ipndm ipndm_v lms res_multistep",
+    "comfy.extra_samplers.uni_pc": "unipc unipc_bh2",
 }
 HOST = torch.device("cpu")
 KINDS = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
@@ -98,13 +95,14 @@ def _sample(start: Any, hindsight: bool, node: str, executor: Any, *args: Any, *
 
 
 def solver_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> Solver | None:
-    """The steps of one of ComfyUI's samplers `SOLVERS`; None for any other, and where it has none with its options (churn).
+    """What one of ComfyUI's samplers `SOLVERS` does; None for any other, and where none is found with its options (churn).
 
     An option that can be called may remember that it was, so that such a sampler is not tried.
     """
     function = getattr(sampler, "sampler_function", None)
     options = getattr(sampler, "extra_options", {})
-    known = (getattr(function, "__module__", ""), getattr(function, "__name__", "")) in SOLVERS
+    names = SOLVERS.get(getattr(function, "__module__", ""), "").split()
+    known = getattr(function, "__name__", "").removeprefix("sample_") in names
     if not known or any(map(callable, options.values())):
         return None
     device = guider.model_patcher.load_device

@@ -31,7 +31,7 @@ class Run:
             for further GPUs, which run at the same time) go straight through.
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
-        solver: the sampler's steps, if they are known, so that past drafts can be repaired.
+        solver: what the sampler does, if it is known, so that past drafts can be repaired.
     """
 
     def __init__(self, config: SpecaConfig, family: Family, model: Any, sigmas: Sequence[float], flow: bool, solver: Solver | None) -> None:

@@ -64,7 +64,7 @@ With fewer steps anchors lie further apart and fewer drafts pass: at 14 steps on
 {rows}
 
 * Samplers that follow one smooth path (euler, heun, dpm_2, exp_heun_2_x0, ...) gain most. Hindsight repairs drafts under
-  those that ask once per step: euler, ddim, dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms, gradient_estimation.
+  euler, ddim, heun, dpm_2, exp_heun_2_x0, dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms, gradient_estimation.
 * Samplers that add fresh noise at every step (ancestral, SDE, lcm, er_sde, seeds) leave the path at every step. That is noticed before
   anything is drafted: the picture stays plain, and nothing is saved; SpeCa is of no use there.
 * The promise that the tests keep: the worst image is not below {promise:g} dB.

@@ -150,11 +150,12 @@ def test_one_log_line_per_run(flux, caplog):
     assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations drafted" in caplog.text
 
 
-ONE_SLOPE = ("ddim", "deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep", "uni_pc", "uni_pc_bh2")
+ONCE = ("ddim", "deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep", "uni_pc", "uni_pc_bh2")
+TWICE = ("heun", "dpm_2", "exp_heun_2_x0")
 
 
-@pytest.mark.parametrize(("sampler", "repaired"), [*((name, True) for name in ONE_SLOPE), ("heun", False), ("sa_solver", False)])
-def test_hindsight_only_where_the_sampler_follows_one_slope_per_step(flux, sampler, repaired):
+@pytest.mark.parametrize(("sampler", "repaired"), [*((name, True) for name in (*ONCE, *TWICE)), ("heunpp2", False), ("sa_solver", False)])
+def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
     on, off = (
         sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
         for hindsight in (True, False)
@@ -162,7 +163,7 @@ def test_hindsight_only_where_the_sampler_follows_one_slope_per_step(flux, sampl
     assert torch.equal(on, off) != repaired
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc"])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", *TWICE])
 def test_hindsight_brings_the_picture_closer(flux, sampler):
     decode = decoder()
     plain = decode(sample_flux(flux, cfg=1.0, sampler=sampler))

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from solvers import euler, three_step, two_step
+from solvers import euler, heun, three_step, two_step
 
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval
@@ -25,7 +25,7 @@ class Ride:
 
     def __init__(self, sigmas=SIGMAS, sampler=euler):
         self.schedule = Schedule(sigmas)
-        self.hindsight = Hindsight(self.schedule, solver_of(sampler, sigmas))
+        self.hindsight = Hindsight(solver_of(sampler, sigmas))
 
     def serve(self, sigma, *slopes, drafted=()):
         """The slopes that the sampler gets for those that the model gives."""
@@ -84,11 +84,24 @@ def test_a_prediction_asked_for_twice_counts_once():
     assert twice.serve(0.4, 1.0) == once.serve(0.4, 1.0)
 
 
-def test_off_the_grid_and_at_the_last_sigma_nothing_is_changed():
-    hindsight = Ride().hindsight
-    for sigma in (0.7, 0.0):
+def test_what_the_sampler_is_not_known_to_ask_is_not_changed():
+    ride = Ride()
+    ride.serve(1.0, 1.0)
+    ride.serve(0.8, 1.05, drafted={0})
+    for sigma in (0.7, 0.4, 0.0):
         denoised = torch.ones(1, 2)
-        assert hindsight.serve(hindsight.schedule.moment(sigma), torch.zeros(1, 2), denoised, ()) is denoised
+        assert ride.hindsight.serve(ride.schedule.moment(sigma), torch.zeros(1, 2), denoised, ()) is denoised
+    assert ride.serve(0.6, 1.0)[0] < 1.0, "and nothing is lost"
+
+
+def test_heun_asked_twice_behind_its_full_step_goes_on():
+    """It comes to that place twice anyway, so that the third time is told from the second by what follows."""
+    ride = Ride(sampler=heun)
+    for sigma in (1.0, 0.8, 0.8, 0.8):
+        ride.serve(sigma, 1.0)
+    ride.serve(0.6, 1.05, drafted={0})
+    assert ride.hindsight.turn == 3
+    assert ride.serve(0.6, 1.0)[0] < 1.0
 
 
 def test_the_model_output_is_not_written_into():
@@ -102,7 +115,7 @@ def test_the_model_output_is_not_written_into():
 def integrated(sampler, repair):
     """Where a sampler ends on slopes that are drafted but for every third."""
     sigmas = [1 - i / 24 for i in range(25)]
-    config = SpecaConfig(1.0, Newton(1, 0.0), Unverified(), Interval(interval=3, max_streak=9))
+    config = SpecaConfig(1.0, Newton(1, 0.0), Unverified(), Interval(interval=3, warmup=6, max_streak=9))
     session = Session(config, sigmas, solver=solver_of(sampler, sigmas) if repair else None)
 
     def model(x, sigma):
@@ -124,44 +137,39 @@ def truth(sigma):
     return 2.0 + sigma**3
 
 
-@pytest.mark.parametrize("sampler", [euler, two_step, three_step], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("sampler", [euler, two_step, three_step, heun], ids=lambda s: s.__name__)
 def test_repairs_bring_the_path_back(sampler):
     sigmas = [1 - i / 24 for i in range(25)]
     plain = sampler(lambda x, sigma: x - sigma * truth(sigma), torch.tensor([[5.0]]), sigmas).item()
     assert abs(integrated(sampler, repair=True) - plain) < 0.25 * abs(integrated(sampler, repair=False) - plain)
 
 
-@pytest.mark.parametrize("sampler", [two_step, three_step], ids=lambda s: s.__name__)
-def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler):
-    """The repair is seen again in the next step and would drive the latent off once more; what follows cancels it there, be it drafted
+@pytest.mark.parametrize("sampler", [two_step, three_step, heun], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("drafted", [[6], [7], [6, 7], [6, 7, 9, 10, 13], [7, 8, 10]], ids=str)
+def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler, drafted):
+    """The repair is seen again at the next turn and would drive the latent off once more; what follows cancels it there, be it drafted
     or computed. The slopes are a parabola, which interpolation meets, and so large that repairs are made in full."""
-    sigmas = [1 - i / 12 for i in range(13)]
-    for drafted in ([3], [3, 4], [3, 4, 6, 7, 10]):
-        ride = Ride(sigmas)
-        ride.hindsight = Hindsight(ride.schedule, solver_of(sampler, sigmas))
-        places = [ride.schedule.moment(sigma).coordinate for sigma in sigmas]
-        slopes = [1000.0 + place**2 for place in places]
-        given = dict(zip(sigmas, slopes, strict=True))
-        wrong = dict(zip(sigmas, [slope + (i in drafted) * 0.5 * i for i, slope in enumerate(slopes)], strict=True))
-        latents = {}
+    sigmas = [1 - i / 15 for i in range(16)]
+    ride = Ride(sigmas, sampler)
+    latents, plain = [], []
 
-        def model(x, sigma, ride=ride, wrong=wrong, drafted=drafted, latents=latents):
-            latents[i := sigmas.index(sigma[0].item())] = x.item()
-            denoised = x - sigma * wrong[sigmas[i]]
-            return ride.hindsight.serve(ride.schedule.moment(sigmas[i]), x, denoised, {0} if i in drafted else ())
+    def exact(x, sigma):
+        plain.append(x.item())
+        return x - sigma * (1000.0 + ride.schedule.moment(sigma.item()).coordinate ** 2)
 
-        plain = {}
+    def model(x, sigma):
+        turn = len(latents)
+        latents.append(x.item())
+        moment = ride.schedule.moment(sigma.item())
+        slope = 1000.0 + moment.coordinate**2 + (turn in drafted) * 0.5 * turn
+        return ride.hindsight.serve(moment, x, x - sigma * slope, {0} if turn in drafted else ())
 
-        def exact(x, sigma, given=given, plain=plain):
-            plain[sigmas.index(sigma[0].item())] = x.item()
-            return x - sigma * given[sigma[0].item()]
-
-        start = torch.zeros(1, 1, dtype=torch.float64)
-        end, expected = (sampler(m, start, sigmas).item() for m in (model, exact))
-        assert abs(latents[drafted[0] + 1] - plain[drafted[0] + 1]) > 0.05, "the draft does harm"
-        assert end == pytest.approx(expected, abs=1e-3), drafted
-        repaired = [i for i in range(4, 12) if i not in drafted and i - 1 not in drafted]
-        assert [latents[i] for i in repaired] == pytest.approx([plain[i] for i in repaired], abs=1e-3)
+    start = torch.zeros(1, 1, dtype=torch.float64)
+    end, expected = (sampler(m, start, sigmas).item() for m in (model, exact))
+    assert abs(latents[drafted[0] + 1] - plain[drafted[0] + 1]) > 0.05, "the draft does harm"
+    assert end == pytest.approx(expected, abs=1e-3)
+    repaired = [turn for turn in range(6, len(plain)) if turn - 1 not in drafted]
+    assert [latents[i] for i in repaired] == pytest.approx([plain[i] for i in repaired], abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [1.0, 0.2])
@@ -199,8 +207,8 @@ def test_nothing_is_repaired_across_a_jump():
 
 
 def test_without_a_solver_nothing_is_repaired():
-    hindsight = Hindsight(Schedule(SIGMAS), None)
+    hindsight = Hindsight(None)
     for sigma, drafted in zip(SIGMAS, [(), (), {0}, (), ()], strict=False):
         denoised = torch.rand(1, 2)
-        assert hindsight.serve(hindsight.schedule.moment(sigma), torch.zeros(1, 2), denoised, drafted) is denoised
+        assert hindsight.serve(Schedule(SIGMAS).moment(sigma), torch.zeros(1, 2), denoised, drafted) is denoised
     assert hindsight.nbytes == 0

@@ -36,10 +36,9 @@ def test_progress_and_last_step():
     assert schedule.moment(0.1).last
 
 
-def test_steps_and_the_grid():
+def test_a_moment_belongs_to_the_step_that_it_is_in():
     schedule = Schedule([1.0, 0.5, 0.0])
-    on, off, end = (schedule.moment(sigma) for sigma in (0.5, 0.25, 0.0))
-    assert (on.step, on.on_grid) == (1, True) and (off.step, off.on_grid) == (1, False) and (end.step, end.on_grid) == (2, True)
+    assert [schedule.moment(sigma).step for sigma in (1.0, 0.5, 0.25, 0.0)] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(

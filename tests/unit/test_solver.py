@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from solvers import euler, heun, looking_back, two_step
+from solvers import euler, heun, looking_back, slope, two_step
 
 from speca_core.solver import LAGS, Solver, probe
 
@@ -26,10 +26,24 @@ def test_a_multistep_solver_looks_back():
     assert flat(found(two_step).strides) == pytest.approx(flat(expected))
 
 
+def test_heun_goes_on_from_behind_a_full_step():
+    solver = found(heun)
+    assert solver.sigmas == pytest.approx((1.0, 0.9, 0.9, 0.6, 0.6, 0.2, 0.2))
+    expected = [(-0.1, 0.0), (-0.05, 0.05), (-0.3, 0.0), (-0.15, 0.15), (-0.4, 0.0), (-0.2, 0.2), (-0.2, 0.0)]
+    assert flat(solver.strides) == pytest.approx(flat(expected), abs=1e-6)
+    assert solver.echo == pytest.approx(1, rel=1e-3), "the same addition at both turns of a step moves on from the right place"
+
+
+def test_turns_are_told_by_their_sigma():
+    solver = found(heun)
+    assert solver.asks(1, 0.9) and solver.asks(2, 0.9 * (1 + 1e-7)) and not solver.asks(3, 0.9)
+    assert not solver.asks(-1, 0.2) and not solver.asks(7, 0.2), "there is nothing before the first and behind the last"
+
+
 def test_the_echo_of_a_slope_too_much():
     solver = found(two_step)  # 1 at a step: 1/3 is to be added at the next, 1/9 at the one after it
     assert solver.echo == pytest.approx(1 / 3, rel=1e-3)
-    assert found(euler).echo == 0 and Solver(((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
+    assert found(euler).echo == 0 and Solver((3.0, 2.0, 1.0), ((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
 
 
 def test_one_step():
@@ -70,8 +84,21 @@ def noisy(model, x, sigmas):
     return euler(model, x + 0.1 * torch.randn_like(x), sigmas) + torch.randn_like(x)
 
 
-def impatient(model, x, sigmas):
-    return euler(model, x, sigmas[:-1])
+def idle(model, x, sigmas):
+    return x
+
+
+def thorough(model, x, sigmas):
+    """Asks once to know, and twice more to be sure."""
+    for sigma, following in pairwise(sigmas):
+        x = x + (following - sigma) * sum(slope(model, x, sigma) for _ in range(3)) / 3
+    return x
+
+
+def thinking_it_over(model, x, sigmas):
+    """Asks once more at the end, where nothing is left of the noise."""
+    x = euler(model, x, sigmas)
+    return x + 0.1 * (x - model(x, torch.zeros(len(x))))
 
 
 def clamped(model, x, sigmas):
@@ -88,11 +115,8 @@ def resonant(model, x, sigmas):
     return looking_back(model, x, sigmas, [[1], [1, 2]])
 
 
-def foreseeing(model, x, sigmas):
-    """Asks along the schedule, but not of where it has got to."""
-    return euler(model, x, [*sigmas[:2], sigmas[3], sigmas[2], sigmas[4]])
-
-
-@pytest.mark.parametrize("sampler", [heun, noisy, wandering, impatient, clamped, blind, resonant, foreseeing], ids=lambda s: s.__name__)
-def test_other_samplers_have_no_such_steps(sampler):
+@pytest.mark.parametrize(
+    "sampler", [noisy, wandering, idle, thorough, thinking_it_over, clamped, blind, resonant], ids=lambda s: s.__name__
+)
+def test_others_have_no_such_strides(sampler):
     assert found(sampler) is None
