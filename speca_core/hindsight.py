@@ -33,8 +33,13 @@ class Account:
         self.off: dict[int, torch.Tensor] = {}  # what was served beside the best that is known, at turns that the sampler looks back at
 
     def drafted(self, turn: int, place: float, slope: torch.Tensor) -> torch.Tensor | None:
-        """A draft is served: `slope`. Returns what is to be added to it; None if nothing."""
-        self.drafts[turn] = place, slope
+        """A draft is served: `slope`. Returns what is to be added to it; None if nothing.
+
+        What will be known of it is the slope of the anchor at its place, if there is one already (Heun's second call there): that was
+        known when it was drafted.
+        """
+        if all(abs(anchor[0] - place) > SAME_PLACE for anchor in self.anchors):
+            self.drafts[turn] = place, slope
         return self._served(turn, self._cancelling(turn))
 
     def computed(self, turn: int, place: float, slope: torch.Tensor) -> torch.Tensor | None:
@@ -108,33 +113,27 @@ class Hindsight:
         """Serve a prediction such that the sampler's next movement repairs the drafts before it.
 
         Args:
-            moment: of the prediction; if it is not one that the solver asks for now, nothing is repaired.
+            moment: of the prediction; if it is not one that the solver goes on to ask for, nothing is repaired.
             x: [images, ...] latents. denoised: [images, ...] the guided prediction; it is left as it is.
             drafted: indices of the images whose prediction is a draft.
 
         Returns:
             [images, ...] what the sampler gets.
         """
-        if self.solver is None or not self._comes(moment.sigma):
+        turn = self.solver.turn(self.turn, moment.sigma) if self.solver else None
+        if self.solver is None or turn is None:
             return denoised
+        self.turn = turn
         served = denoised
         for image in range(len(x)):
             account = self.accounts.setdefault(image, Account(self.solver))
             slope = (x[image].float() - denoised[image].float()) / moment.sigma
             note = account.drafted if image in drafted else account.computed
-            addition = note(self.turn, moment.coordinate, slope)
+            addition = note(turn, moment.coordinate, slope)
             if addition is not None:
                 served = denoised.clone() if served is denoised else served
                 served[image] -= moment.sigma * addition.to(served.dtype)
         return served
-
-    def _comes(self, sigma: float) -> bool:
-        """Go on to the sampler's next turn, if that is at `sigma`; or stay at the last one, asked for again. False if it is neither."""
-        for turn in (self.turn + 1, self.turn):
-            if self.solver and self.solver.asks(turn, sigma):
-                self.turn = turn
-                return True
-        return False
 
     def forget(self, image: int) -> None:
         """The image has jumped: what was drafted before it is past repair. Of repairs made, the sampler still sees the echo."""

@@ -88,7 +88,7 @@ class Schedule:
 
 
 def falls(sigmas: Sequence[float]) -> bool:
-    """Whether sigmas fall step by step, so that a sigma names its step."""
+    """Whether sigmas fall step by step: each is at one place, and the path goes one way."""
     return all(a - b > 1e-5 * abs(a) for a, b in pairwise(sigmas))
 
 

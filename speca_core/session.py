@@ -135,7 +135,7 @@ class Session:
         """Decide for each row of a call whether it may be drafted.
 
         Args:
-            lanes: identity of each row, stable over the run. What is asked for more than once in a prediction is told apart by its turn.
+            lanes: identity of each row, stable over the run. What is asked for more than once in a prediction is told apart by its order.
             images: index of the image each row belongs to. Rows of one image (cond and uncond) decide together,
                 because guidance multiplies the difference of their errors.
             branches: index of the conditioning of each row.

@@ -5,8 +5,8 @@ Samplers that add no noise are linear in what they are served, whatever their or
     x_(n+1) = x_n + s_n0 v_n + s_n1 v_(n-1) + ...
 
 x_n being the latent at which they ask for the n-th time, once per step or twice. Euler has s_n0 alone, the step of sigma; multistep solvers
-look back at a few more. Heun asks behind a full step and moves on from there: half of a step along the slope found there, half of it back
-along the one before. Sampling latents of which each is served one unit slope, at a turn of its own, gives all strides at once.
+look back at a few more. Heun goes Euler's step, asks there, and moves on: half of a step along the slope found there, half of it back along
+the one before. Sampling latents of which each is served one unit slope, at a turn of its own, gives all strides at once.
 """
 
 import math
@@ -18,7 +18,8 @@ import torch
 
 from .schedule import SAME_SIGMA, falls
 
-TURNS = 2  # per step; Heun++ with its three answers little to most of them, and is no use here
+STEPS = 500  # the most that are tried; what it costs grows with their square
+TURNS = 2  # per step. Of Heun++'s three answers two hardly move it: to cancel an echo there takes many times its size
 LAGS = 8  # slopes that a turn may look at; with some samplers what is further back has faded, but not ended
 EXACT = 0.01  # share of a turn's movement that may be missing from its strides
 ROUNDED = 1e-6  # of the largest latent: what float32 leaves of it
@@ -37,9 +38,10 @@ class Solver:
     sigmas: tuple[float, ...]
     strides: tuple[tuple[float, ...], ...]
 
-    def asks(self, turn: int, sigma: float) -> bool:
-        """Whether the prediction asked for at this turn is one at `sigma`."""
-        return 0 <= turn < len(self.sigmas) and math.isclose(self.sigmas[turn], sigma, rel_tol=SAME_SIGMA)
+    def turn(self, last: int, sigma: float) -> int | None:
+        """The first turn behind `last` at which it asks at `sigma`; None if there is none. Other packs may have answered those between."""
+        later = range(last + 1, len(self.sigmas))
+        return next((turn for turn in later if math.isclose(self.sigmas[turn], sigma, rel_tol=SAME_SIGMA)), None)
 
     @property
     def echo(self) -> float:
@@ -63,10 +65,10 @@ def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
         sigmas: the schedule, steps + 1 values.
 
     Returns:
-        None where there are no such strides: the schedule does not fall step by step, or the sampler adds noise, asks more than
-        twice per step, or is not linear; or a repair would have too large an echo.
+        None where there are no such strides: the schedule does not fall step by step, or has more than `STEPS`; or the sampler adds
+        noise, asks more than twice per step, or is not linear; or a repair would have too large an echo.
     """
-    if not falls(sigmas):
+    if not falls(sigmas) or len(sigmas) > STEPS + 1:
         return None
     most = TURNS * (len(sigmas) - 1)
     slopes = torch.cat([torch.eye(most), torch.ones(1, most), torch.zeros(1, most)])  # [images, turns]: one each, all, none
@@ -81,7 +83,7 @@ def probe(sample: Sampler, sigmas: Sequence[float]) -> Solver | None:
 
     last = sample(model, torch.zeros(len(slopes), 1, 1, 1))
     turns = len(asked)
-    if last is None or not 0 < turns <= most or min(asked) <= 0:
+    if last is None or not 0 < turns <= most:
         return None
     found = torch.stack([*latents, last.reshape(-1).cpu()])  # [turns + 1, images]
     moved = found.diff(dim=0)

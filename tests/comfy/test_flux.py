@@ -163,12 +163,15 @@ def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
     assert torch.equal(on, off) != repaired
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", *TWICE])
-def test_hindsight_brings_the_picture_closer(flux, sampler):
+@pytest.mark.parametrize(
+    ("level", "sampler"), [*(("features", name) for name in ("euler", "dpmpp_2m", "uni_pc", *TWICE)), ("prediction", "euler")]
+)
+def test_hindsight_brings_the_picture_closer(flux, level, sampler):
     decode = decoder()
     plain = decode(sample_flux(flux, cfg=1.0, sampler=sampler))
     on, off = (
-        psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h)), cfg=1.0, sampler=sampler)), plain) for h in (True, False)
+        psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h, level=level)), cfg=1.0, sampler=sampler)), plain)
+        for h in (True, False)
     )
     assert sum(on) / len(on) > sum(off) / len(off) + 1
 
@@ -194,7 +197,8 @@ def test_a_trial_that_fails_is_said_and_is_no_reason_for_the_run_to_fail(flux, c
 
 
 @pytest.mark.parametrize(
-    ("sampler", "options"), [("euler", {"s_churn": 5.0}), ("lms", {"order": 2}), ("gradient_estimation", {"cfg_pp": True})]
+    ("sampler", "options"),
+    [("euler", {"s_churn": 5.0}), ("heun", {"s_churn": 5.0}), ("lms", {"order": 2}), ("gradient_estimation", {"cfg_pp": True})],
 )
 def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
     """Churn draws noise, which the run must get; CFG++ fails outside a run."""

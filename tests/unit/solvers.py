@@ -35,5 +35,14 @@ def heun(model, x, sigmas):
     return x
 
 
+def dpm_2(model, x, sigmas):
+    for sigma, following in pairwise(sigmas):
+        half = slope(model, x, sigma)
+        if following:
+            half = slope(model, x + (following - sigma) / 2 * half, (sigma + following) / 2)
+        x = x + (following - sigma) * half
+    return x
+
+
 def slope(model, x, sigma):
     return (x - model(x, x.new_full((len(x),), sigma))) / sigma

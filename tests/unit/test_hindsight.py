@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from solvers import euler, heun, three_step, two_step
+from solvers import dpm_2, euler, heun, three_step, two_step
 
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval
@@ -88,20 +88,25 @@ def test_what_the_sampler_is_not_known_to_ask_is_not_changed():
     ride = Ride()
     ride.serve(1.0, 1.0)
     ride.serve(0.8, 1.05, drafted={0})
-    for sigma in (0.7, 0.4, 0.0):
+    for sigma in (0.7, 0.8, 0.0):
         denoised = torch.ones(1, 2)
         assert ride.hindsight.serve(ride.schedule.moment(sigma), torch.zeros(1, 2), denoised, ()) is denoised
     assert ride.serve(0.6, 1.0)[0] < 1.0, "and nothing is lost"
 
 
-def test_heun_asked_twice_behind_its_full_step_goes_on():
-    """It comes to that place twice anyway, so that the third time is told from the second by what follows."""
+def test_what_others_answered_is_passed_over():
     ride = Ride(sampler=heun)
-    for sigma in (1.0, 0.8, 0.8, 0.8):
-        ride.serve(sigma, 1.0)
-    ride.serve(0.6, 1.05, drafted={0})
-    assert ride.hindsight.turn == 3
-    assert ride.serve(0.6, 1.0)[0] < 1.0
+    for sigma, slope, drafted in ((1.0, 1.0, ()), (0.8, 1.0, ()), (0.8, 1.0, ()), (0.6, 1.05, {0})):
+        ride.serve(sigma, slope, drafted=drafted)
+    assert ride.serve(0.4, 1.0)[0] < 1.0, "turns 4 and 6 were not seen"
+
+
+def test_what_was_known_when_it_was_drafted_is_not_repaired():
+    """Heun's second call at a place is served from the first one's anchor; its slope is another where the answer depends on the latent."""
+    ride = Ride(sampler=heun)
+    for sigma, slope, drafted in ((1.0, 1.0, ()), (0.8, 1.0, ()), (0.8, 1.05, {0})):
+        ride.serve(sigma, slope, drafted=drafted)
+    assert ride.serve(0.6, 1.0) == pytest.approx([1.0], abs=1e-6)
 
 
 def test_the_model_output_is_not_written_into():
@@ -137,18 +142,19 @@ def truth(sigma):
     return 2.0 + sigma**3
 
 
-@pytest.mark.parametrize("sampler", [euler, two_step, three_step, heun], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("sampler", [euler, two_step, three_step, heun, dpm_2], ids=lambda s: s.__name__)
 def test_repairs_bring_the_path_back(sampler):
     sigmas = [1 - i / 24 for i in range(25)]
     plain = sampler(lambda x, sigma: x - sigma * truth(sigma), torch.tensor([[5.0]]), sigmas).item()
     assert abs(integrated(sampler, repair=True) - plain) < 0.25 * abs(integrated(sampler, repair=False) - plain)
 
 
-@pytest.mark.parametrize("sampler", [two_step, three_step, heun], ids=lambda s: s.__name__)
-@pytest.mark.parametrize("drafted", [[6], [7], [6, 7], [6, 7, 9, 10, 13], [7, 8, 10]], ids=str)
+@pytest.mark.parametrize("sampler", [two_step, three_step, heun, dpm_2], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("drafted", [[7], [7, 8], [7, 8, 9], [7, 9], [7, 8, 11, 13]], ids=str)
 def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler, drafted):
     """The repair is seen again at the next turn and would drive the latent off once more; what follows cancels it there, be it drafted
-    or computed. The slopes are a parabola, which interpolation meets, and so large that repairs are made in full."""
+    or computed. The slopes are a parabola, which interpolation meets, and so large that repairs are made in full.
+    Heun drafts nothing where it has just computed."""
     sigmas = [1 - i / 15 for i in range(16)]
     ride = Ride(sigmas, sampler)
     latents, plain = [], []
@@ -161,12 +167,12 @@ def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler, drafted):
         turn = len(latents)
         latents.append(x.item())
         moment = ride.schedule.moment(sigma.item())
-        slope = 1000.0 + moment.coordinate**2 + (turn in drafted) * 0.5 * turn
+        slope = 1000.0 + moment.coordinate**2 + (turn in drafted) * 0.1 * turn
         return ride.hindsight.serve(moment, x, x - sigma * slope, {0} if turn in drafted else ())
 
     start = torch.zeros(1, 1, dtype=torch.float64)
     end, expected = (sampler(m, start, sigmas).item() for m in (model, exact))
-    assert abs(latents[drafted[0] + 1] - plain[drafted[0] + 1]) > 0.05, "the draft does harm"
+    assert abs(latents[drafted[0] + 1] - plain[drafted[0] + 1]) > 0.02, "the draft does harm"
     assert end == pytest.approx(expected, abs=1e-3)
     repaired = [turn for turn in range(6, len(plain)) if turn - 1 not in drafted]
     assert [latents[i] for i in repaired] == pytest.approx([plain[i] for i in repaired], abs=1e-3)

@@ -44,7 +44,7 @@ def test_a_moment_belongs_to_the_step_that_it_is_in():
 @pytest.mark.parametrize(
     ("sigmas", "expected"), [([1.0, 0.5, 0.0], True), ([1.0, 0.5, 0.5, 0.0], False), ([0.5, 1.0], False), ([1.0, 1.0 - 1e-7], False)]
 )
-def test_whether_a_sigma_names_its_step(sigmas, expected):
+def test_whether_sigmas_fall(sigmas, expected):
     assert falls(sigmas) == expected
 
 

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from solvers import euler, heun, looking_back, slope, two_step
+from solvers import dpm_2, euler, heun, looking_back, slope, two_step
 
 from speca_core.solver import LAGS, Solver, probe
 
@@ -34,10 +34,26 @@ def test_heun_goes_on_from_behind_a_full_step():
     assert solver.echo == pytest.approx(1, rel=1e-3), "the same addition at both turns of a step moves on from the right place"
 
 
-def test_turns_are_told_by_their_sigma():
-    solver = found(heun)
-    assert solver.asks(1, 0.9) and solver.asks(2, 0.9 * (1 + 1e-7)) and not solver.asks(3, 0.9)
-    assert not solver.asks(-1, 0.2) and not solver.asks(7, 0.2), "there is nothing before the first and behind the last"
+def test_a_turn_is_told_by_its_sigma():
+    turn = found(heun).turn
+    assert [turn(-1, 1.0), turn(0, 0.9), turn(1, 0.9 * (1 + 1e-7)), turn(2, 0.6)] == [0, 1, 2, 3]
+    assert turn(2, 0.9) is None and turn(0, 0.901) is None, "one that is past, and one that is not asked for"
+    assert turn(0, 0.2) == 5, "those before it were answered by others"
+
+
+def test_dpm_2_asks_half_way_and_begins_the_step_anew():
+    solver = found(dpm_2)
+    assert solver.sigmas == pytest.approx((1.0, 0.95, 0.9, 0.75, 0.6, 0.4, 0.2))
+    assert flat(solver.strides[:4]) == pytest.approx([-0.05, 0, -0.1, 0.05, -0.15, 0, -0.3, 0.15], abs=1e-6)
+
+
+def test_a_schedule_too_long_to_be_tried():
+    asked = []
+
+    def sampler(model, x):
+        asked.append(len(x))
+
+    assert [probe(sampler, [1 - i / steps for i in range(steps + 1)]) for steps in (500, 501)] == [None, None] and len(asked) == 1
 
 
 def test_the_echo_of_a_slope_too_much():
