@@ -75,6 +75,7 @@ class RunReport:
         out_of_memory: index of the call at which memory ran out; from there on everything was computed, and nothing kept. None if it
             did not.
         joint: all rows of a call decided together, not only those of one image.
+        repaired: number of predictions that hindsight changed; 0 also where it does not know the sampler.
         calls: in the order they happened.
         finished: False if the run was interrupted or failed.
         sigmas: the schedule, steps + 1 values.
@@ -91,6 +92,7 @@ class RunReport:
     placement: str = "device"
     out_of_memory: int | None = None
     joint: bool = False
+    repaired: int = 0
     finished: bool = False
     sigmas: list[float] = field(default_factory=list)
     flow: bool = True
@@ -185,6 +187,7 @@ class RunReport:
             "placement": self.placement,
             "out_of_memory": self.out_of_memory,
             "joint": self.joint,
+            "repaired": self.repaired,
             "mask": self.mask,
             "calls": [
                 {
@@ -241,6 +244,7 @@ class RunReport:
             placement=data.get("placement", "device"),
             out_of_memory=data.get("out_of_memory"),
             joint=bool(data.get("joint", False)),
+            repaired=int(data.get("repaired", 0)),
             finished=bool(data["finished"]),
             sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],
             flow=bool(data["schedule"]["flow"]),

@@ -174,6 +174,7 @@ class Session:
         if not self.caching:
             return denoised
         served = self.hindsight.serve(self.moment, x, denoised, self.drafted)
+        self.report.repaired += served is not denoised
         self.path.depart(served)
         return served
 

@@ -36,6 +36,7 @@ def diagnose(report: RunReport) -> str:
         f"settings: {json.dumps(report.settings)}",
         f"run: {report.summary}",
         f"anchors: {report.cache_bytes / 2**20:.1f} MB on the {report.placement}{memory}",
+        f"hindsight: {report.repaired} predictions repaired",
         "verdicts: " + ", ".join(f"{count} {verdict} ({reason})" for (verdict, reason), count in reasons.most_common()),
         "errors: " + spread([row.error for row in rows]),
         "hindcasts: " + spread([row.hindcast for row in rows]),

@@ -29,10 +29,11 @@ def test_it_says_what_a_bug_report_needs(report):
         '"threshold": 1.0',
         '"newton"',
         "drafted (draft)",
+        f"hindsight: {report.repaired} predictions repaired",
         report.summary,
     ):
         assert needed in text, needed
-    assert f"{report.count('drafted')} drafted (draft)" in text
+    assert f"{report.count('drafted')} drafted (draft)" in text and report.repaired
 
 
 def test_it_gives_nothing_private_away(report):

@@ -161,6 +161,7 @@ def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
         for hindsight in (True, False)
     )
     assert torch.equal(on, off) != repaired
+    assert (find(on).repaired > 0) == repaired and find(off).repaired == 0
 
 
 @pytest.mark.parametrize(

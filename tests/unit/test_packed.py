@@ -13,7 +13,7 @@ from speca_core.report import RunReport
 def recorded(lanes=("a", "b"), **settings):
     session = Session(config(threshold=0.1, **settings), SIGMAS, model="Flux")
     play(session, lambda s, row: s, lanes=lanes, errors=lambda call, row: 0.03 * (call.outlooks[row].streak + 1))
-    session.report.finished, session.report.seconds = True, 1.5
+    session.report.finished, session.report.seconds, session.report.repaired = True, 1.5, 3
     return session.report
 
 
@@ -31,7 +31,8 @@ def test_a_run_without_calls_packs_too():
 
 def test_a_report_comes_back_from_its_json():
     report = recorded()
-    assert RunReport.from_json(report.to_json()).to_json() == report.to_json()
+    back = RunReport.from_json(report.to_json())
+    assert back.to_json() == report.to_json() and back.repaired == 3
 
 
 @pytest.mark.parametrize("damage", [{"schema": 2}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
