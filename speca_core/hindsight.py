@@ -97,8 +97,8 @@ class Account:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        kept = [velocity for _, velocity in [*self.anchors, *self.drafts.values()]]
-        return sum(velocity.nbytes for velocity in [*kept, *self.off.values()])
+        kept = [slope for _, slope in [*self.anchors, *self.drafts.values()]]
+        return sum(slope.nbytes for slope in [*kept, *self.off.values()])
 
 
 class Hindsight:
