@@ -105,9 +105,16 @@ METHODS = [
     *(speca("default", f"{tau:g}", threshold=tau, hindsight=True) for tau in (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)),
     *(speca("default, no hindsight", f"{tau:g}", threshold=tau) for tau in (0.1, 0.2)),
     *(speca("default, prompts apart", f"{tau:g}", threshold=tau, hindsight=True, guided=False) for tau in (0.025, 0.05)),
-    *(speca("default, level prediction", f"{tau:g}", threshold=tau, hindsight=True, level="prediction") for tau in (0.1, 0.2)),
+    *(
+        speca("default, level prediction", f"{tau:g}", threshold=tau, hindsight=True, level="prediction")
+        for tau in (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+    ),
     *(speca("fitted", f"{tau:g}", threshold=tau, hindsight=True, forecaster=Fitted()) for tau in (0.1, 0.2)),
     *(speca("target", f"{s:g}x", budget=Target(speedup=s), hindsight=True) for s in (1.5, 2.0, 2.5, 3.0, 4.0)),
+    *(
+        speca("target, level prediction", f"{s:g}x", budget=Target(speedup=s), hindsight=True, level="prediction")
+        for s in (1.5, 2.0, 2.5, 3.0, 4.0)
+    ),
     *(speca("target, fitted", f"{s:g}x", budget=Target(speedup=s), forecaster=Fitted(), hindsight=True) for s in (2.0, 2.5, 3.0, 4.0)),
     *(interval_with_hindsight(n) for n in (2, 3, 4)),
     *(speca("last block, accumulated", f"{t:g}", threshold=t, verifier=LastBlock(), hindsight=True) for t in (0.025, 0.05)),
