@@ -1,7 +1,8 @@
 """A run that forecasts whole predictions: no block, no head, no ControlNet and no text branch runs on a draft, whatever the model."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from .memory import Need
 from .rows import rows_of, take
 
 NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
+LISTENERS = "sampler_post_cfg_function"
+log = logging.getLogger("speca")
 
 
 class WholeRun:
@@ -30,6 +33,7 @@ class WholeRun:
         self.need: Need | None = None
         self.started: float | None = None
         self._computed: list[int] | None = None  # images that the calls under way must compute; None: all
+        self._warned = False
 
     def predict(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
         """Answer one PREDICT_NOISE call; arguments and result are those of ComfyUI's `CFGGuider.predict_noise`.
@@ -39,16 +43,16 @@ class WholeRun:
         """
         begun = time.perf_counter()
         self.started = self.started or begun
-        if NEVER_WITH in rest[0]["transformer_options"]:
+        if NEVER_WITH in rest[0]["transformer_options"] or self._listens(rest[0], executor.class_obj):
             return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
         self.session.arrive(timestep.flatten()[0], x)
         sigma = self.session.moment.sigma
         if sigma == 0:
             return executor(x, timestep, *rest, **kwargs)  # type: ignore[no-any-return]
         images = range(len(x))
-        # A change of guidance on the way makes a prediction of another kind: its lanes are others.
-        guidance = str(getattr(executor.class_obj, "cfg", None))  # whatever a guider keeps there
-        call = self.session.open_call([(i, x.shape[1:], guidance) for i in images], images, [0] * len(x))
+        # A change of guidance or of the prompts on the way makes a prediction of another kind: its lanes are others.
+        kind = str(getattr(executor.class_obj, "cfg", None)), prompts_at(sigma, getattr(executor.class_obj, "conds", {}))
+        call = self.session.open_call([(i, x.shape[1:], kind) for i in images], images, [0] * len(x))
         computed, slopes = list(call.full_rows), {}
         if call.draft_rows:
             slopes = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
@@ -77,6 +81,14 @@ class WholeRun:
         call.close(time.perf_counter() - begun)
         return self.session.serve(x, denoised)
 
+    def _listens(self, options: Mapping[str, Any], guider: Any) -> bool:
+        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does: a draft would leave it with the last word."""
+        listens = len(options.get(LISTENERS, ())) > len(guider.model_options.get(LISTENERS, ()))
+        if listens and not self._warned:
+            self._warned = True
+            log.warning("SpeCa: this sampler needs the model's answer to each prompt. Level prediction drafts nothing; set it to features.")
+        return listens
+
     def evaluate(self, executor: Any, x: torch.Tensor, t: torch.Tensor, *inputs: Any, **conds: Any) -> torch.Tensor:
         """Answer one APPLY_MODEL call; as `Run.evaluate`. Rows of drafted images are left out; what stands for them is not used."""
         if self._computed is None:
@@ -87,3 +99,14 @@ class WholeRun:
         for row, computed in zip(chosen, executor(*args, inputs[3], **kwargs), strict=True):
             output[row] = computed
         return output
+
+
+def prompts_at(sigma: float, conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """Which of a guider's conditionings ComfyUI asks the model about at this noise level: all but those whose range of timesteps is over,
+    or has not begun."""
+    return tuple(
+        str(cond.get("uuid"))
+        for prompts in conds.values()
+        for cond in prompts
+        if cond.get("timestep_end", sigma) <= sigma <= cond.get("timestep_start", sigma)
+    )

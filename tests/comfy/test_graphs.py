@@ -5,6 +5,7 @@ graph bit for bit, settings that are lax enough for ten steps draft, what comes 
 """
 
 import logging
+import math
 import shutil
 
 import comfy.controlnet
@@ -299,6 +300,27 @@ CONDITIONINGS = {
 def test_conditionings(flux, words, name):
     made = CONDITIONINGS[name](words, flux)
     holds(lambda wrap: ksampler(wrap(flux), made), flux)
+
+
+def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flux, words):
+    """Nothing is drafted from what another prompt was answered."""
+    made = timed(words, flux)
+    latent = ksampler(accelerate(flux, SpecaConfig(threshold=math.inf, level="prediction")), made, steps=20)
+    rows = [call.rows[0] for call in find(latent).calls]
+    assert len({row.lane for row in rows}) == 2
+    for lane in (0, 1):
+        assert [row.reason for row in rows if row.lane == lane][:4] == ["warmup"] * 3 + ["draft"]
+
+
+@pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
+def test_a_sampler_that_listens_to_the_model_is_not_kept_waiting(flux, words, sampler, caplog):
+    """CFG++ goes by the model's answer to one prompt, which no forecast of the guided prediction has."""
+    fast = accelerate(flux, SpecaConfig(threshold=math.inf, level="prediction"))
+    assert torch.equal(ksampler(fast, words, cfg=1.5, sampler=sampler), ksampler(flux, words, cfg=1.5, sampler=sampler))
+    assert caplog.text.count("needs the model's answer to each prompt") == 1
+    rescaled = node(nodes_mahiro.Mahiro)(flux)
+    latent = ksampler(accelerate(rescaled, SpecaConfig(threshold=math.inf, level="prediction")), words)
+    assert find(latent).count("drafted") > 0, "what the model brings along is not the sampler's"
 
 
 def scheduled_lora(words, flux, keyframes):
