@@ -68,10 +68,10 @@ def core_cache(node: Any, threshold: float) -> Method:
     return Method(node.__name__.removesuffix("Node"), f"{threshold:g}", patch)
 
 
-def interval(label: str, forecaster: Any, every: int) -> Method:
+def interval(label: str, forecaster: Any, every: int, **config: Any) -> Method:
     """Compute every n-th call, unverified: TaylorSeer and its kin."""
     budget = Interval(interval=every, max_streak=100)
-    return speca(f"interval, {label}", f"1/{every}", threshold=1.0, forecaster=forecaster, verifier=Unverified(), budget=budget)
+    return speca(f"interval, {label}", f"1/{every}", threshold=1.0, forecaster=forecaster, verifier=Unverified(), budget=budget, **config)
 
 
 def interval_with_hindsight(every: int) -> Method:
@@ -88,6 +88,7 @@ METHODS = [
     *(interval("reuse", Reuse(), n) for n in (2, 3)),
     *(interval("Taylor 1", Taylor(1), n) for n in (2, 3, 4)),
     *(interval("Taylor 2", Taylor(2), n) for n in (2, 3, 4)),
+    *(interval(f"Taylor {m}, level prediction", Taylor(m), n, level="prediction") for m in (1, 2) for n in (2, 3, 4)),
     *(interval("Newton 2", Newton(2, 0.0), n) for n in (2, 3, 4)),
     *(interval("damped Newton", Newton(), n) for n in (2, 3, 4)),
     *(interval("spline", Spline(), n) for n in (3, 4)),

@@ -15,6 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS = ["default", "target", "target, fitted"]
+WHOLE = ["default, level prediction", "target, level prediction"]
 SPEEDS = (1.5, 2.0, 2.5, 3.0, 4.0)
 CHOICES = [("default", "0.1"), ("default", "0.2"), ("interval, Taylor 2", "1/2"), ("interval, Taylor 2", "1/3"), ("fewer steps", "50%")]
 SHOWN = {
@@ -25,8 +26,8 @@ SHOWN = {
     "interval, damped Newton": ("#56B4E9", "^"),
     "SpeCa paper, strict": ("#F0E442", "P"),
     "default": ("#0072B2", "X"),
+    "default, level prediction": ("#000000", "X"),
     "target": ("#009E73", "*"),
-    "target, fitted": ("#000000", "*"),
 }
 
 
@@ -103,6 +104,7 @@ def rivals(found: list[Point]) -> dict[str, list[str]]:
     own = ("interval, damped Newton", "interval, spline", unchecked)
     return {
         "ours": [g for g in groups if g in OURS],
+        "ours, level prediction": [g for g in groups if g in WHOLE],
         "ours on fixed intervals, unchecked": [g for g in groups if g == unchecked],
         "others' forecasters on fixed intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
         "fewer steps, EasyCache, LazyCache": [g for g in groups if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")],
@@ -141,14 +143,14 @@ def versus(found: list[Point], axis: str) -> str:
 
 
 def overview(lines: list[Mapping[str, Any]]) -> str:
-    """All settings at five measured speeds, or faster: mean PSNR of ours, of others' fixed intervals, of fewer steps and core's caches."""
+    """All settings at five measured speeds, or faster: mean PSNR of ours at both levels, of others' fixed intervals, of the plain ways."""
     rows = [f"| | {' | '.join(f'{s:g}x' for s in SPEEDS)} |", "|---" * (len(SPEEDS) + 1) + "|"]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
-        ours, _, fixed, simple = rivals(found).values()
+        ours, whole, _, fixed, plain = rivals(found).values()
         cells = []
         for speed in SPEEDS:
-            values = [chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, fixed, simple))]
+            values = [chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, whole, fixed, plain))]
             most = max((value for value in values if value), default=None)
             cells.append(" / ".join("-" if v is None else f"**{v:.1f}**" if v == most else f"{v:.1f}" for v in values))
         rows.append(f"| {setting} | {' | '.join(cells)} |")
