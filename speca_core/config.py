@@ -13,8 +13,8 @@ from .verifiers import VERIFIERS, Embedded, Verifier
 
 THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
 LEVELS = {
-    "features": "the stream that leaves the last block. Best quality; drafts run the model's light outer parts",
-    "prediction": "the guided prediction itself. A draft runs nothing, not even a ControlNet; works with every model, U-Nets too",
+    "features": "the stream that leaves the last block; a draft runs its light outer parts. Needed to check by a block, and under CFG++",
+    "prediction": "the guided prediction itself; a draft runs nothing, and little memory is kept. Works with every model, U-Nets too",
 }
 PERCENT = Knob(0.0, 1.0, 0.01, "")
 
