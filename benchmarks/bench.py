@@ -26,19 +26,19 @@ CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
 IMAGE_SEED = 40_000
 
 
-def measured(path: Path) -> dict[tuple[str, str, int], dict[str, object]]:
-    """What a results file holds, by (setting, method, image)."""
+def measured(path: Path) -> dict[tuple[str, str, str, int], dict[str, object]]:
+    """What a results file holds, by (setting, group, label, image)."""
     if not path.exists():
         return {}
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {(line["setting"], line["method"], line["image"]): line for line in lines}
+    return {(line["setting"], line["group"], line["label"], line["image"]): line for line in lines}
 
 
 def run(bed: Testbed, setting: Setting, methods: list[Method], images: int, path: Path, progress: "Progress") -> None:
     """Make every image with every method that the file does not hold yet."""
     done = measured(path)
     for image, caption in enumerate(captions(CAPTIONS_SEED, images)):
-        missing = [m for m in methods if (setting.name, m.name, image) not in done]
+        missing = [m for m in methods if (setting.name, m.group, m.label, image) not in done]
         progress.skip(len(methods) - len(missing))
         if not missing:
             continue
@@ -47,7 +47,7 @@ def run(bed: Testbed, setting: Setting, methods: list[Method], images: int, path
         lines = []
         for method in missing:
             made = bed.make(method.change(setting), caption, seed, method.patch)
-            lines.append({"setting": setting.name, "group": method.group, "label": method.label, "method": method.name, "image": image})
+            lines.append({"setting": setting.name, "group": method.group, "label": method.label, "image": image})
             lines[-1] |= {"seconds": made.seconds, "evaluations": made.evaluations, **compare(made, plain)}
             progress.step(f"{setting.name}, image {image + 1}: {method.name}")
         again = bed.make(setting, caption, seed)

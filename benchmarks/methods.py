@@ -35,7 +35,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """For resuming."""
+        """For people."""
         return f"{self.group} {self.label}"
 
 
