@@ -55,8 +55,8 @@ def run(bed: Testbed, setting: Setting, methods: list[Method], images: int, path
         with path.open("a", encoding="utf-8") as file:
             for line in lines:
                 speed = {"plain_seconds": seconds, "speedup": seconds / line["seconds"], "saved": plain.evaluations / line["evaluations"]}
-                rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in (line | speed).items()}
-                file.write(json.dumps(rounded) + "\n")
+                rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in (line | speed).items()}
+                file.write(json.dumps(rounded, separators=(",", ":")) + "\n")
 
 
 class Progress:
