@@ -14,8 +14,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-OURS = ["default", "target", "target, fitted"]
-WHOLE = ["default, level prediction", "target, level prediction"]
+OURS = ["default", "target"]
 SPEEDS = (1.5, 2.0, 2.5, 3.0, 4.0)
 CHOICES = [("default", "0.1"), ("default", "0.2"), ("interval, Taylor 2", "1/2"), ("interval, Taylor 2", "1/3"), ("fewer steps", "50%")]
 SHOWN = {
@@ -25,8 +24,8 @@ SHOWN = {
     "interval, Taylor 2": ("#CC79A7", "v"),
     "interval, damped Newton": ("#56B4E9", "^"),
     "SpeCa paper, strict": ("#F0E442", "P"),
+    "level features": ("#000000", "X"),
     "default": ("#0072B2", "X"),
-    "default, level prediction": ("#000000", "X"),
     "target": ("#009E73", "*"),
 }
 
@@ -104,7 +103,7 @@ def rivals(found: list[Point]) -> dict[str, list[str]]:
     own = ("interval, damped Newton", "interval, spline", unchecked)
     return {
         "ours": [g for g in groups if g in OURS],
-        "ours, level prediction": [g for g in groups if g in WHOLE],
+        "ours, level features": [g for g in groups if g.startswith("level features")],
         "ours on fixed intervals, unchecked": [g for g in groups if g == unchecked],
         "others' forecasters on fixed intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
         "fewer steps, EasyCache, LazyCache": [g for g in groups if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")],
@@ -147,10 +146,12 @@ def overview(lines: list[Mapping[str, Any]]) -> str:
     rows = [f"| | {' | '.join(f'{s:g}x' for s in SPEEDS)} |", "|---" * (len(SPEEDS) + 1) + "|"]
     for setting in dict.fromkeys(line["setting"] for line in lines):
         found = points(lines, setting)
-        ours, whole, _, fixed, plain = rivals(found).values()
+        ours, features, _, fixed, plain = rivals(found).values()
         cells = []
         for speed in SPEEDS:
-            values = [chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, whole, fixed, plain))]
+            values = [
+                chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, features, fixed, plain))
+            ]
             most = max((value for value in values if value), default=None)
             cells.append(" / ".join("-" if v is None else f"**{v:.1f}**" if v == most else f"{v:.1f}" for v in values))
         rows.append(f"| {setting} | {' | '.join(cells)} |")

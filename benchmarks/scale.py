@@ -143,7 +143,7 @@ class Bench:
 
     def ours(self, pattern: Pattern, verifier: str = "embedded", images: int = 1) -> Any:
         """The model with SpeCa."""
-        return accelerate(self.model, SpecaConfig(verifier=VERIFIERS[verifier](), budget=Forced(pattern, images)))
+        return accelerate(self.model, SpecaConfig(level="features", verifier=VERIFIERS[verifier](), budget=Forced(pattern, images)))
 
     def kinds(self, model: Any, pattern: Pattern, images: int = 1) -> dict[Any, float]:
         """Median milliseconds of each entry of the pattern, behind the warm-up."""
@@ -360,7 +360,9 @@ def laws() -> list[dict[str, Any]]:
             return counted[-1]
 
         model = giant.build(torch.device("cpu"))
-        config = SpecaConfig(verifier=VERIFIERS[verifier](), forecaster=FORECASTERS["newton"](order=order), budget=Forced(pattern, images))
+        config = SpecaConfig(
+            level="features", verifier=VERIFIERS[verifier](), forecaster=FORECASTERS["newton"](order=order), budget=Forced(pattern, images)
+        )
         report = find(giant.sample(accelerate(metered(model, meter), config), steps, images))
         row: dict[str, Any] = {"case": name, "kept": report.cache_bytes}
         for kind, costs in (("draft", counted[-2].costs), ("full", counted[-1].costs)):

@@ -44,7 +44,9 @@ class SparseCall(Call):
 
 def judged(bed: Testbed, setting: Setting, caption: str, seed: int, verifier: Verifier, guided: bool) -> Iterator[tuple[int, float, float]]:
     """(step, estimate, true error) of every draft."""
-    config = SpecaConfig(REFUSE_ALL, verifier=verifier, budget=Threshold(max_streak=100, give_up=0), guided=guided, hindsight=False)
+    config = SpecaConfig(
+        REFUSE_ALL, level="features", verifier=verifier, budget=Threshold(max_streak=100, give_up=0), guided=guided, hindsight=False
+    )
     latent = bed.make(setting, caption, seed, lambda model: accelerate(model, config)).latent
     for call in find(latent).calls:
         for row in call.rows:

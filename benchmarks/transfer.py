@@ -182,7 +182,7 @@ def batches(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> 
 
 def same_threshold(bed: Testbed, count: int) -> list[str]:
     """One row for each setting."""
-    config = SpecaConfig()
+    config = SpecaConfig(level="features")
     made: list[tuple[str, Callable[[], list[Outcome]]]] = [
         *((setting.name, functools.partial(pictures, bed, setting, config, count)) for setting in IMAGE_SETTINGS),
         *((f"tiny Wan, {steps} steps, CFG 3, worst frame", functools.partial(clips, steps, config, count)) for steps in (20, 28, 50)),
@@ -209,7 +209,7 @@ def targets(bed: Testbed, count: int) -> list[str]:
             for steps in (20, 28, 50):
                 setting, cells = Setting(steps, cfg, sampler), []
                 for speedup in (2.0, 3.0, 4.0):
-                    config = SpecaConfig(budget=Target(speedup=speedup))
+                    config = SpecaConfig(level="features", budget=Target(speedup=speedup))
                     saved = []
                     for i, caption in enumerate(captions(44, count)):
                         report = find(bed.make(setting, caption, 73_000 + i, lambda model, c=config: accelerate(model, c)).latent)
@@ -226,7 +226,7 @@ def per_image(bed: Testbed, count: int) -> list[str]:
     rows = []
     setting = Setting(28, 3.5)
     for threshold in (0.1, 0.2):
-        config = SpecaConfig(threshold)
+        config = SpecaConfig(threshold, level="features")
         apart = batches(bed, setting, config, count)
         with whole_batches():
             together = batches(bed, setting, config, count)
@@ -244,8 +244,8 @@ def write_transfer(images: int) -> Path:
     lines = [
         "## What one threshold means elsewhere",
         "",
-        f"`python3 run.py bench --transfer`: the default settings, {images} prompts or {filmed} clips, the same in each row. The mean",
-        "error of the drafts that were served, in the guided prediction, as the check saw it and as it was; and the distance of the final",
+        f"`python3 run.py bench --transfer`: the default settings at level `features`, {images} prompts or {filmed} clips, the same in each",
+        "row. The mean error of the drafts that were served, in the guided prediction, as the check saw it and as it was; and the distance of the final",
         "latents to the plain ones. Last, how many pictures' PSNR lay in the range that what-if tells.",
         "",
         "| | evaluations, x | estimated error | true error | distance, mean | median | PSNR as foretold |",
@@ -262,8 +262,8 @@ def write_transfer(images: int) -> Path:
         "",
         "## Each image for itself",
         "",
-        f"Batches of four images of one prompt, {batched} prompts, 28 steps Euler, CFG 3.5; *whole batch*: all are computed as soon as",
-        "one is.",
+        f"Batches of four images of one prompt, {batched} prompts, 28 steps Euler, CFG 3.5, level `features`; *whole batch*: all are",
+        "computed as soon as one is.",
         "",
         "| threshold | who decides | evaluations, x | time, x | PSNR mean, dB | worst |",
         "|---|---|---|---|---|---|",

@@ -13,6 +13,7 @@ from .verifiers import VERIFIERS, Embedded, Verifier
 
 THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
 LEVELS = {
+    "auto": "prediction, or features where the verifier runs a block",
     "features": "the stream that leaves the last block; a draft runs its light outer parts. Needed to check by a block, and under CFG++",
     "prediction": "the guided prediction itself; a draft runs nothing, and little memory is kept. Works with every model, U-Nets too",
 }
@@ -43,7 +44,12 @@ class SpecaConfig:
     end: float = 1.0
     hindsight: bool = True
     guided: bool = True
-    level: str = "features"
+    level: str = "auto"
+
+    @property
+    def forecasts(self) -> str:
+        """The level that is meant: `features` or `prediction`."""
+        return self.level if self.level != "auto" else "prediction" if self.verifier.runs == "none" else "features"
 
     def __post_init__(self) -> None:
         if self.threshold != math.inf:  # tests and benchmarks may ask for "accept everything"

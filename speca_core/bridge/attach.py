@@ -37,11 +37,11 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
     `node` is the id of the node whose page is shown the runs; empty if there is none.
 
     Raises:
-        UnsupportedModel: the model is no diffusion transformer that SpeCa knows, and `config.level` needs one.
+        UnsupportedModel: the model is no diffusion transformer that SpeCa knows, and `config.forecasts` needs one.
         ConfigError: the settings do not go with the model.
     """
     start: Callable[..., Run | WholeRun]
-    if config.level == "features":
+    if config.forecasts == "features":
         family = family_of(model.model.diffusion_model)
         check(family, config)
         start = functools.partial(Run, config, family)

@@ -47,7 +47,7 @@ class Need:
 
 def need_of(patcher: Any, config: SpecaConfig, noise_shape: Sequence[int], conds: Mapping[str, Collection[Any]]) -> Need:
     """The need of a run of `patcher` (a ComfyUI ModelPatcher), with ComfyUI's `conds` by name."""
-    settings = (config.level, str(config.forecaster.depth), config.verifier.name, str(config.hindsight))
+    settings = (config.forecasts, str(config.forecaster.depth), config.verifier.name, str(config.hindsight))
     kind = (type(patcher.model.diffusion_model).__name__, str(patcher.model_dtype()), *settings)
     return Need(kind, tuple(noise_shape), sum(map(len, conds.values())))
 

@@ -3,6 +3,8 @@
 Random weights say nothing about quality, but bit-exactness, row independence and bookkeeping do not need any.
 """
 
+import functools
+
 import comfy.model_patcher
 import comfy.nested_tensor
 import comfy.sample
@@ -10,8 +12,10 @@ import comfy.sd
 import comfy.utils
 import torch
 from conftest import PACK
+from speca_pack.speca_core import SpecaConfig
 from tiny import TINY, random
 
+features = functools.partial(SpecaConfig, level="features")  # settings of tests that are about the inside of a model
 CPU = torch.device("cpu")
 
 

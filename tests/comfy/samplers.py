@@ -42,14 +42,15 @@ def measure(flux, decode, sampler, batch=2, compare=False):
     plain = sample_flux(flux, **settings(sampler, batch=batch))
     latent = sample_flux(accelerate(flux, SpecaConfig()), **settings(sampler, batch=batch))
     report = find(latent)
-    drafted = report.count("drafted") / report.rows
+    rows = report.rows or 1  # CFG++ is served by the model alone: there is no call
+    drafted = report.count("drafted") / rows
     picture, fewer = decode(plain), []
     if compare and drafted:
         steps = max(2, round(STEPS * (1 - drafted)))
         fewer = psnr(decode(sample_flux(flux, **settings(sampler, steps, batch))), picture)
     quality = [100.0 if torch.equal(a, b) else db for a, b, db in zip(latent, plain, psnr(decode(latent), picture), strict=True)]
     finite = bool(torch.isfinite(latent).all())
-    return Measured(sampler, len(report.calls), drafted, report.count("rejected") / report.rows, quality, fewer, finite)
+    return Measured(sampler, len(report.calls), drafted, report.count("rejected") / rows, quality, fewer, finite)
 
 
 PAGE = """# Samplers
@@ -67,6 +68,8 @@ With fewer steps anchors lie further apart and fewer drafts pass: at 14 steps on
   euler, ddim, heun, dpm_2, exp_heun_2_x0, dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms, gradient_estimation.
 * Samplers that add fresh noise at every step (ancestral, SDE, lcm, er_sde, seeds) leave the path at every step. That is noticed before
   anything is drafted: the picture stays plain, and nothing is saved; SpeCa is of no use there.
+* CFG++ samplers follow the model's answer to one prompt, which a forecast of the guided prediction does not have: the model alone
+  serves them, unless `level` is `features`.
 * The promise that the tests keep: the worst image is not below {promise:g} dB.
 """
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import TINY, build
-from speca_pack.speca_core import ConfigError, SpecaConfig
+from models import TINY, build, features
+from speca_pack.speca_core import ConfigError
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Threshold
@@ -23,8 +23,8 @@ from test_server import finish, graph
 from tiny import random
 
 EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}  # drafts whatever is finite
-WAYS = {name: SpecaConfig(**EAGER, verifier=verifier()) for name, verifier in VERIFIERS.items()} | {
-    "prediction": SpecaConfig(**EAGER, level="prediction")
+WAYS = {name: features(**EAGER, verifier=verifier()) for name, verifier in VERIFIERS.items()} | {
+    "prediction": features(**EAGER, level="prediction")
 }
 each_way = pytest.mark.parametrize("way", WAYS)
 
@@ -139,7 +139,7 @@ def plain_and_off(flux):
     """The plain model's outcome, and that of threshold 0."""
     return functools.lru_cache(None)(
         lambda schedule, sampler: [
-            outcome(sample, model, SCHEDULES[schedule], sampler=sampler) for model in (flux, accelerate(flux, SpecaConfig(threshold=0.0)))
+            outcome(sample, model, SCHEDULES[schedule], sampler=sampler) for model in (flux, accelerate(flux, features(threshold=0.0)))
         ]
     )
 
@@ -162,7 +162,7 @@ def test_a_schedule_that_is_not_finite_is_refused_before_sampling(flux, bad):
     hook = flux.model.diffusion_model.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
         with pytest.raises(ConfigError, match="expected at least two finite sigmas"):
-            sample(accelerate(flux, SpecaConfig()), bad)
+            sample(accelerate(flux, features()), bad)
     finally:
         hook.remove()
     assert not calls
@@ -177,7 +177,7 @@ def test_a_schedule_that_is_not_finite_is_refused_before_sampling(flux, bad):
 )
 def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, negative):
     plain = outcome(sample, flux, positive=positive, negative=negative)
-    assert same(outcome(sample, accelerate(flux, SpecaConfig(threshold=0.0)), positive=positive, negative=negative), plain)
+    assert same(outcome(sample, accelerate(flux, features(threshold=0.0)), positive=positive, negative=negative), plain)
     latent = outcome(sample, accelerate(flux, WAYS[way]), positive=positive, negative=negative)
     if isinstance(plain, Exception):
         assert same(latent, plain)

@@ -12,8 +12,7 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from conftest import PACK, load
-from models import build, sample_tiny
-from speca_pack.speca_core import SpecaConfig
+from models import build, features, sample_tiny
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import family_of
 from speca_pack.speca_core.bridge.proxy import installed
@@ -46,7 +45,7 @@ def sample(model, name, verifier="embedded", pattern=PATTERN, **settings):
         costs.append(counting.Counting(counting.OURS))
         return costs[-1]
 
-    config = SpecaConfig(verifier=VERIFIERS[verifier](), budget=Forced(pattern, IMAGES), **settings)
+    config = features(verifier=VERIFIERS[verifier](), budget=Forced(pattern, IMAGES), **settings)
     report = find(sample_tiny(accelerate(counting.metered(model, meter), config), name, steps=len(pattern)))
     assert report.finished and len(report.calls) == len(pattern), "one call makes a prediction"
     return report, [counted.costs for counted in costs]
@@ -188,7 +187,7 @@ def test_nothing_is_patched_outside_of_a_call(model):
         return {name: (set(vars(part)), list(part._modules), len(part._forward_hooks)) for name, part in module.named_modules()}
 
     before, seen = state(), []
-    config = SpecaConfig(budget=Forced(PATTERN, IMAGES))
+    config = features(budget=Forced(PATTERN, IMAGES))
     sample_tiny(accelerate(model("flux"), config), "flux", steps=len(PATTERN), callback=lambda *_: seen.append(state()))
     assert seen == [before] * len(PATTERN)
 
@@ -245,7 +244,7 @@ def test_a_draft_moves_no_weights_of_skipped_blocks(name, verifier, monkeypatch)
         predictions.append(Counter({place: size for place, size in moved.items() if place.startswith(stacks)}))
 
     monkeypatch.setattr(comfy.ops, "cast_bias_weight", counted)
-    config = SpecaConfig(verifier=VERIFIERS[verifier](), budget=Forced([C, C, C, 0], IMAGES))
+    config = features(verifier=VERIFIERS[verifier](), budget=Forced([C, C, C, 0], IMAGES))
     sample_tiny(accelerate(counting.metered(offloaded, meter), config), name, steps=4)
     full, draft = predictions[1], predictions[3]
     layers = {place for part, place in names.items() if place.startswith(stacks) and getattr(part, "weight", None) is not None}

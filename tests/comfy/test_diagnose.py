@@ -7,8 +7,7 @@ import pytest
 import torch
 from comfyui_version import __version__ as comfyui_version
 from conftest import COMFY, PACK
-from models import build, sample_tiny
-from speca_pack.speca_core import SpecaConfig
+from models import build, features, sample_tiny
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.diagnose import diagnose, spread
 from speca_pack.speca_core.bridge.reports import find
@@ -17,7 +16,7 @@ from speca_pack.speca_core.report import RunReport
 
 @pytest.fixture(scope="module")
 def report():
-    return find(sample_tiny(accelerate(build("flux"), SpecaConfig(threshold=1.0)), "flux"))
+    return find(sample_tiny(accelerate(build("flux"), features(threshold=1.0)), "flux"))
 
 
 def test_it_says_what_a_bug_report_needs(report):
@@ -48,7 +47,7 @@ def test_runs_without_calls_and_without_memory_can_be_told_too():
 
 
 def test_one_line_at_info_and_the_rest_at_debug(caplog):
-    fast = accelerate(build("flux"), SpecaConfig())
+    fast = accelerate(build("flux"), features())
     with caplog.at_level(logging.DEBUG, "speca"):
         latent = sample_tiny(fast, "flux")
     ours = [record for record in caplog.records if record.name == "speca"]
@@ -57,5 +56,5 @@ def test_one_line_at_info_and_the_rest_at_debug(caplog):
 
 
 def test_a_run_prints_nothing(capsys):
-    sample_tiny(accelerate(build("flux"), SpecaConfig()), "flux")
+    sample_tiny(accelerate(build("flux"), features()), "flux")
     assert capsys.readouterr().out == ""

@@ -10,8 +10,8 @@ import comfy.supported_models as supported
 import comfy.supported_models_base
 import pytest
 import torch
-from models import TINY, build, sample_tiny
-from speca_pack.speca_core import SpecaConfig, UnsupportedModel
+from models import TINY, build, features, sample_tiny
+from speca_pack.speca_core import UnsupportedModel
 from speca_pack.speca_core.bridge import families
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.families import BY_CLASS, family_of
@@ -22,7 +22,7 @@ from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import Tiny
 from torch import nn
 
-EAGER = SpecaConfig(math.inf, Newton(1, 0.0), budget=Threshold(warmup=2, max_streak=2))
+EAGER = features(math.inf, Newton(1, 0.0), budget=Threshold(warmup=2, max_streak=2))
 each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
 
 # One of each kind: two streams, one stream, injectors between blocks, refiners before them, streams in tuples, rows in another dimension
@@ -51,7 +51,7 @@ def test_without_its_entry_a_model_samples_as_with_it(name, monkeypatch):
     torch.testing.assert_close(latent, listed, rtol=1e-3, atol=1e-3 * listed.std().item())
     assert find(latent).count("drafted") == find(listed).count("drafted") > 0
     assert "discovered" in find(latent).model
-    assert torch.equal(sample_tiny(accelerate(model, SpecaConfig(threshold=0.0)), name), plain)
+    assert torch.equal(sample_tiny(accelerate(model, features(threshold=0.0)), name), plain)
     assert hooks(model.model.diffusion_model) == 0 and torch.equal(sample_tiny(model, name), plain)
 
 
@@ -60,7 +60,7 @@ def test_without_its_entry_a_model_samples_as_with_it(name, monkeypatch):
 def test_every_verifier_goes_with_a_discovered_model(unlisted, name, verifier):
     model = build(name)
     plain = sample_tiny(model, name)
-    latent = sample_tiny(accelerate(model, SpecaConfig(1e-12, verifier=verifier)), name)
+    latent = sample_tiny(accelerate(model, features(1e-12, verifier=verifier)), name)
     assert torch.equal(latent, plain) and find(latent).count("rejected") > 0
 
 
@@ -192,8 +192,8 @@ def tried(monkeypatch):
 def test_a_class_never_seen(tried, verifier):
     model, sample = tried(HomeMade)
     plain = sample(model)
-    assert torch.equal(sample(accelerate(model, SpecaConfig(1e-12, verifier=verifier))), plain)
-    latent = sample(accelerate(model, SpecaConfig(1.0, verifier=verifier)))
+    assert torch.equal(sample(accelerate(model, features(1e-12, verifier=verifier))), plain)
+    latent = sample(accelerate(model, features(1.0, verifier=verifier)))
     assert find(latent).count("drafted") > 0 and not torch.equal(latent, plain)
     torch.testing.assert_close(latent, plain, rtol=0, atol=0.2 * plain.std().item())
 
@@ -202,7 +202,7 @@ def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_c
     model, sample = tried(Skipping)
     assert find(sample(accelerate(model, EAGER))).count("drafted") > 0
     with pytest.raises(UnsupportedModel, match=r"output is off by .*with the verifier last_block; try embedded"):
-        sample(accelerate(model, SpecaConfig(verifier=VERIFIERS["last_block"]())))
+        sample(accelerate(model, features(verifier=VERIFIERS["last_block"]())))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_c
 )
 def test_what_cannot_work_is_refused_at_the_first_call(tried, kind, reason):
     model, sample = tried(kind)
-    fast = accelerate(model, SpecaConfig())
+    fast = accelerate(model, features())
     with pytest.raises(
         UnsupportedModel, match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to prediction"
     ):
@@ -229,7 +229,7 @@ def test_what_cannot_work_is_refused_at_the_first_call(tried, kind, reason):
 def test_what_has_no_blocks_is_refused_at_attach(tried):
     model, _ = tried(Listless)
     with pytest.raises(UnsupportedModel, match="no list of two or more blocks of one class"):
-        accelerate(model, SpecaConfig())
+        accelerate(model, features())
 
 
 def test_a_unet_whose_name_is_not_known_is_refused(monkeypatch):
@@ -241,7 +241,7 @@ def test_a_unet_whose_name_is_not_known_is_refused(monkeypatch):
     monkeypatch.setattr(families, "REFUSED", {})
     model = build("unet")
     with pytest.raises(UnsupportedModel, match="is a UNetModel, which SpeCa has no entry for, and"):
-        sample_tiny(accelerate(model, SpecaConfig()), "unet")
+        sample_tiny(accelerate(model, features()), "unet")
 
 
 def test_the_table_comes_first(monkeypatch):
@@ -259,6 +259,6 @@ def test_out_of_memory_is_no_verdict(unlisted, monkeypatch):
 
     monkeypatch.setattr("speca_pack.speca_core.bridge.passes.torch.stack", full)
     with pytest.raises(torch.OutOfMemoryError, match="injected"):
-        sample_tiny(accelerate(model, SpecaConfig()), "flux")
+        sample_tiny(accelerate(model, features()), "flux")
     monkeypatch.setattr("speca_pack.speca_core.bridge.passes.torch.stack", real)
     assert find(sample_tiny(accelerate(model, EAGER), "flux")).count("drafted") > 0

@@ -8,8 +8,7 @@ import uuid
 
 import aiohttp
 import pytest
-from models import sample_flux, trained_flux
-from speca_pack.speca_core import SpecaConfig
+from models import features, sample_flux, trained_flux
 from speca_pack.speca_core.bridge import events
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.packed import pack, unpack
@@ -96,7 +95,7 @@ def test_an_interrupted_run_ends_without_being_finished(comfy):
 
 def test_nobody_is_told_without_a_server():
     assert events.page_server() is None
-    accelerated = accelerate(trained_flux(), SpecaConfig(), "7")
+    accelerated = accelerate(trained_flux(), features(), "7")
     assert sample_flux(accelerated, batch=1, steps=6).isfinite().all()
 
 
@@ -116,7 +115,7 @@ class BrokenServer:
 
 def test_an_event_that_cannot_be_sent_is_logged_and_sampling_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(events, "page_server", BrokenServer)
-    samples = sample_flux(accelerate(trained_flux(), SpecaConfig(), "7"), batch=1, steps=6)
+    samples = sample_flux(accelerate(trained_flux(), features(), "7"), batch=1, steps=6)
     assert samples.isfinite().all() and "could not be told" in caplog.text and "the loop is closed" in caplog.text
 
 
@@ -167,6 +166,6 @@ def test_a_flood_of_rows_is_refused(comfy):
 def own_report():
     from speca_pack.speca_core.bridge.reports import find
 
-    report = find(sample_flux(accelerate(trained_flux(), SpecaConfig()), batch=1, steps=6))
+    report = find(sample_flux(accelerate(trained_flux(), features()), batch=1, steps=6))
     assert isinstance(report, RunReport)
     return json.loads(json.dumps(report.to_json()))

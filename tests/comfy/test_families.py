@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from conftest import COMFY
-from models import TINY, build, sample_tiny
-from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
+from models import TINY, build, features, sample_tiny
+from speca_pack.speca_core import ConfigError, UnsupportedModel
 from speca_pack.speca_core.bridge import passes
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
@@ -47,7 +47,7 @@ def plain():
 @every_family
 def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
     model, expected = plain(name)
-    latent = sample_tiny(accelerate(model, SpecaConfig(threshold=0.0)), name)
+    latent = sample_tiny(accelerate(model, features(threshold=0.0)), name)
     assert torch.equal(latent, expected)
     assert find(latent).count("drafted") == 0
 
@@ -56,7 +56,7 @@ def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
 @each_way
 def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verifier):
     model, expected = plain(name)
-    if fast := accelerated(model, SpecaConfig(threshold=1e-12, verifier=verifier, budget=Threshold(give_up=0))):
+    if fast := accelerated(model, features(threshold=1e-12, verifier=verifier, budget=Threshold(give_up=0))):
         latent = sample_tiny(fast, name)
         assert torch.equal(latent, expected)
         drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last
@@ -89,7 +89,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
         return output
 
     monkeypatch.setattr("speca_pack.speca_core.bridge.run.Run._answer", full_pass_first)
-    if fast := accelerated(model, SpecaConfig(threshold=1.0, verifier=verifier, hindsight=False)):
+    if fast := accelerated(model, features(threshold=1.0, verifier=verifier, hindsight=False)):
         latent = sample_tiny(fast, name)
         torch.testing.assert_close(latent, expected, rtol=0, atol=TINY[name].rounding)
         assert find(latent).count("drafted") > 0
@@ -99,7 +99,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
 @each_way
 def test_infinite_tolerance_computes_exactly_warm_up_and_anchors(plain, name, verifier):
     model, _ = plain(name)
-    if fast := accelerated(model, SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3))):
+    if fast := accelerated(model, features(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3))):
         report = find(sample_tiny(fast, name))
         branches = {call.rows[0].branch: [] for call in report.calls}  # a model may take cond and uncond in calls of their own
         for call in report.calls:
@@ -125,7 +125,7 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
         return [row for row in rows if row not in hard], hard
 
     monkeypatch.setattr("speca_pack.speca_core.session.Call.judge", judge_by_image)
-    fast = accelerate(model, SpecaConfig(threshold=1.0))
+    fast = accelerate(model, features(threshold=1.0))
     together = sample_tiny(fast, name)
     mixed = [call for call in find(together).calls if {row.verdict for row in call.rows} == {"drafted", "rejected"}]
     assert bool(mixed) == (not family.joint and TINY[name].batch == 2)
@@ -143,7 +143,7 @@ def test_nothing_stays_behind(plain, name):
     family = family_of(diffusion_model)
     places = [resolve(diffusion_model, path) for path in (*family.stacks, *family.heads, *family.between)]
     options = {k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()}
-    fast = accelerate(model, SpecaConfig(threshold=1.0))
+    fast = accelerate(model, features(threshold=1.0))
     first, second = sample_tiny(fast, name), sample_tiny(fast, name)
     assert torch.equal(first, second), "a second run must not see the first"
     assert not [attribute for parent, attribute in places if attribute in vars(parent)]
@@ -160,7 +160,7 @@ def test_an_exception_in_a_block_restores_everything(plain, name):
     stacks = [getattr(*place) for place in places]
     blocks = next(stack for stack in reversed(stacks) if len(stack))
     block = list(blocks.values() if isinstance(blocks, torch.nn.ModuleDict) else blocks)[-1]
-    fast = accelerate(model, SpecaConfig(threshold=1.0))
+    fast = accelerate(model, features(threshold=1.0))
     calls = []
 
     def fail_on_the_fourth(*_):
@@ -188,7 +188,7 @@ def test_modules_between_blocks_rest_on_drafts(plain, name):
     try:
         sample_tiny(model, name)
         every = len(calls)
-        sample_tiny(accelerate(model, SpecaConfig(math.inf, budget=Threshold(warmup=2, max_streak=3), forecaster=Newton(1, 0.0))), name)
+        sample_tiny(accelerate(model, features(math.inf, budget=Threshold(warmup=2, max_streak=3), forecaster=Newton(1, 0.0))), name)
     finally:
         for hook in hooks:
             hook.remove()
@@ -210,7 +210,7 @@ def test_refiners_rest_on_drafts_that_run_no_first_block(plain, name, verifier):
         sample_tiny(model, name)
         every = len(calls)
         drafting = Threshold(warmup=3, max_streak=3)
-        sample_tiny(accelerate(model, SpecaConfig(math.inf, budget=drafting, forecaster=Newton(1, 0.0), verifier=verifier)), name)
+        sample_tiny(accelerate(model, features(math.inf, budget=drafting, forecaster=Newton(1, 0.0), verifier=verifier)), name)
     finally:
         for hook in hooks:
             hook.remove()
@@ -223,7 +223,7 @@ def test_an_autoregressive_sampler_gets_the_plain_model(plain, monkeypatch):
     model, whole = plain("wan_causal")
     monkeypatch.setattr("comfy.samplers.KSampler.SAMPLERS", ["ar_video"])  # only its own node offers it
     expected = sample_tiny(model, "wan_causal", cfg=1.0, sampler="ar_video")
-    latent = sample_tiny(accelerate(model, SpecaConfig(math.inf)), "wan_causal", cfg=1.0, sampler="ar_video")
+    latent = sample_tiny(accelerate(model, features(math.inf)), "wan_causal", cfg=1.0, sampler="ar_video")
     assert torch.equal(latent, expected) and not torch.equal(expected, whole)
     assert find(latent).calls == []
 
@@ -233,7 +233,7 @@ def test_an_autoregressive_sampler_gets_the_plain_model(plain, monkeypatch):
 def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
     """HiDream-O1 keeps the text's keys and values; without them a pass is longer, and a draft has none to offer."""
     model, _ = plain("hidream_o1")
-    fast = accelerate(model, SpecaConfig(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3)))
+    fast = accelerate(model, features(math.inf, Newton(1, 0.0), verifier, Threshold(warmup=2, max_streak=3)))
     expected = sample_tiny(fast, "hidream_o1")
 
     def lose(step, *_):
@@ -270,7 +270,7 @@ def test_a_unet_is_refused_before_sampling():
         UnsupportedModel,
         match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*Set level to prediction",
     ):
-        accelerate(model, SpecaConfig())
+        accelerate(model, features())
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -19,9 +19,8 @@ import comfy.model_management
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from models import build, sample_tiny
+from models import build, features, sample_tiny
 from speca_pack import speca_core
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge import events
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.families import family_of
@@ -105,10 +104,10 @@ def watched(name, verifier, faults):
 
     add(foreign, "outer pack")
     settings = {"verifier": VERIFIERS[verifier](), "budget": Threshold(warmup=2, max_streak=2, decay=1.0)}
-    unchecked = find(sample(accelerate(model, SpecaConfig(math.inf, **settings)), name, faults))
+    unchecked = find(sample(accelerate(model, features(math.inf, **settings)), name, faults))
     errors = [row.error for call in unchecked.calls for row in call.rows if row.error is not None]
     threshold = statistics.median(errors)  # some drafts pass, some do not
-    fast = accelerate(foreign, SpecaConfig(threshold, **settings))
+    fast = accelerate(foreign, features(threshold, **settings))
     add(fast, "inner pack")
     diffusion_model = model.model.diffusion_model
     family = family_of(diffusion_model)

@@ -9,8 +9,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from models import CAPTIONS, caption, decoder, psnr, sample_flux, trained_flux
-from speca_pack.speca_core import SpecaConfig
+from models import CAPTIONS, caption, decoder, features, psnr, sample_flux, trained_flux
 from speca_pack.speca_core.bridge.attach import KEY, accelerate, solver_of
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Interval
@@ -28,12 +27,12 @@ def plain(flux):
 
 
 def test_threshold_zero_is_plain(flux, plain):
-    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=0.0))), plain)
+    assert torch.equal(sample_flux(accelerate(flux, features(threshold=0.0))), plain)
 
 
 def test_the_default_settings_keep_the_picture_and_save_evaluations(flux, plain):
     decode = decoder()
-    latent = sample_flux(accelerate(flux, SpecaConfig()))
+    latent = sample_flux(accelerate(flux, features()))
     report = find(latent)
     assert min(psnr(decode(latent), decode(plain))) >= 30
     assert report.rows / (report.rows - report.count("drafted")) > 1.3
@@ -42,7 +41,7 @@ def test_the_default_settings_keep_the_picture_and_save_evaluations(flux, plain)
 def test_images_of_a_batch_decide_for_themselves(flux):
     """One image rejected while the other is accepted; each equals itself run alone."""
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
-    fast = accelerate(flux, SpecaConfig())
+    fast = accelerate(flux, features())
     together = sample_flux(fast, noise=noise)
     verdicts = [[{r.verdict for r in call.rows if r.image == image} for image in (0, 1)] for call in find(together).calls]
     assert any(a != b for a, b in verdicts), "the two images never differed; choose another seed"
@@ -56,15 +55,15 @@ def test_images_of_a_batch_decide_for_themselves(flux):
 def test_samplers(flux, sampler):
     """Each sampler's calls are answered; threshold zero stays bit-identical, drafts stay finite."""
     plain = sample_flux(flux, sampler=sampler, steps=12, batch=1)
-    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
-    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, verifier=LastBlock())), sampler=sampler, steps=12, batch=1)
+    assert torch.equal(sample_flux(accelerate(flux, features(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
+    latent = sample_flux(accelerate(flux, features(threshold=1.0, verifier=LastBlock())), sampler=sampler, steps=12, batch=1)
     assert torch.isfinite(latent).all()
     assert find(latent).count("drafted") > 0
 
 
 def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
     """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %, and none is worth a try."""
-    latent = sample_flux(accelerate(flux, SpecaConfig(threshold=1.0)), sampler="euler_ancestral", steps=12, batch=1)
+    latent = sample_flux(accelerate(flux, features(threshold=1.0)), sampler="euler_ancestral", steps=12, batch=1)
     reasons = [call.rows[0].reason for call in find(latent).calls]
     assert reasons[:10] == ["warmup"] * 2 + ["jump"] * 8
     assert set(reasons[10:]) <= {"jump", "anchors", "last_step"}, "towards the end there is less noise than movement"
@@ -73,31 +72,31 @@ def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_guidance_off_and_on(flux, cfg):
-    report = find(sample_flux(accelerate(flux, SpecaConfig()), cfg=cfg))
+    report = find(sample_flux(accelerate(flux, features()), cfg=cfg))
     assert {row.branch for call in report.calls for row in call.rows} == ({0} if cfg == 1.0 else {0, 1})
 
 
 def test_branches_in_separate_calls(flux, monkeypatch):
     """Too little memory for cond and uncond in one batch: each then comes in its own call."""
     plain = sample_flux(flux)
-    fast = accelerate(flux, SpecaConfig(threshold=0.05))
+    fast = accelerate(flux, features(threshold=0.05))
     monkeypatch.setattr(flux.model, "memory_required", lambda *a, **k: 1e18)
     apart = sample_flux(fast)
     report = find(apart)
     assert all(len({row.branch for row in call.rows}) == 1 for call in report.calls) and len(report.calls) == 56
     assert report.count("drafted") > 0
-    torch.testing.assert_close(sample_flux(accelerate(flux, SpecaConfig(threshold=0.0))), plain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sample_flux(accelerate(flux, features(threshold=0.0))), plain, rtol=1e-3, atol=1e-3)
 
 
 def test_one_model_in_two_samplers_keeps_two_runs(flux):
-    fast = accelerate(flux, SpecaConfig())
+    fast = accelerate(flux, features())
     first, second = sample_flux(fast, seed=1, steps=12), sample_flux(fast, seed=2, steps=20)
     assert find(first).steps == 12 and find(second).steps == 20
     assert torch.equal(sample_flux(fast, seed=1, steps=12), first)
 
 
 def test_partial_denoise(flux, plain):
-    fast = accelerate(flux, SpecaConfig())
+    fast = accelerate(flux, features())
     latent = torch.zeros(2, 16, 16, 16)
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     import comfy.sample
@@ -115,13 +114,13 @@ def test_bfloat16(flux):
     settings = {"steps": 8, "batch": 1, "cfg": 1.0}  # bfloat16 is slow on most CPUs
     plain = sample_flux(half, **settings)
     assert not torch.equal(plain, sample_flux(flux, **settings)), "this run was not in bfloat16"
-    assert torch.equal(sample_flux(accelerate(half, SpecaConfig(threshold=1e-12, verifier=FirstBlock())), **settings), plain)
-    latent = sample_flux(accelerate(half, SpecaConfig(threshold=1.0)), **settings)
+    assert torch.equal(sample_flux(accelerate(half, features(threshold=1e-12, verifier=FirstBlock())), **settings), plain)
+    latent = sample_flux(accelerate(half, features(threshold=1.0)), **settings)
     assert torch.isfinite(latent).all() and find(latent).count("drafted") > 0
 
 
 def test_interrupting_leaves_nothing_behind(flux):
-    fast = accelerate(flux, SpecaConfig())
+    fast = accelerate(flux, features())
     expected = sample_flux(fast)
 
     def interrupt(step, *_):
@@ -136,9 +135,9 @@ def test_interrupting_leaves_nothing_behind(flux):
 
 
 def test_two_nodes_in_a_row_the_later_wins(flux, caplog):
-    first = accelerate(flux, SpecaConfig(threshold=0.0))
+    first = accelerate(flux, features(threshold=0.0))
     with caplog.at_level(logging.WARNING, "speca"):
-        second = accelerate(first, SpecaConfig(threshold=math.inf))
+        second = accelerate(first, features(threshold=math.inf))
     assert "the later node's settings are used" in caplog.text
     report = find(sample_flux(second))
     assert report.settings["threshold"] == math.inf and report.count("drafted") > 0
@@ -146,7 +145,7 @@ def test_two_nodes_in_a_row_the_later_wins(flux, caplog):
 
 def test_one_log_line_per_run(flux, caplog):
     with caplog.at_level(logging.INFO, "speca"):
-        sample_flux(accelerate(flux, SpecaConfig()), steps=12)
+        sample_flux(accelerate(flux, features()), steps=12)
     assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations drafted" in caplog.text
 
 
@@ -157,7 +156,7 @@ TWICE = ("heun", "dpm_2", "exp_heun_2_x0")
 @pytest.mark.parametrize(("sampler", "repaired"), [*((name, True) for name in (*ONCE, *TWICE)), ("heunpp2", False), ("sa_solver", False)])
 def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
     on, off = (
-        sample_flux(accelerate(flux, SpecaConfig(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
+        sample_flux(accelerate(flux, features(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
         for hindsight in (True, False)
     )
     assert torch.equal(on, off) != repaired
@@ -171,7 +170,7 @@ def test_hindsight_brings_the_picture_closer(flux, level, sampler):
     decode = decoder()
     plain = decode(sample_flux(flux, cfg=1.0, sampler=sampler))
     on, off = (
-        psnr(decode(sample_flux(accelerate(flux, SpecaConfig(hindsight=h, level=level)), cfg=1.0, sampler=sampler)), plain)
+        psnr(decode(sample_flux(accelerate(flux, features(hindsight=h, level=level)), cfg=1.0, sampler=sampler)), plain)
         for h in (True, False)
     )
     assert sum(on) / len(on) > sum(off) / len(off) + 1
@@ -212,15 +211,15 @@ def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
         text, latent = caption(CAPTIONS[0]), torch.zeros_like(noise)
         return comfy.sample.sample_custom(model, noise, 1.0, chosen, sigmas, text, text, latent, disable_pbar=True, seed=1)
 
-    assert torch.equal(sample(accelerate(flux, SpecaConfig(threshold=0.0))), sample(flux))
+    assert torch.equal(sample(accelerate(flux, features(threshold=0.0))), sample(flux))
 
 
 @pytest.mark.parametrize("level", ["features", "prediction"])
 def test_both_levels_keep_the_picture(flux, level):
     decode = decoder()
     plain = sample_flux(flux)
-    assert torch.equal(sample_flux(accelerate(flux, SpecaConfig(threshold=1e-12, level=level))), plain)
-    latent = sample_flux(accelerate(flux, SpecaConfig(level=level)))
+    assert torch.equal(sample_flux(accelerate(flux, features(threshold=1e-12, level=level))), plain)
+    latent = sample_flux(accelerate(flux, features(level=level)))
     assert find(latent).count("drafted") > 10 and min(psnr(decode(latent), decode(plain))) >= 30
 
 
@@ -232,7 +231,7 @@ def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux
         evaluated.append(len(x))
         return executor(x, *args, **kwargs)
 
-    fast = accelerate(flux, SpecaConfig(level="prediction"))
+    fast = accelerate(flux, features(level="prediction"))
     counted = fast.clone()
     counted.add_wrapper_with_key("diffusion_model", "count", count)
     together = sample_flux(counted, noise=noise)
@@ -262,7 +261,7 @@ def test_tokens_that_come_and_go_during_a_run(flux, verifier):
     plain = sample_flux(patched, steps=20, batch=1)
     assert len(set(lengths)) == 2
     lengths.clear()
-    config = SpecaConfig(1.0, verifier=verifier, budget=Interval(interval=3))
+    config = features(1.0, verifier=verifier, budget=Interval(interval=3))
     latent = sample_flux(accelerate(patched, config), steps=20, batch=1)
     report = find(latent)
     assert torch.isfinite(plain).all() and torch.isfinite(latent).all() and report.finished

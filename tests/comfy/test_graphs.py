@@ -39,8 +39,8 @@ from comfy_extras import (
     nodes_slg,
     nodes_tcfg,
 )
-from models import CAPTIONS, PACK, build, caption, sample_tiny, trained_flux
-from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
+from models import CAPTIONS, PACK, build, caption, features, sample_tiny, trained_flux
+from speca_pack.speca_core import ConfigError, UnsupportedModel
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.families import family_of
 from speca_pack.speca_core.bridge.proxy import resolve
@@ -51,7 +51,7 @@ from tiny import random
 import nodes as core
 
 STEPS = 10
-LAX = SpecaConfig(threshold=0.7)
+LAX = features(threshold=0.7)
 each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
 
 
@@ -101,7 +101,7 @@ def holds(graph, *models, near=0.4, config=LAX):
     options = [{k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()} for model in models]
     plain = graph(lambda model: model)
     assert torch.isfinite(plain).all()
-    zero = graph(lambda model: accelerate(model, SpecaConfig(threshold=0.0)))
+    zero = graph(lambda model: accelerate(model, features(threshold=0.0)))
     assert torch.equal(zero, plain), "threshold 0 must be the plain graph, bit for bit"
     latent = graph(lambda model: accelerate(model, config))
     report = find(latent)
@@ -223,7 +223,7 @@ def test_patched_models(flux, words, name):
 def test_skip_layer_guidance_of_the_very_block_that_a_verifier_runs(flux, words, verifier, blocks):
     """The extra pass leaves that block out, so a draft of it cannot be checked, and none may be served unchecked."""
     patched = nodes_slg.SkipLayerGuidanceDiT.execute(flux, 2.0, 0.0, 1.0, *blocks).result[0]
-    report = find(ksampler(accelerate(patched, SpecaConfig(1.0, verifier=verifier)), words))
+    report = find(ksampler(accelerate(patched, features(1.0, verifier=verifier)), words))
     for call in report.calls:
         assert all(row.error is not None for row in call.rows if row.verdict == "drafted")
 
@@ -305,7 +305,7 @@ def test_conditionings(flux, words, name):
 def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flux, words):
     """Nothing is drafted from what another prompt was answered."""
     made = timed(words, flux)
-    latent = ksampler(accelerate(flux, SpecaConfig(threshold=math.inf, level="prediction")), made, steps=20)
+    latent = ksampler(accelerate(flux, features(threshold=math.inf, level="prediction")), made, steps=20)
     rows = [call.rows[0] for call in find(latent).calls]
     assert len({row.lane for row in rows}) == 2
     for lane in (0, 1):
@@ -315,11 +315,11 @@ def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flu
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
 def test_a_sampler_that_listens_to_the_model_is_not_kept_waiting(flux, words, sampler, caplog):
     """CFG++ goes by the model's answer to one prompt, which no forecast of the guided prediction has."""
-    fast = accelerate(flux, SpecaConfig(threshold=math.inf, level="prediction"))
+    fast = accelerate(flux, features(threshold=math.inf, level="prediction"))
     assert torch.equal(ksampler(fast, words, cfg=1.5, sampler=sampler), ksampler(flux, words, cfg=1.5, sampler=sampler))
     assert caplog.text.count("needs the model's answer to each prompt") == 1
     rescaled = node(nodes_mahiro.Mahiro)(flux)
-    latent = ksampler(accelerate(rescaled, SpecaConfig(threshold=math.inf, level="prediction")), words)
+    latent = ksampler(accelerate(rescaled, features(threshold=math.inf, level="prediction")), words)
     assert find(latent).count("drafted") > 0, "what the model brings along is not the sampler's"
 
 
@@ -422,7 +422,7 @@ def test_batches_and_odd_sizes(flux, words, shape):
 
 
 def test_another_size_in_the_next_run(flux, words):
-    fast = accelerate(flux, SpecaConfig())
+    fast = accelerate(flux, features())
     first = ksampler(fast, words)
     ksampler(fast, words, blank(2, 12, 20))
     assert torch.equal(ksampler(fast, words), first)
@@ -465,7 +465,7 @@ def test_half_precision(words, dtype):
     name = "flux"
     model = build(name)
     model.set_model_compute_dtype(dtype)
-    holds(lambda wrap: sample_tiny(wrap(model), name, cfg=1.0), model, config=SpecaConfig(threshold=1.0), near=1.0)
+    holds(lambda wrap: sample_tiny(wrap(model), name, cfg=1.0), model, config=features(threshold=1.0), near=1.0)
 
 
 def test_weights_that_do_not_fit(words, monkeypatch):
@@ -508,8 +508,8 @@ def test_torch_compile(backend, what):
         set_torch_compile_wrapper(patched, backend, keys=["diffusion_model"] if what == "whole" else blocks)
         return patched
 
-    bare = sample_tiny(accelerate(model, SpecaConfig(threshold=1.0)), "flux")
-    latent = sample_tiny(compiled(accelerate(model, SpecaConfig(threshold=1.0))), "flux")
+    bare = sample_tiny(accelerate(model, features(threshold=1.0)), "flux")
+    latent = sample_tiny(compiled(accelerate(model, features(threshold=1.0))), "flux")
     assert find(latent).count("drafted") > 0
     torch.testing.assert_close(latent, bare, rtol=1e-3, atol=1e-3)
     torch._dynamo.reset()
@@ -531,11 +531,11 @@ def test_context_windows(schedule):
         return comfy.sample.sample(wrap(patch), noise, 10, 3.0, "euler", "simple", *words, 0 * noise, disable_pbar=True, seed=7)
 
     if schedule in ("standard_static", "batched"):
-        holds(graph, model, config=SpecaConfig(threshold=1.0), near=1.0)
+        holds(graph, model, config=features(threshold=1.0), near=1.0)
         return
     plain = graph(lambda model: model)
-    assert torch.equal(graph(lambda model: accelerate(model, SpecaConfig(threshold=0.0))), plain)
-    latent = graph(lambda model: accelerate(model, SpecaConfig(threshold=1.0)))
+    assert torch.equal(graph(lambda model: accelerate(model, features(threshold=0.0))), plain)
+    latent = graph(lambda model: accelerate(model, features(threshold=1.0)))
     assert torch.isfinite(latent).all() and find(latent).finished
 
 
@@ -551,7 +551,7 @@ def test_two_experts(words):
         half = sampler.sample(wrap(high), "enable", 7, 20, 3.0, "euler", "simple", *words, latent, 0, 10, "enable")[0]
         return sampler.sample(wrap(low), "disable", 7, 20, 3.0, "euler", "simple", *words, half, 10, 10000, "disable")[0]["samples"]
 
-    holds(graph, high, low, config=SpecaConfig(threshold=1.0), near=1.0)
+    holds(graph, high, low, config=features(threshold=1.0), near=1.0)
 
 
 # --- other caches ------------------------------------------------------------------------------------------------------------------------
@@ -580,7 +580,7 @@ def tea(model):
 @pytest.mark.parametrize("cache", [easy, tea])
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_cache_below_is_refused_before_sampling(flux, words, cache, order):
-    both = accelerate(cache(flux), SpecaConfig()) if order == "before" else cache(accelerate(flux, SpecaConfig()))
+    both = accelerate(cache(flux), features()) if order == "before" else cache(accelerate(flux, features()))
     calls = []
     hook = flux.model.diffusion_model.register_forward_hook(lambda *_: calls.append(1))
     try:
@@ -593,7 +593,7 @@ def test_a_cache_below_is_refused_before_sampling(flux, words, cache, order):
 
 def test_a_cache_above_is_warned_about(flux, words, caplog):
     with caplog.at_level(logging.WARNING, "speca"):
-        latent = ksampler(accelerate(lazy(flux), SpecaConfig()), words)
+        latent = ksampler(accelerate(lazy(flux), features()), words)
     assert "leaves out calls of its own" in caplog.text and torch.isfinite(latent).all()
 
 
@@ -601,7 +601,7 @@ def test_whatever_answers_in_the_models_place_is_noticed(flux, words):
     """A cache that nobody knows by name: the call comes back, but the model's head has not run."""
     from comfy.patcher_extension import WrappersMP
 
-    model, kept = accelerate(flux, SpecaConfig()), []
+    model, kept = accelerate(flux, features()), []
 
     def nameless(executor, *args, **kwargs):
         if len(kept) < 3:

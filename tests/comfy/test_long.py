@@ -17,8 +17,7 @@ import psutil
 import pytest
 import torch
 from conftest import COMFY, PACK, load
-from models import build, sample_tiny
-from speca_pack.speca_core import SpecaConfig
+from models import build, features, sample_tiny
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import BUDGETS
@@ -152,7 +151,7 @@ def settings(chooser):
     verifier = chooser.choice(list(VERIFIERS))
     level = chooser.choice(["features", "prediction"]) if VERIFIERS[verifier].runs == "none" else "features"
     budget = chooser.choice([name for name in BUDGETS if name != "mask"])
-    return SpecaConfig(
+    return features(
         chooser.choice([0.05, 0.3, 1.0]), FORECASTERS[chooser.choice(list(FORECASTERS))](), VERIFIERS[verifier](), BUDGETS[budget](),
         hindsight=chooser.random() < 0.5, level=level,
     )  # fmt: skip

@@ -12,8 +12,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from conftest import PACK
-from models import build, sample_tiny
-from speca_pack.speca_core import SpecaConfig, history
+from models import build, features, sample_tiny
+from speca_pack.speca_core import history
 from speca_pack.speca_core.bridge import memory
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.diagnose import diagnose
@@ -28,10 +28,10 @@ from torch.utils._pytree import tree_leaves
 STEPS = 8
 BUDGET = Threshold(warmup=2, max_streak=2)
 WAYS = {
-    "flux": SpecaConfig(math.inf, verifier=VERIFIERS["first_block"](), budget=BUDGET),
-    "sd3": SpecaConfig(math.inf, verifier=VERIFIERS["last_block"](), budget=BUDGET),
-    "ltxav": SpecaConfig(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET),
-    "wan_vace": SpecaConfig(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET, level="prediction"),
+    "flux": features(math.inf, verifier=VERIFIERS["first_block"](), budget=BUDGET),
+    "sd3": features(math.inf, verifier=VERIFIERS["last_block"](), budget=BUDGET),
+    "ltxav": features(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET),
+    "wan_vace": features(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET, level="prediction"),
 }
 each_way = pytest.mark.parametrize("name", WAYS)
 

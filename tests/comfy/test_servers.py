@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import COMFY, PACK, load
-from models import build, sample_tiny
+from models import build, features, sample_tiny
 from PIL import Image
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
 from speca_pack.speca_core.budgets import Interval
@@ -134,7 +133,7 @@ def test_a_clone_for_a_further_gpu(level, caplog):
     calls = Counter()
     for name, model in (("first", first), ("second", second)):
         model.model.diffusion_model.double_blocks[0].register_forward_hook(lambda *_, name=name: calls.update([name]))
-    config = SpecaConfig(math.inf, verifier=VERIFIERS["none"](), budget=Interval(interval=3), level=level)
+    config = features(math.inf, verifier=VERIFIERS["none"](), budget=Interval(interval=3), level=level)
     report = find(sample_tiny(accelerate(both, config), "flux"))
     drafted = [all(row.verdict == "drafted" for row in call.rows) for call in report.calls]
     assert len(drafted) == 10 and sum(drafted) == 4
@@ -144,5 +143,5 @@ def test_a_clone_for_a_further_gpu(level, caplog):
         assert "another GPU" in caplog.text
     else:
         assert calls == {"first": 6, "second": 6}, "a draft calls neither"
-    exact = sample_tiny(accelerate(both, SpecaConfig(0.0, level=level)), "flux")
+    exact = sample_tiny(accelerate(both, features(0.0, level=level)), "flux")
     torch.testing.assert_close(exact, plain, rtol=1e-4, atol=1e-4)

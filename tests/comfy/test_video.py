@@ -6,8 +6,7 @@ import comfy.sd
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from models import PACK, caption, decoder
-from speca_pack.speca_core import SpecaConfig
+from models import PACK, caption, decoder, features
 from speca_pack.speca_core.bridge.attach import accelerate
 from speca_pack.speca_core.bridge.reports import find
 
@@ -57,7 +56,7 @@ def made(wan):
     """For each clip: plain, accelerated, and plain with as many evaluations as the accelerated run computed; and the report."""
     decode, clips = decoder(), []
     for i, clip in enumerate(CLIPS):
-        plain, latent = sample(wan, clip, seed=100 + i), sample(accelerate(wan, SpecaConfig()), clip, seed=100 + i)
+        plain, latent = sample(wan, clip, seed=100 + i), sample(accelerate(wan, features()), clip, seed=100 + i)
         report = find(latent)
         fewer = sample(wan, clip, steps=(report.rows - report.count("drafted")) // 2, seed=100 + i)
         clips.append((*(frames(wan, x, decode) for x in (plain, latent, fewer)), report))

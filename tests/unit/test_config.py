@@ -79,5 +79,5 @@ def test_a_whole_prediction_cannot_be_checked_by_a_block():
     SpecaConfig(level="prediction")
     with pytest.raises(ConfigError, match=r"verifier last_block runs a block .* Choose verifier embedded or none"):
         SpecaConfig(level="prediction", verifier=LastBlock())
-    with pytest.raises(ConfigError, match="level is 'blocks'; expected one of features, prediction"):
+    with pytest.raises(ConfigError, match="level is 'blocks'; expected one of auto, features, prediction"):
         SpecaConfig(level="blocks")
