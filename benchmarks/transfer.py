@@ -244,9 +244,9 @@ def write_transfer(images: int) -> Path:
     lines = [
         "## What one threshold means elsewhere",
         "",
-        f"`python3 run.py bench --transfer`: the default settings at level `features`, {images} prompts or {filmed} clips, the same in each",
-        "row. The mean error of the drafts that were served, in the guided prediction, as the check saw it and as it was; and the distance of the final",
-        "latents to the plain ones. Last, how many pictures' PSNR lay in the range that what-if tells.",
+        f"`python3 run.py bench --transfer`: the default settings at level `features`, {images} prompts or {filmed} clips, the same in",
+        "each row. The mean error of the drafts that were served, in the guided prediction, as the check saw it and as it was; and the",
+        "distance of the final latents to the plain ones. Last, how many pictures' PSNR lay in the range that what-if tells.",
         "",
         "| | evaluations, x | estimated error | true error | distance, mean | median | PSNR as foretold |",
         "|---|---|---|---|---|---|---|",
