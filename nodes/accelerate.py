@@ -70,7 +70,7 @@ class SpeCaAccelerate(io.ComfyNode):
                     display_mode=io.NumberDisplay.slider,
                     tooltip=f"{THRESHOLD.help}. Right is faster, left is closer to the plain model",
                 ),
-                choice("forecaster", FORECASTERS, "How the model's features are forecast from those already computed."),
+                choice("forecaster", FORECASTERS, "How what the model makes is forecast from what is already computed."),
                 choice("verifier", VERIFIERS, "How each forecast is checked before it is used."),
                 choice("budget", BUDGETS, "Which calls may be drafted, and how large an error passes."),
                 io.Float.Input(
@@ -102,7 +102,7 @@ class SpeCaAccelerate(io.ComfyNode):
                     "guided",
                     default=defaults.guided,
                     advanced=True,
-                    tooltip="Errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of them by itself",
+                    tooltip="At level features: errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of them by itself",
                 ),
                 io.Combo.Input(
                     "level",
