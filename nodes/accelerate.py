@@ -102,7 +102,8 @@ class SpeCaAccelerate(io.ComfyNode):
                     "guided",
                     default=defaults.guided,
                     advanced=True,
-                    tooltip="At level features: errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of them by itself",
+                    tooltip="At level features: errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of "
+                    "them by itself",
                 ),
                 io.Combo.Input(
                     "level",
