@@ -51,7 +51,7 @@ class Work:
 
 
 def test_the_predicted_speed_up_is_within_ten_percent(flux, monkeypatch):
-    """One verdict that falls the other way changes the rest of a run: of 60 predictions for ten pictures 55 were within 10 %, all within 14."""
+    """One verdict that falls the other way changes the rest of a run: of 60 predictions 55 were within 10 %, all within 14."""
     work = Work(flux.model.diffusion_model)
     monkeypatch.setattr(time, "perf_counter", work.read)
     recorded = measured(flux, SpecaConfig())
