@@ -84,6 +84,8 @@ class SpecaConfig:
     ) -> "SpecaConfig":
         """Build from widget values; each choice is {"name": key in its table, knob: value, ...}.
 
+        What was saved before there were levels means features.
+
         Raises:
             ConfigError: unknown name or knob, or a value out of range.
         """

@@ -11,6 +11,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ..config import SpecaConfig
+from ..errors import UnsupportedModel
 from ..solver import Solver, probe
 from .diagnose import diagnose
 from .events import LiveRun
@@ -46,7 +47,8 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
         check(family, config)
         start = functools.partial(Run, config, family)
     else:
-        start = functools.partial(WholeRun, config, type(model.model.diffusion_model).__name__)
+        diffusion_model = model.model.diffusion_model
+        start = functools.partial(WholeRun, config, type(diffusion_model).__name__, _together(diffusion_model))
     patched = model.clone()
     if patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         log.warning("SpeCa: this model already went through SpeCa Accelerate; the later node's settings are used.")
@@ -57,6 +59,14 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
     ):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched
+
+
+def _together(diffusion_model: Any) -> bool:
+    """Whether the rows of a call must be evaluated together. Of models that are in no table nobody knows: a batch may be frames."""
+    try:
+        return bool(family_of(diffusion_model).joint)
+    except UnsupportedModel:
+        return True
 
 
 def _sample(start: Any, hindsight: bool, node: str, executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ graph bit for bit, settings that are lax enough for ten steps draft, what comes 
 import logging
 import math
 import shutil
+from types import SimpleNamespace
 
 import comfy.controlnet
 import comfy.hooks
@@ -40,11 +41,12 @@ from comfy_extras import (
     nodes_tcfg,
 )
 from models import CAPTIONS, PACK, build, caption, features, sample_tiny, trained_flux
-from speca_pack.speca_core import ConfigError, UnsupportedModel
+from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.families import family_of
 from speca_pack.speca_core.bridge.proxy import resolve
 from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.bridge.whole import WholeRun, asked_at
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import random
 
@@ -307,9 +309,71 @@ def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flu
     made = timed(words, flux)
     latent = ksampler(accelerate(flux, features(threshold=math.inf, level="prediction")), made, steps=20)
     rows = [call.rows[0] for call in find(latent).calls]
-    assert len({row.lane for row in rows}) == 2
-    for lane in (0, 1):
+    assert [row.lane for row in rows].count(1) == 1, "at the bound itself ComfyUI asks about both"
+    for lane in (0, 2):
         assert [row.reason for row in rows if row.lane == lane][:4] == ["warmup"] * 3 + ["draft"]
+
+
+def test_a_control_that_ends_has_lanes_of_its_own_at_level_prediction(flux, words):
+    latent = ksampler(accelerate(flux, features(threshold=math.inf, level="prediction")), with_control(words, flux, 0.0, 0.5), steps=20)
+    assert {row.lane for call in find(latent).calls for row in call.rows} == {0, 1}
+
+
+def test_ranges_are_compared_as_comfyui_compares():
+    """In float32, in which a sigma of .8 lies above the .8 that a node's percent has become."""
+    sigma = torch.tensor(0.8).item()
+    conds = {"positive": [{"uuid": "a", "timestep_start": 0.8}, {"uuid": "b", "timestep_end": 0.8}, {"uuid": "c", "timestep_end": 0.81}]}
+    assert sigma > 0.8 and asked_at(sigma, conds) == ("a", "b")
+
+
+def test_a_patch_that_looks_at_the_whole_batch_gets_all_of_it(flux, words):
+    """Mahiro takes a mean over the batch: what stands in a drafted image's place would be in it."""
+    fast = accelerate(node(nodes_mahiro.Mahiro)(flux), features(threshold=0.2, level="prediction"))
+    rows = [[row.verdict == "drafted" for row in call.rows] for call in find(ksampler(fast, words, blank(3), steps=28)).calls]
+    assert [True] * 3 in rows and all(len(set(row)) == 1 for row in rows)
+    alone = find(ksampler(accelerate(flux, features(threshold=0.2, level="prediction")), words, blank(3), steps=28))
+    assert any(len({row.verdict == "drafted" for row in call.rows}) == 2 for call in alone.calls), "without it each decides for itself"
+
+
+def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux, words):
+    sizes = []
+
+    def tiled(apply, options):
+        halves = [options["input"][..., :8], options["input"][..., 8:]]
+        conds = {k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for k, v in options["c"].items()}
+        made = apply(torch.cat(halves), torch.cat([options["timestep"]] * 2), **conds)
+        sizes.append(len(made))
+        return torch.cat(made.chunk(2), dim=-1)
+
+    model = flux.clone()
+    model.set_model_unet_function_wrapper(tiled)
+    latent = ksampler(accelerate(model, features(threshold=0.2, level="prediction")), words, blank(2), steps=28, cfg=1.0)
+    computed = [[row.verdict != "drafted" for row in call.rows] for call in find(latent).calls]
+    assert [True, False] in computed or [False, True] in computed
+    assert set(sizes) == {4} and torch.isfinite(latent).all()
+
+
+def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():
+    latent = sample_tiny(accelerate(build("ace15"), features(threshold=math.inf, level="prediction")), "ace15")
+    assert find(latent).joint and find(latent).count("drafted")
+
+
+@pytest.mark.parametrize(
+    "call", [lambda ask, x, t: ask(x, t), lambda ask, x, t: ask(x, t, model_options={}, seed=1)], ids=["bare", "named"]
+)
+def test_a_prediction_may_be_asked_for_without_options(call):
+    """ComfyUI's own default for a guider's options is none."""
+    run = WholeRun(SpecaConfig(), "Flux", False, None, [1.0, 0.5, 0.0], True, None)
+    guider = SimpleNamespace(model_options={}, cfg=1.0, conds={})
+
+    class Executor:
+        class_obj = guider
+
+        def __call__(self, x, timestep, *rest, **kwargs):
+            return x * 0.5
+
+    x = torch.ones(1, 4, 2, 2)
+    assert torch.equal(run.predict(Executor(), x, torch.ones(1), **options), x * 0.5)
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
