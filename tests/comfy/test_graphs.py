@@ -358,10 +358,8 @@ def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():
     assert find(latent).joint and find(latent).count("drafted")
 
 
-@pytest.mark.parametrize(
-    "call", [lambda ask, x, t: ask(x, t), lambda ask, x, t: ask(x, t, model_options={}, seed=1)], ids=["bare", "named"]
-)
-def test_a_prediction_may_be_asked_for_without_options(call):
+@pytest.mark.parametrize("options", [{}, {"model_options": {}, "seed": 1}], ids=["bare", "named"])
+def test_a_prediction_may_be_asked_for_without_options(options):
     """ComfyUI's own default for a guider's options is none."""
     run = WholeRun(SpecaConfig(), "Flux", False, None, [1.0, 0.5, 0.0], True, None)
     guider = SimpleNamespace(model_options={}, cfg=1.0, conds={})
