@@ -133,7 +133,7 @@ def test_the_server_answers_what_if(comfy):
     asked = ask(comfy, "/speca/what_if", {"report": report, "settings": settings})
     answer = unpack(asked["report"])
     assert asked["psnr"] is None, "nothing is drafted"
-    assert answer["totals"]["drafted"] == 0 and answer["totals"]["rows"] == 24 and answer["settings"] == settings
+    assert answer["totals"]["drafted"] == 0 and answer["totals"]["rows"] == 12 and answer["settings"] == settings
     no_telling = ask(comfy, "/speca/what_if", {"report": report, "settings": settings | {"threshold": 9}})
     assert "threshold" in no_telling["error"] and "expected" in no_telling["error"]
     code, reason = refused(comfy, json.dumps({"report": report, "settings": {"threshold": 0.1}}).encode())
