@@ -11,7 +11,7 @@ import comfy.supported_models_base
 import pytest
 import torch
 from models import TINY, build, features, sample_tiny
-from speca_pack.speca_core import UnsupportedModel
+from speca_pack.speca_core import SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.bridge import families
 from speca_pack.speca_core.bridge.attach import KEY, accelerate
 from speca_pack.speca_core.bridge.families import BY_CLASS, family_of
@@ -232,16 +232,30 @@ def test_what_has_no_blocks_is_refused_at_attach(tried):
         accelerate(model, features())
 
 
-def test_a_unet_whose_name_is_not_known_is_refused(monkeypatch):
+@pytest.fixture
+def unet(monkeypatch):
     unet = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2], "channel_mult": [1, 2],
             "transformer_depth": [1, 1, 0, 0], "transformer_depth_output": [1, 1, 1, 0, 0, 0], "transformer_depth_middle": 0,
             "num_heads": 2, "use_spatial_transformer": True, "context_dim": 32, "legacy": False, "use_linear_in_transformer": False,
             "adm_in_channels": None}  # fmt: skip
     monkeypatch.setitem(TINY, "unet", Tiny(supported.SD15, unet, (4, 8, 8)))
+    return build("unet")
+
+
+def test_a_unet_whose_name_is_not_known_is_refused(unet, monkeypatch):
     monkeypatch.setattr(families, "REFUSED", {})
-    model = build("unet")
     with pytest.raises(UnsupportedModel, match="is a UNetModel, which SpeCa has no entry for, and"):
-        sample_tiny(accelerate(model, features()), "unet")
+        sample_tiny(accelerate(unet, features()), "unet")
+
+
+def test_the_default_settings_work_with_a_unet(unet):
+    """Nothing of its inside is touched. Its batch may be a video's frames, so that all of it is computed or none."""
+    plain = sample_tiny(unet, "unet", steps=20)
+    assert torch.isfinite(plain).all()
+    assert torch.equal(sample_tiny(accelerate(unet, SpecaConfig(threshold=0.0)), "unet", steps=20), plain)
+    latent = sample_tiny(accelerate(unet, SpecaConfig(threshold=math.inf)), "unet", steps=20)
+    report = find(latent)
+    assert report.joint and report.count("drafted") and report.repaired and torch.isfinite(latent).all()
 
 
 def test_the_table_comes_first(monkeypatch):
