@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from speca_pack.speca_core.budgets import Outlook, Reason
+from speca_pack.speca_core.budgets import LaneState, Reason
 
 
 class Forced:
@@ -15,7 +15,7 @@ class Forced:
 
     name = "forced"
     help = "For measurements"
-    presses_on = False
+    ignores_own_jumps = False
 
     def __init__(self, pattern: Sequence[int | None], images: int = 1) -> None:
         self.pattern = list(pattern)
@@ -39,16 +39,16 @@ class ForcedLedger:
         self.pattern = pattern
         self.image = image
 
-    def grant(self, outlook: Outlook) -> Reason:
+    def grant(self, state: LaneState) -> Reason:
         """By the pattern."""
-        return Reason.BUDGET if self.pattern[outlook.moment.step] is None else Reason.DRAFT
+        return Reason.BUDGET if self.pattern[state.point.step] is None else Reason.DRAFT
 
-    def tolerance(self, outlook: Outlook) -> float:
+    def tolerance(self, state: LaneState) -> float:
         """Everything finite passes, or nothing."""
-        return -1.0 if self.image < (self.pattern[outlook.moment.step] or 0) else float("inf")
+        return -1.0 if self.image < (self.pattern[state.point.step] or 0) else float("inf")
 
-    def served(self, outlook: Outlook, error: float | None) -> None:
+    def served(self, state: LaneState, error: float | None) -> None:
         """Nothing to keep."""
 
-    def computed(self, outlook: Outlook, hindcast: float | None, rejected: float | None) -> None:
+    def computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
         """Nothing to keep."""

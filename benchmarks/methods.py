@@ -11,10 +11,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import accelerate
+from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.speca_core.budgets import Hindcast, Interval, Target, Threshold
 from speca_pack.speca_core.forecasters import AdamsBashforth, Chebyshev, Fitted, Hermite, Newton, Reuse, Spline, Taylor
-from speca_pack.speca_core.verifiers import FirstBlock, LastBlock, Unverified
+from speca_pack.speca_core.verifiers import FirstBlock, LastBlock, NoCheck
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def core_cache(node: Any, threshold: float) -> Method:
 def interval(label: str, forecaster: Any, every: int, **config: Any) -> Method:
     """Compute every n-th call, unverified: TaylorSeer and its kin."""
     budget = Interval(interval=every, max_streak=100)
-    return speca(f"interval, {label}", f"1/{every}", threshold=1.0, forecaster=forecaster, verifier=Unverified(), budget=budget, **config)
+    return speca(f"interval, {label}", f"1/{every}", threshold=1.0, forecaster=forecaster, verifier=NoCheck(), budget=budget, **config)
 
 
 def interval_with_hindsight(every: int) -> Method:
     """Our forecaster and hindsight on fixed intervals, unverified: what the verifier has to beat."""
     budget = Interval(interval=every, max_streak=100)
-    return speca("interval, hindsight", f"1/{every}", threshold=1.0, verifier=Unverified(), budget=budget, hindsight=True)
+    return speca("interval, hindsight", f"1/{every}", threshold=1.0, verifier=NoCheck(), budget=budget, hindsight=True)
 
 
 METHODS = [

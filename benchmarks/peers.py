@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from speca_pack.speca_core.bridge.families import bare, family_of
-from speca_pack.speca_core.bridge.proxy import installed
-from speca_pack.speca_core.bridge.streams import as_list
+from speca_pack.nodes.runtime.blocks.family import bare
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.blocks.proxy import installed
+from speca_pack.nodes.runtime.blocks.streams import as_list
 
 
 class Peer:

@@ -33,11 +33,12 @@ from scale_page import write_scale_page
 from shares import watched
 
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import KEY, accelerate
-from speca_pack.speca_core.bridge.compat import is_oom
-from speca_pack.speca_core.bridge.families import bare, family_of
-from speca_pack.speca_core.bridge.proxy import installed
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import KEY, accelerate
+from speca_pack.nodes.runtime.compat import is_oom
+from speca_pack.nodes.runtime.blocks.family import bare
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.blocks.proxy import installed
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.forecasters import FORECASTERS
 from speca_pack.speca_core.verifiers import VERIFIERS, relative_error
 

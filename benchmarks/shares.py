@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from speca_pack.speca_core import session
-from speca_pack.speca_core.bridge.proxy import Head
+from speca_pack.nodes.runtime.blocks.proxy import Head
 from speca_pack.speca_core.session import Call, Session
 from speca_pack.speca_core.verifiers import Embedded
 

@@ -18,10 +18,10 @@ from comfy.patcher_extension import WrappersMP
 from scipy.stats import spearmanr
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.bridge import run as bridge
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
-from speca_pack.speca_core.schedule import Schedule
+from speca_pack.speca_core.axis import Schedule
 from speca_pack.speca_core.session import Call
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Verifier, relative_error
 
@@ -38,7 +38,7 @@ class SparseCall(Call):
 
     def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
         """Keep the features of the chosen steps."""
-        if self.moment.step % self.gap == 0:
+        if self.point.step % self.gap == 0:
             super().observe(tap, rows, features)
 
 
@@ -77,7 +77,7 @@ def latents(bed: Testbed, setting: Setting, caption: str, seed: int) -> tuple[Sc
 def of_the_input(schedule: Schedule, seen: Sequence[torch.Tensor], step: int, gap: int) -> Mapping[str, float]:
     """What checks that look at the model's input alone would say: RFC's forecast error of the input, SeaCache's filtered change."""
     anchors = list(range(0, step, gap))[-3:]
-    places = [schedule.moment(schedule.sigmas[i]).coordinate for i in (*anchors, step)]
+    places = [schedule.point(schedule.sigmas[i]).coordinate for i in (*anchors, step)]
     forecast = SpecaConfig().forecaster.forecast(places[:-1], [seen[i] for i in anchors], places[-1])
     change = torch.stack([sea(seen[i], schedule.sigmas[i]) for i in (anchors[-1], step)])
     return {

@@ -133,11 +133,11 @@ class Testbed:
             seed=seed,
         )
         seconds = clock() - began
-        from speca_pack.speca_core.bridge.reports import find
+        from speca_pack.nodes.runtime.page.report_store import find
 
         report = find(latent)
         counted = report and report.settings["level"] == "features"  # else a draft does not get as far as the model
-        evaluations = report.rows - report.count("drafted") if report and counted else rows[0]
+        evaluations = report.rows - report.count("accepted") if report and counted else rows[0]
         picture = self.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
         return Made(latent, picture, seconds, evaluations)
 

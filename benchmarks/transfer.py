@@ -16,13 +16,13 @@ import comfy.sd
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.passes import FullPass
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.blocks.passes import FullPass
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.bridge.run import Run
 from speca_pack.speca_core.budgets import Target
 from speca_pack.speca_core.session import Call, Session
-from speca_pack.speca_core.whatif import psnr_band
+from speca_pack.speca_core.replay import psnr_band
 
 IMAGE_SETTINGS = (
     *(Setting(steps, cfg) for cfg in (3.5, 1.0) for steps in (20, 28, 50)),
@@ -85,7 +85,7 @@ def true_errors() -> Iterator[list[float]]:
 
     def _answer(run: Run, call: Call, evaluate: Any) -> torch.Tensor:
         output = answer(run, call, evaluate)
-        if served := [row for row in call.draft_rows if call._rows[row].verdict == "drafted"]:
+        if served := [row for row in call.draft_rows if call._rows[row].verdict == "accepted"]:
             truth = Truth(call)
             evaluate(FullPass(run.anatomy, run.verifier, truth, served), served)
             found.extend(truth.errors)
@@ -104,9 +104,9 @@ def outcome(latent: torch.Tensor, plain: torch.Tensor, true: list[float], psnr: 
     report = find(latent)
     frames = [(latent, plain)] if latent.ndim == 4 else list(zip(latent.unbind(2), plain.unbind(2), strict=True))
     distance = max((torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)).item() for a, b in frames)
-    estimates = [row.error for call in report.calls for row in call.rows if row.verdict == "drafted"]
+    estimates = [row.error for call in report.calls for row in call.rows if row.verdict == "accepted"]
     assert len(true) == len(estimates)
-    saved = report.rows / (report.rows - report.count("drafted"))
+    saved = report.rows / (report.rows - report.count("accepted"))
     band = psnr_band(report, report)
     foretold = None if psnr is None or band is None else band[0] <= psnr <= band[1]
     return Outcome(distance, saved, *(statistics.fmean(errors) if errors else None for errors in (estimates, true)), foretold)
@@ -172,7 +172,7 @@ def batches(bed: Testbed, setting: Setting, config: SpecaConfig, count: int) -> 
         plain, slow = sample(bed.model)
         latent, quick = sample(accelerate(bed.model, config))
         report = find(latent)
-        saved.append(report.rows / (report.rows - report.count("drafted")))
+        saved.append(report.rows / (report.rows - report.count("accepted")))
         speed.append(slow / quick)
         decoded, reference = (bed.vae.decode(x).movedim(-1, 1).clamp(0, 1) for x in (latent, plain))
         error = (decoded - reference).square().flatten(1).mean(1).clamp_min(1e-10)
@@ -213,7 +213,7 @@ def targets(bed: Testbed, count: int) -> list[str]:
                     saved = []
                     for i, caption in enumerate(captions(44, count)):
                         report = find(bed.make(setting, caption, 73_000 + i, lambda model, c=config: accelerate(model, c)).latent)
-                        saved.append(report.rows / (report.rows - report.count("drafted")))
+                        saved.append(report.rows / (report.rows - report.count("accepted")))
                     least = "" if min(saved) == max(saved) else f" ({min(saved):.2f} to {max(saved):.2f})"
                     cells.append(f"{statistics.fmean(saved):.2f}{least}")
                 rows.append(f"| {setting.name} | {' | '.join(cells)} |")

@@ -2,10 +2,10 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..speca_core.bridge import routes
 from .accelerate import SpeCaAccelerate
 from .compare import SpeCaCompare
 from .report import SpeCaReport
+from .runtime.page import routes
 
 
 class SpeCaExtension(ComfyExtension):

@@ -6,41 +6,55 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..speca_core import SpecaConfig
-from ..speca_core.bridge.attach import accelerate
-from ..speca_core.budgets import BUDGETS
-from ..speca_core.config import LEVELS, THRESHOLD
-from ..speca_core.forecasters import FORECASTERS
-from ..speca_core.knobs import Text, knobs_of
-from ..speca_core.verifiers import VERIFIERS
+from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, Text, settings_of
+from .runtime.attach import accelerate
+from .runtime.samplers import NAMES
+
+NOTES = {"hindsight": f"Works with {', '.join(NAMES)}"}  # what only ComfyUI's side knows
 
 
-def choice(name: str, table: Mapping[str, Any], tooltip: str) -> io.DynamicCombo.Input:
-    """A combo of a table's entries; only the chosen entry's knobs show."""
-    lines = "\n".join(f"{entry}: {settings.help}" for entry, settings in table.items())
-    return io.DynamicCombo.Input(
-        name,
-        options=[
-            io.DynamicCombo.Option(entry, [widget(*knob) for knob in knobs_of(settings).items()]) for entry, settings in table.items()
-        ],
-        tooltip=f"{tooltip}\n{lines}",
-    )
+def widget(name: str, default: Any, rule: Rule) -> io.Input:
+    """The widget of one setting. All but the first are optional inputs with a default, so that a
+    prompt of the API names only what it changes."""
+    about: dict[str, Any] = {"tooltip": ". ".join(filter(None, (rule.help, NOTES.get(name))))}
+    about |= {"optional": True, "advanced": rule.advanced or None}
+    match rule:
+        case Number():
+            whole = isinstance(default, int)
+            make = io.Int.Input if whole else io.Float.Input
+            low, high, step = (int(n) if whole else n for n in (rule.low, rule.high, rule.step))
+            about["tooltip"] += f" ({rule.low:g} to {rule.high:g})"
+            if rule.slider:
+                about |= {"display_mode": io.NumberDisplay.slider, "optional": False}
+            return make(name, default=default, min=low, max=high, step=step, **about)
+        case Switch():
+            return io.Boolean.Input(name, default=default, **about)
+        case Text():
+            return io.String.Input(name, default=default, **about)
+        case OneOf():
+            about["tooltip"] += listed(rule.options)
+            return io.Combo.Input(name, options=list(rule.options), default=default, **about)
+        case Entry():
+            about["tooltip"] += listed({key: entry.help for key, entry in rule.table.items()})
+            options = [
+                io.DynamicCombo.Option(key, [widget(n, *s) for n, s in settings_of(entry).items()])
+                for key, entry in rule.table.items()
+            ]
+            del about["advanced"]
+            return io.DynamicCombo.Input(name, options=options, **about)
+    raise TypeError(f"{name}: no widget for {type(rule).__name__}")
 
 
-def widget(name: str, knob: Any) -> io.Input:
-    """The widget of one knob."""
-    default, rule = knob
-    if isinstance(rule, Text):
-        return io.String.Input(name, default=default, tooltip=rule.help)
-    tooltip = f"{rule.help} ({rule.low:g} to {rule.high:g})"
-    if isinstance(default, int):
-        return io.Int.Input(name, default=default, min=int(rule.low), max=int(rule.high), step=int(rule.step), tooltip=tooltip)
-    return io.Float.Input(name, default=default, min=rule.low, max=rule.high, step=rule.step, tooltip=tooltip)
+def listed(helps: Mapping[str, str]) -> str:
+    """Names and what each is, for a tooltip."""
+    return "".join(f"\n{name}: {help}" for name, help in helps.items())
 
 
-def chosen(name: str, values: Any) -> Any:
-    """A combo's value as {"name": entry, knob: value, ...}; what is no such value is left for the settings to explain."""
-    values = {} if values is None else values
-    return {"name" if key == name else key: value for key, value in values.items()} if isinstance(values, Mapping) else values
+def chosen(name: str, value: Any) -> Any:
+    """A widget's value as the settings read it: a combo's is {"name": entry, setting: value}."""
+    if not isinstance(value, Mapping):
+        return value
+    return {"name" if key == name else key: setting for key, setting in value.items()}
 
 
 class SpeCaAccelerate(io.ComfyNode):
@@ -48,101 +62,46 @@ class SpeCaAccelerate(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Widgets made from the tables of forecasters, verifiers and budgets."""
-        defaults = SpecaConfig()
+        """One widget per setting."""
         return io.Schema(
             node_id="SpeCaAccelerate",
             display_name="SpeCa Accelerate",
             category="SpeCa",
-            description="Speculative caching for diffusion transformers: forecasts many of the model's evaluations, checks each forecast "
-            "and really computes those that are too far off. Place it between the model loader and the sampler.",
-            search_aliases=["speca", "teacache", "easycache", "taylorseer", "speed up", "faster sampling", "cache"],
-            not_idempotent=True,
-            hidden=[io.Hidden.unique_id],
-            inputs=[
-                io.Model.Input("model", tooltip="The model to accelerate: a diffusion transformer such as Flux, SD3 or Z-Image"),
-                io.Float.Input(
-                    "threshold",
-                    default=defaults.threshold,
-                    min=THRESHOLD.low,
-                    max=THRESHOLD.high,
-                    step=THRESHOLD.step,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip=f"{THRESHOLD.help}. Right is faster, left is closer to the plain model",
-                ),
-                choice("forecaster", FORECASTERS, "How what the model makes is forecast from what is already computed."),
-                choice("verifier", VERIFIERS, "How each forecast is checked before it is used."),
-                choice("budget", BUDGETS, "Which calls may be drafted, and how large an error passes."),
-                io.Float.Input(
-                    "start",
-                    default=defaults.start,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Drafts are allowed from here on, as a fraction of the sampling steps (0 to 1)",
-                ),
-                io.Float.Input(
-                    "end",
-                    default=defaults.end,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Drafts are allowed up to here, as a fraction of the sampling steps (0 to 1)",
-                ),
-                io.Boolean.Input(
-                    "hindsight",
-                    default=defaults.hindsight,
-                    advanced=True,
-                    tooltip="When a call is computed, repair what the drafts before it were off by. Has an effect with euler, ddim, heun, "
-                    "dpm_2, exp_heun_2_x0, dpmpp_2m, res_multistep, uni_pc, deis, ipndm, lms and gradient_estimation",
-                ),
-                io.Boolean.Input(
-                    "guided",
-                    default=defaults.guided,
-                    advanced=True,
-                    tooltip="At level features: errors are judged in what guidance (CFG) makes of the two prompts. Off: in each of "
-                    "them by itself",
-                ),
-                io.Combo.Input(
-                    "level",
-                    options=list(LEVELS),
-                    default=defaults.level,
-                    advanced=True,
-                    tooltip="What is forecast.\n" + "\n".join(f"{name}: {help}" for name, help in LEVELS.items()),
-                ),
+            description="Faster sampling: predicts most of the model's outputs from earlier steps, "
+            "checks each prediction, and runs the model when a check fails. Place it between the "
+            "model loader and the sampler.",
+            search_aliases=[
+                "speca",
+                "teacache",
+                "easycache",
+                "taylorseer",
+                "speed up",
+                "faster sampling",
+                "cache",
             ],
-            outputs=[io.Model.Output(tooltip="The model, accelerated. The input model is left as it is")],
+            not_idempotent=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to accelerate; it is left as it is"),
+                *(widget(name, *setting) for name, setting in settings_of(SpecaConfig).items()),
+            ],
+            outputs=[io.Model.Output(tooltip="The model, accelerated")],
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        threshold: float,
-        start: float,
-        end: float,
-        hindsight: bool = True,
-        guided: bool = True,
-        level: str = "features",
-        forecaster: Mapping[str, Any] | None = None,
-        verifier: Mapping[str, Any] | None = None,
-        budget: Mapping[str, Any] | None = None,
-    ) -> io.NodeOutput:
-        """Check the settings, then attach them to a clone of the model.
+    def execute(cls, model: Any, **widgets: Any) -> io.NodeOutput:
+        """Check the settings, then attach them to a clone of the model."""
+        node = str(getattr(cls.hidden, "unique_id", None) or "")
+        sent = cls._sent(node)
+        # ComfyUI leaves a combo out whose choice it does not know; then the message names it.
+        unknown = {name: value for name, value in sent.items() if widgets.get(name) is None}
+        values = {name: chosen(name, value) for name, value in (unknown | widgets).items()}
+        config = SpecaConfig.build({k: v for k, v in values.items() if v is not None})
+        return io.NodeOutput(accelerate(model, config, node))
 
-        ComfyUI leaves a combo out when it does not know the chosen entry; the settings then say what the entries are.
-        """
-        config = SpecaConfig.from_choices(
-            threshold,
-            chosen("forecaster", forecaster),
-            chosen("verifier", verifier),
-            chosen("budget", budget),
-            start,
-            end,
-            hindsight,
-            guided,
-            level,
-        )
-        return io.NodeOutput(accelerate(model, config, str(getattr(cls.hidden, "unique_id", None) or "")))
+    @classmethod
+    def _sent(cls, node: str) -> dict[str, Any]:
+        """The settings as the prompt has them."""
+        prompt = getattr(cls.hidden, "prompt", None) or {}
+        inputs = prompt.get(node, {}).get("inputs", {})
+        return {name: inputs[name] for name in settings_of(SpecaConfig) if name in inputs}

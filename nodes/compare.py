@@ -8,9 +8,9 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 
-from ..speca_core.bridge.reports import find
 from ..speca_core.errors import SpecaError
 from ..speca_core.report import RunReport
+from .runtime.page.report_store import find
 
 GAIN = 10  # amplification of the difference
 PAPER, INK = "#1F1F23", "#E6E6E6"
@@ -33,13 +33,19 @@ class SpeCaCompare(io.ComfyNode):
             search_aliases=["speca compare", "psnr", "difference", "quality", "benchmark"],
             is_output_node=True,
             inputs=[
-                io.Latent.Input("plain", tooltip="What the plain model makes: the same seed, prompt and sampler, threshold 0"),
-                io.Latent.Input("accelerated", tooltip="What the accelerated model makes; same shape as plain"),
+                io.Latent.Input(
+                    "plain",
+                    tooltip="What the plain model makes: the same seed, prompt and sampler, threshold 0",
+                ),
+                io.Latent.Input(
+                    "accelerated", tooltip="What the accelerated model makes; same shape as plain"
+                ),
                 io.Vae.Input("vae", tooltip="Decodes both"),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="comparison", tooltip=f"plain | accelerated | difference times {GAIN}; one per image or frame"
+                    display_name="comparison",
+                    tooltip=f"plain | accelerated | difference times {GAIN}; one per image or frame",
                 ),
                 io.Float.Output(
                     display_name="psnr",
@@ -62,13 +68,22 @@ class SpeCaCompare(io.ComfyNode):
         values = [psnr(a, b) for a, b in zip(before, after, strict=True)]
         worst = min(values)
         text = describe(values, find(latents[0], plain=True), find(latents[1], plain=False))
-        sheets = torch.stack([sheet(a, b, value) for a, b, value in zip(before, after, values, strict=True)])
-        first = sorted(sorted(range(len(values)), key=values.__getitem__)[:MOST_SHOWN])  # the worst ones, in their order
-        return io.NodeOutput(sheets, worst, text, ui=ui.PreviewImage(sheets[first], cls=cls).as_dict() | {"text": (text,)})
+        sheets = torch.stack(
+            [sheet(a, b, value) for a, b, value in zip(before, after, values, strict=True)]
+        )
+        # The worst ones, in their order.
+        first = sorted(sorted(range(len(values)), key=values.__getitem__)[:MOST_SHOWN])
+        return io.NodeOutput(
+            sheets,
+            worst,
+            text,
+            ui=ui.PreviewImage(sheets[first], cls=cls).as_dict() | {"text": (text,)},
+        )
 
 
 def pictures(decoded: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """What a VAE decodes, [images, (frames,) height, width, 3] 0..1, as 8-bit pictures [images or frames, height, width, 3]."""
+    """What a VAE decodes, [images, (frames,) height, width, 3] 0..1, as 8-bit pictures [images or
+    frames, height, width, 3]."""
     frames = decoded.reshape(-1, *decoded.shape[-3:])[..., :3]
     return (frames.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
 
@@ -79,19 +94,29 @@ def psnr(truth: np.ndarray[Any, Any], image: np.ndarray[Any, Any]) -> float:
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def sheet(plain: np.ndarray[Any, Any], accelerated: np.ndarray[Any, Any], value: float) -> torch.Tensor:
+def sheet(
+    plain: np.ndarray[Any, Any], accelerated: np.ndarray[Any, Any], value: float
+) -> torch.Tensor:
     """plain | accelerated | difference, labelled: [height, width, 3], 0..1."""
     height, width = plain.shape[:2]
     size = max(11, width // 22)
     bar = round(size * 1.9)
-    difference = np.minimum(np.abs(plain.astype(np.int16) - accelerated) * GAIN, 255).astype(np.uint8)
+    difference = np.minimum(np.abs(plain.astype(np.int16) - accelerated) * GAIN, 255).astype(
+        np.uint8
+    )
     gap = max(2, width // 100)
     paper = Image.new("RGB", (3 * width + 2 * gap, height + bar), PAPER)
     draw = ImageDraw.Draw(paper)
     labels = ("plain", f"SpeCa, {decibel(value)}", f"difference x {GAIN}")
     for i, (part, label) in enumerate(zip((plain, accelerated, difference), labels, strict=True)):
         paper.paste(Image.fromarray(part), (i * (width + gap), bar))
-        draw.text((i * (width + gap) + size // 3, bar // 2), label, INK, ImageFont.load_default(size), anchor="lm")
+        draw.text(
+            (i * (width + gap) + size // 3, bar // 2),
+            label,
+            INK,
+            ImageFont.load_default(size),
+            anchor="lm",
+        )
     return torch.from_numpy(np.asarray(paper, dtype=np.float32) / 255.0)
 
 
@@ -101,16 +126,25 @@ def decibel(value: float) -> str:
 
 
 def describe(values: list[float], plain: RunReport | None, accelerated: RunReport | None) -> str:
-    """The comparison in a few lines: PSNR, seconds of both, and the speed-up if both runs are known."""
+    """The comparison in a few lines: PSNR, seconds of both, and the speed-up if both runs are
+    known."""
     quality = f"PSNR {decibel(min(values))}"
     if len(values) > 1:
-        middle = decibel(sum(values) / len(values)) if all(map(math.isfinite, values)) else f"{sum(map(math.isinf, values))} equal"
+        middle = (
+            decibel(sum(values) / len(values))
+            if all(map(math.isfinite, values))
+            else f"{sum(map(math.isinf, values))} equal"
+        )
         quality = f"PSNR worst {decibel(min(values))} (number {values.index(min(values)) + 1} of {len(values)}), mean {middle}"
     lines = [quality]
     for name, report in (("plain", plain), ("accelerated", accelerated)):
-        lines.append(f"{name}: {report.summary if report else 'seconds unknown, no SpeCa run made this latent'}")
+        lines.append(
+            f"{name}: {report.summary if report else 'seconds unknown, no SpeCa run made this latent'}"
+        )
     if plain and accelerated and accelerated.seconds:
         lines.append(f"measured speed-up: {plain.seconds / accelerated.seconds:.2f} x")
-        if plain.count("drafted"):
-            lines.append("The plain run was accelerated as well: set its threshold to 0 to compare with the plain model.")
+        if plain.count("accepted"):
+            lines.append(
+                "The plain run was accelerated as well: set its threshold to 0 to compare with the plain model."
+            )
     return "\n".join(lines)

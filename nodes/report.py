@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..speca_core.bridge.diagnose import diagnose
-from ..speca_core.bridge.reports import find
-from ..speca_core.bridge.stamps import stamp
-from ..speca_core.timeline import describe, draw_timeline
+from ..speca_core.report_json import write
+from .runtime.page.diagnose import diagnose
+from .runtime.page.report_store import find
+from .runtime.page.timeline import describe, draw_timeline
+from .runtime.page.workflow_metadata import stamp
 
 NOT_FOUND = (
     "No SpeCa run made this latent. Connect this node directly to the sampler's latent output, "
@@ -37,20 +38,34 @@ class SpeCaReport(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The input, unchanged"),
                 io.Image.Output(display_name="timeline", tooltip="The run as a picture"),
-                io.String.Output(display_name="json", tooltip="The run as JSON; empty object if no SpeCa run made this latent"),
+                io.String.Output(
+                    display_name="json",
+                    tooltip="The run as JSON; empty object if no SpeCa run made this latent",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
-        """Look the run up by the latent itself, draw it, write it into the workflow that saved files carry, and pass the latent on."""
+        """Look the run up by the latent itself, draw it, write it into the workflow that saved
+        files carry, and pass the latent on."""
         report = find(latent["samples"])
         if report is None:
-            return io.NodeOutput(latent, torch.zeros(1, 8, 8, 3), "{}", ui={"text": (NOT_FOUND,), "speca_report": ("{}",)})
+            return io.NodeOutput(
+                latent,
+                torch.zeros(1, 8, 8, 3),
+                "{}",
+                ui={"text": (NOT_FOUND,), "speca_report": ("{}",)},
+            )
         if workflow := (getattr(cls.hidden, "extra_pnginfo", None) or {}).get("workflow"):
             stamp(workflow, report)
-        picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[None]
-        text = json.dumps(report.to_json())
-        shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (f"{report.summary}\n{describe(report)}",), "speca_report": (text,)}
+        picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[
+            None
+        ]
+        text = json.dumps(write(report))
+        shown = ui.PreviewImage(picture, cls=cls).as_dict() | {
+            "text": (f"{report.summary}\n{describe(report)}",),
+            "speca_report": (text,),
+        }
         shown["speca_diagnosis"] = (diagnose(report),)
         return io.NodeOutput(latent, picture, text, ui=shown)

@@ -1,8 +1,19 @@
-"""SpeCa's algorithm in pure torch: forecast, verify, accept or compute. No ComfyUI here; `bridge` is the only package that knows it."""
+"""SpeCa's algorithm in pure torch: forecast, verify, accept or compute. No ComfyUI here."""
 
 from .config import SpecaConfig
 from .errors import ConfigError, SpecaError, UnsupportedModel
 from .report import CallRecord, RowRecord, RunReport
-from .session import Call, Session
+from .session import Call, Prediction, Session
 
-__all__ = ["Call", "CallRecord", "ConfigError", "RowRecord", "RunReport", "Session", "SpecaConfig", "SpecaError", "UnsupportedModel"]
+__all__ = [
+    "Call",
+    "CallRecord",
+    "ConfigError",
+    "Prediction",
+    "RowRecord",
+    "RunReport",
+    "Session",
+    "SpecaConfig",
+    "SpecaError",
+    "UnsupportedModel",
+]

@@ -1,122 +1,104 @@
 """The settings of one SpeCa Accelerate node, immutable."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from .budgets import BUDGETS, Accumulated, Budget
 from .errors import ConfigError
 from .forecasters import FORECASTERS, Forecaster, Newton
-from .knobs import Knob, check, make
+from .settings import Settings, entry, number, one_of, switch
 from .verifiers import VERIFIERS, Embedded, Verifier
 
-THRESHOLD = Knob(0.0, 1.0, 0.005, "Largest relative error of the model's output that passes, 0..1. 0 gives the plain model, bit for bit")
 LEVELS = {
-    "auto": "prediction, or features where the verifier runs a block",
-    "features": "the stream that leaves the last block; a draft runs its light outer parts. Needed to check by a block, and under CFG++",
-    "prediction": "the guided prediction itself; a draft runs nothing, and little memory is kept. Works with every model, U-Nets too",
+    "auto": "prediction, or features if the verifier runs a block",
+    "features": "the input of the model's head; a draft runs the model's light outer parts. "
+    "Needed to check by a block, and by CFG++ samplers",
+    "prediction": "the guided prediction; a draft runs nothing, and little memory is kept. "
+    "Works with every model, U-Nets too",
 }
-PERCENT = Knob(0.0, 1.0, 0.01, "")
 
 
 @dataclass(frozen=True)
-class SpecaConfig:
-    """What a user chose.
-
-    Attributes:
-        threshold: largest estimated error that passes, 0 (plain model) to 1; what it is an error of is the verifier's and budget's word.
-        forecaster, verifier, budget: entries of the tables of the same names.
-        hindsight: repair past drafts when the next call is computed; with the samplers that `Solver` describes.
-        guided: errors are judged in what guidance makes of cond and uncond; else in each of them.
-        level: what is forecast, one of `LEVELS`.
-        start, end: part of the schedule in which drafts are allowed, as progress 0..1; outside every call is computed.
+class SpecaConfig(Settings):
+    """What a user chose. Each setting's help says what it does.
 
     Raises:
-        ConfigError: a value is out of range, or start is not before end.
+        ConfigError: a value is out of range, or two settings contradict each other.
     """
 
-    threshold: float = 0.1
-    forecaster: Forecaster = field(default_factory=Newton)
-    verifier: Verifier = field(default_factory=Embedded)
-    budget: Budget = field(default_factory=Accumulated)
-    start: float = 0.0
-    end: float = 1.0
-    hindsight: bool = True
-    guided: bool = True
-    level: str = "auto"
+    name: ClassVar[str] = "SpeCa"
+    help: ClassVar[str] = "Which outputs are predicted, and how predictions are checked"
 
-    @property
-    def forecasts(self) -> str:
-        """The level that is meant: `features` or `prediction`."""
-        return self.level if self.level != "auto" else "prediction" if self.verifier.runs == "none" else "features"
+    threshold: float = number(
+        0.1,
+        0.0,
+        1.0,
+        0.005,
+        "How much error consecutive drafts may accumulate, relative to the model's output. "
+        "0 is the plain model, bit for bit. Right is faster, left is closer to the plain model",
+        slider=True,
+        endless=True,
+    )
+    forecaster: Forecaster = entry(
+        Newton, FORECASTERS, "How the next output is predicted from earlier ones."
+    )
+    verifier: Verifier = entry(Embedded, VERIFIERS, "How each draft is checked before it is used.")
+    budget: Budget = entry(
+        Accumulated, BUDGETS, "Which calls may be drafted, and how errors accumulate."
+    )
+    start: float = number(
+        0.0, 0.0, 1.0, 0.01, "Drafts are allowed from here on (share of the steps)", advanced=True
+    )
+    end: float = number(
+        1.0, 0.0, 1.0, 0.01, "Drafts are allowed up to here (share of the steps)", advanced=True
+    )
+    hindsight: bool = switch(
+        True,
+        "After each real evaluation, correct the error left by the drafts before it",
+        advanced=True,
+    )
+    guided: bool = switch(
+        True,
+        "At level features: measure errors after CFG combines both prompts. Off: per prompt",
+        advanced=True,
+    )
+    level: str = one_of("auto", LEVELS, "What is forecast.", advanced=True)
 
     def __post_init__(self) -> None:
-        if self.threshold != math.inf:  # tests and benchmarks may ask for "accept everything"
-            check("SpeCa", "threshold", self.threshold, 0.0, THRESHOLD)
-        check("SpeCa", "start", self.start, 0.0, PERCENT)
-        check("SpeCa", "end", self.end, 0.0, PERCENT)
+        super().__post_init__()
         if self.start >= self.end:
-            raise ConfigError(f"SpeCa: start is {self.start:g} and end is {self.end:g}; expected start < end. Move start down or end up.")
-        for switch in ("hindsight", "guided"):
-            if not isinstance(getattr(self, switch), bool):
-                raise ConfigError(f"SpeCa: {switch} is {getattr(self, switch)!r}; expected true or false. Set it to one of these.")
-        if not isinstance(self.level, str) or self.level not in LEVELS:
-            raise ConfigError(f"SpeCa: level is {self.level!r}; expected one of {', '.join(LEVELS)}. Choose one of these.")
-        if self.level == "prediction" and self.verifier.runs != "none":
             raise ConfigError(
-                f"SpeCa: verifier {self.verifier.name} runs a block of the model, but level prediction forecasts what the model "
-                "makes, without running it. Choose verifier embedded or none, or level features."
+                f"SpeCa: start is {self.start:g} and end is {self.end:g}; expected start < end. "
+                "Move start down or end up."
+            )
+        if self.level == "prediction" and self.verifier.block:
+            raise ConfigError(
+                f"SpeCa: verifier {self.verifier.name} runs a block of the model, but level "
+                "prediction runs nothing of it; expected a verifier that needs no block. Choose "
+                "verifier embedded or none, or level features."
             )
 
-    @classmethod
-    def from_choices(
-        cls,
-        threshold: float,
-        forecaster: Mapping[str, Any],
-        verifier: Mapping[str, Any],
-        budget: Mapping[str, Any],
-        start: float = 0.0,
-        end: float = 1.0,
-        hindsight: bool = True,
-        guided: bool = True,
-        level: str = "features",
-    ) -> "SpecaConfig":
-        """Build from widget values; each choice is {"name": key in its table, knob: value, ...}.
-
-        What was saved before there were levels means features.
-
-        Raises:
-            ConfigError: unknown name or knob, or a value out of range.
-        """
-
-        def pick(table: Mapping[str, type[Any]], kind: str, choice: Mapping[str, Any]) -> Any:
-            if not isinstance(choice, Mapping):
-                raise ConfigError(f"{kind} is {choice!r}; expected its name and settings. Choose one of {', '.join(table)}.")
-            return make(table, kind, choice.get("name"), {k: v for k, v in choice.items() if k != "name"})
-
-        return cls(
-            threshold=threshold,
-            forecaster=pick(FORECASTERS, "forecaster", forecaster),
-            verifier=pick(VERIFIERS, "verifier", verifier),
-            budget=pick(BUDGETS, "budget", budget),
-            start=start,
-            end=end,
-            hindsight=hindsight,
-            guided=guided,
-            level=level,
-        )
+    @property
+    def effective_level(self) -> str:
+        """The level that is meant: `features` or `prediction`."""
+        if self.level != "auto":
+            return self.level
+        return "features" if self.verifier.block else "prediction"
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values; `SpecaConfig.from_choices(**config.to_dict())` gives the same config."""
-        return {
-            "threshold": self.threshold,
-            "forecaster": self.forecaster.to_dict(),
-            "verifier": self.verifier.to_dict(),
-            "budget": self.budget.to_dict(),
-            "start": self.start,
-            "end": self.end,
-            "hindsight": self.hindsight,
-            "guided": self.guided,
-            "level": self.level,
-        }
+        """JSON-ready values; `SpecaConfig.build(config.to_dict())` gives the same config."""
+        return self.values()
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # by name: what differs from the defaults
+    "quality": {"threshold": 0.05},
+    "balanced": {},
+    "fast": {"threshold": 0.2},
+    "2x": {"budget": {"name": "target", "speedup": 2.0}},
+    "3x": {
+        "forecaster": {"name": "fitted"},
+        "budget": {"name": "target", "speedup": 3.0},
+    },
+}

@@ -1,56 +1,36 @@
 """One run of one sampler: the algorithm, from top to bottom.
 
-    session.arrive(sigma, x, guidance)         the sampler asks for a prediction; one or more calls of the model make it
-    session.open_call(lanes, images)           which rows may be drafted, which must be computed, and why
-    call.forecast(tap, rows)                   what a draft is made of
-    call.judge(rows, errors)                   the verdict; rejected rows are computed in the same call
-    call.observe(tap, rows, features)          computed features become anchors
-    call.score(rows, errors)                   the hindcast: what the forecast would have been off by
-    call.close(seconds)                        accounts settled, record written
-    session.serve(x, denoised)                 hindsight: the prediction takes back what the drafts before it were off by
+    prediction = session.predict(sigma, x)     the sampler asks for a prediction
+    call = prediction.open_call(lanes, ...)    one evaluation of the model for it: which rows may
+                                               be drafted, which must be computed, and why
+    parts = call.answer(target)                draft, verify, accept or compute, learn
+    call.close(seconds)                        settle the lanes' policies, write the record
+    prediction.serve(x, denoised)              hindsight: correct what the drafts before left behind
 
-All mutable state of a run lives in its Session and dies with it; a new run is a new Session. Forecasts never become anchors.
+All mutable state of a run lives in its Session and dies with it; a new run is a new Session.
+Forecasts never become anchors.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
-from .budgets import Outlook, Reason
-from .budgets.base import Ledger
+from .anchors import HEAD_INPUT, FeatureHistory
+from .axis import Schedule
+from .budgets import Reason
 from .config import SpecaConfig
-from .hindsight import Hindsight
-from .history import FeatureHistory, weighted_sum
-from .path import Path
+from .correction import DeferredCorrection
+from .jumps import JumpDetector
+from .lane import Lane
 from .report import CallRecord, RowRecord, RunReport
-from .schedule import Moment, Schedule
-from .solver import Solver
+from .sampler_response import SamplerResponse
+from .target import Head, Target
+from .tensors import Part, weighted_sum
 
-EXIT = "exit"  # the tap every lane has: the stream that the model's head consumes
-ABSENT = 2  # a lane that takes no part in so many predictions is forgotten: context windows that shift leave lanes behind
-
-
-class Lane:
-    """One batch row's own history, account and counters."""
-
-    def __init__(self, ledger: Ledger, index: int, image: int) -> None:
-        self.index = index  # in order of appearance
-        self.image = image
-        self.ledger = ledger
-        self.histories: dict[str, FeatureHistory] = {}
-        self.streak = 0
-        self.computed = 0
-        self.calls = 0
-        self.seen = 0  # number of the last prediction it took part in
-        self.drafted = -1  # number of the last prediction it was drafted in
-        self.again: float | None = None  # what an anchor was off by where the sampler last came to its place again; None: not known yet
-
-    @property
-    def exit(self) -> FeatureHistory | None:
-        """Anchors of the exit tap; None before the first full computation."""
-        return self.histories.get(EXIT)
+FORGET_AFTER = 2  # predictions without a lane; context windows that shift leave lanes behind
 
 
 class Session:
@@ -59,9 +39,9 @@ class Session:
     Args:
         config: what the user chose.
         sigmas: the run's schedule, steps + 1 values.
-        model: the family's name, for the report.
+        model: its name, for the report.
         flow: the model is a flow model; see `Schedule`.
-        solver: what the sampler does, if it is known; None: past drafts are not repaired.
+        response: how the sampler responds to what it is served; None: drafts are not corrected.
         observers: called with each finished CallRecord.
     """
 
@@ -71,274 +51,361 @@ class Session:
         sigmas: Sequence[float],
         model: str = "",
         flow: bool = True,
-        solver: Solver | None = None,
+        response: SamplerResponse | None = None,
         observers: Iterable[Callable[[CallRecord], None]] = (),
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.hindsight = Hindsight(solver)
-        self.path = Path()
+        self.correction = DeferredCorrection(response)
+        self.jumps = JumpDetector()
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
         self.lanes: dict[Hashable, Lane] = {}
-        self.observers = tuple(observers)
+        self.observers = list(observers)
         self.report = RunReport(
-            model=model, settings=config.to_dict(), steps=self.schedule.steps, sigmas=[*self.schedule.sigmas], flow=flow
+            model=model,
+            settings=config.to_dict(),
+            level=config.effective_level,
+            steps=self.schedule.steps,
+            sigmas=[*self.schedule.sigmas],
+            flow=flow,
         )
-        self.predictions = 0
-        self._lanes_made = 0
-        self._strayed: set[int] = set()  # images that were off their path at the last place
+        self.predictions = 0  # asked for so far
         self.caching = True  # until memory runs out
-        self.store: torch.device | None = None  # where anchors are kept; None: on the device of the features
-        self.open_prediction(self.schedule.sigmas[0])  # so that a call can be opened without; the first that is asked for is number 1
-        self.predictions = 0
+        self.store: torch.device | None = None  # of the anchors; None: the features' device
+        self._lanes_made = 0
+        self._jumped: Collection[int] = ()  # images that had jumped at the last place
 
-    def arrive(self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None) -> None:
-        """`open_prediction` for the latents `x` [images, ...] at the noise level `sigma` []; finds out which images have jumped."""
-        self._before = len(self.report.calls)  # memory may run out here
-        level, strayed = self.path.arrive(sigma, x) if self.caching else (float(sigma), set())
-        kinks = self._kinks(strayed) if self.config.budget.presses_on else set()
-        self._strayed = strayed
-        self.open_prediction(level, guidance, strayed - kinks)
-
-    def _kinks(self, strayed: set[int]) -> set[int]:
-        """Images whose jump is a solver's answer to our own drafts: right behind one, and the first. Fresh noise is there without any, and
-        again at the next place."""
-        return {lane.image for lane in self.lanes.values() if self.predictions - lane.drafted <= 1} & strayed - self._strayed
-
-    def open_prediction(self, sigma: float, guidance: float | None = None, jumped: Collection[int] = ()) -> None:
-        """The sampler asks for a prediction; the calls that make it follow.
+    def predict(
+        self, sigma: torch.Tensor, x: torch.Tensor, guidance: float | None = None
+    ) -> "Prediction":
+        """The sampler asks for a prediction.
 
         Args:
-            sigma: its noise level.
-            guidance: its CFG scale, if it is uncond + guidance * (cond - uncond), rows of branch 0 being cond and those of branch 1
-                uncond; None if it is anything else.
-            jumped: images whose latent did not come along its path. Their anchors lie on another one and are dropped.
+            sigma: [], the noise level.
+            x: [images, ...], the latents there.
+            guidance: see `Prediction`.
         """
+        self.predictions += 1  # first: memory may run out in the next line
+        level, jumped = self.jumps.observe(sigma, x) if self.caching else (float(sigma), set())
+        own = self._self_inflicted(jumped) if self.config.budget.ignores_own_jumps else set()
+        self._jumped = jumped
+        return Prediction(self, level, guidance, jumped - own)
+
+    def predict_at(
+        self, sigma: float, guidance: float | None = None, jumped: Collection[int] = ()
+    ) -> "Prediction":
+        """A prediction without latents: whoever asks knows which images have jumped."""
         self.predictions += 1
-        self.jumped = jumped
-        self._before = len(self.report.calls)
-        self.moment: Moment = self.schedule.moment(sigma)
-        self.guidance = guidance
-        self.computed: set[int] = set()  # images of which a row was computed in this prediction
-        self.drafted: set[int] = set()  # images of which a row was drafted
-        self._occurrences: Counter[Hashable] = Counter()
-        self.lanes = {key: lane for key, lane in self.lanes.items() if self.predictions - lane.seen <= ABSENT}
-        for lane in self.lanes.values():
-            if lane.image in jumped:
-                lane.histories.clear()
-                lane.again = None
-        for image in jumped:
-            self.hindsight.forget(image)
+        return Prediction(self, sigma, guidance, jumped)
 
-    def open_call(self, lanes: Sequence[Hashable], images: Sequence[int], branches: Sequence[int], together: bool = False) -> "Call":
-        """Decide for each row of a call whether it may be drafted.
+    def _self_inflicted(self, jumped: set[int]) -> set[int]:
+        """Images whose jump our own draft has caused, not noise: it follows a draft, and the step
+        before did not jump."""
+        drafted = {
+            lane.image for lane in self.lanes.values() if self.predictions - lane.drafted <= 2
+        }
+        return drafted & jumped - set(self._jumped)
 
-        Args:
-            lanes: identity of each row, stable over the run. What is asked for more than once in a prediction is told apart by its order.
-            images: index of the image each row belongs to. Rows of one image (cond and uncond) decide together,
-                because guidance multiplies the difference of their errors.
-            branches: index of the conditioning of each row.
-            together: all rows decide together, not only those of one image.
-        """
-        found = []
-        for name, image in zip(lanes, images, strict=True):
-            key = (name, self._occurrences[name])
-            self._occurrences[name] += 1
-            if key not in self.lanes:
-                self.lanes[key] = Lane(self.config.budget.ledger(self.config.threshold), self._lanes_made, image)
-                self._lanes_made += 1
-            self.lanes[key].seen = self.predictions
-            found.append(self.lanes[key])
-        return Call(self, found, images, branches, together)
+    def lane(self, key: Hashable, image: int) -> Lane:
+        """The lane of a row, new if the run has not seen it."""
+        if key not in self.lanes:
+            policy = self.config.budget.policy(self.config.threshold)
+            self.lanes[key] = Lane(policy, self._lanes_made, image)
+            self._lanes_made += 1
+        self.lanes[key].seen = self.predictions
+        return self.lanes[key]
 
-    def keep_on(self, store: torch.device) -> None:
-        """Keep the anchors there, whatever device the features are on; to be said before the first call."""
+    def place_anchors_on(self, store: torch.device) -> None:
+        """Keep the anchors there, whatever the features' device; before the first prediction."""
         self.store = store
         self.report.placement = "host"
 
-    def give_up(self) -> None:
-        """Memory ran out in this prediction: let go of all that was kept, forget its calls, and compute from here on."""
-        if self.caching:
-            self.caching = False
-            self.predictions -= 1  # it will be asked for again
-            del self.report.calls[self._before :]
-            self.report.out_of_memory = self._before
-            for lane in self.lanes.values():
-                lane.histories.clear()
-            self.hindsight = Hindsight(None)
-            self.path = Path()
-
-    def serve(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """What the sampler gets for the prediction `denoised` [images, ...] at `x`; see `Hindsight.serve`."""
-        if not self.caching:
-            return denoised
-        served = self.hindsight.serve(self.moment, x, denoised, self.drafted)
-        self.report.repaired += served is not denoised
-        self.path.depart(served)
-        return served
+    def stop_caching(self) -> None:
+        """Memory ran out: drop the newest prediction, which will be asked for again, and all that
+        was kept. From here on everything is computed."""
+        self.caching = False
+        calls = self.report.calls
+        calls[:] = [call for call in calls if call.prediction != self.predictions]
+        self.report.out_of_memory = len(calls)
+        for lane in self.lanes.values():
+            lane.forget()
+        self.correction = DeferredCorrection(None)
+        self.jumps = JumpDetector()
 
     @property
     def cache_bytes(self) -> int:
         """Memory held for the run now, in bytes."""
-        kept = self.hindsight.nbytes + self.path.nbytes
-        return kept + sum(h.nbytes for lane in self.lanes.values() for h in lane.histories.values())
+        kept = [h.nbytes for lane in self.lanes.values() for h in lane.histories.values()]
+        return self.correction.nbytes + self.jumps.nbytes + sum(kept)
+
+
+class Prediction:
+    """What the sampler asked for at one place; one or more calls of the model make it.
+
+    Args:
+        sigma: its noise level.
+        guidance: its CFG scale, if it is uncond + guidance * (cond - uncond), with rows of branch 0
+            being cond and those of branch 1 uncond; None if it is anything else.
+        jumped: images whose latent has left its path. Their anchors are dropped.
+    """
+
+    def __init__(
+        self, session: Session, sigma: float, guidance: float | None, jumped: Collection[int]
+    ) -> None:
+        self.session = session
+        self.number = session.predictions
+        self.point = session.schedule.point(sigma)
+        self.guidance = guidance
+        self.jumped = jumped
+        self.computed: set[int] = set()  # groups of which a row was computed; see `Call.groups`
+        self.drafted: set[int] = set()  # images of which a row was served a draft
+        self._asked: Counter[Hashable] = Counter()
+        lanes = session.lanes.items()
+        session.lanes = {k: lane for k, lane in lanes if self.number - lane.seen <= FORGET_AFTER}
+        for lane in session.lanes.values():
+            if lane.image in jumped:
+                lane.forget()
+        for image in jumped:
+            session.correction.forget(image)
+
+    def open_call(
+        self,
+        lanes: Sequence[Hashable],
+        images: Sequence[int],
+        branches: Sequence[int],
+        coupled: bool = False,
+    ) -> "Call":
+        """Decide for each row of a call whether it may be drafted.
+
+        Args:
+            lanes: identity of each row, stable over the run. What is asked for more than once in a
+                prediction is told apart by its order.
+            images: index of the image each row belongs to. Rows of one image (cond and uncond)
+                decide together, because guidance multiplies the difference of their errors.
+            branches: index of the conditioning of each row.
+            coupled: all rows decide together, not only those of one image.
+        """
+        found = []
+        for name, image in zip(lanes, images, strict=True):
+            found.append(self.session.lane((name, self._asked[name]), image))
+            self._asked[name] += 1
+        return Call(self, found, images, branches, coupled)
+
+    def serve(self, x: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+        """What the sampler gets for `denoised` [images, ...] at the latents `x`; see
+        `DeferredCorrection.serve`."""
+        session = self.session
+        if not session.caching:
+            return denoised
+        served = session.correction.serve(self.point, x, denoised, self.drafted)
+        session.report.repaired += served is not denoised
+        session.jumps.record_served(served)
+        return served
 
 
 class Call:
-    """One evaluation of the model. `draft_rows` and `full_rows` are the plan; rows are indices into the call's batch."""
+    """One evaluation of the model.
 
-    def __init__(self, session: Session, lanes: Sequence[Lane], images: Sequence[int], branches: Sequence[int], together: bool) -> None:
-        self.session = session
+    Attributes:
+        draft_rows, full_rows: the plan, as indices into the call's batch.
+        rejected_rows: drafted rows that were refused, once they are judged.
+        groups: of each row; rows of one group are accepted or computed together.
+        states: of each row's lane, when the call was opened.
+    """
+
+    def __init__(
+        self,
+        prediction: Prediction,
+        lanes: Sequence[Lane],
+        images: Sequence[int],
+        branches: Sequence[int],
+        coupled: bool,
+    ) -> None:
+        self.prediction = prediction
+        self.session = prediction.session
+        self.point = prediction.point
         self.lanes = lanes
         self.images = images
         self.branches = branches
-        self.groups = [0] * len(images) if together else images  # rows of a group decide together
-        self.moment = session.moment
-        session.report.joint |= together
-        self.outlooks = [self._outlook(lane) for lane in lanes]
-        reasons = [self._reason(lane, outlook) for lane, outlook in zip(lanes, self.outlooks, strict=True)]
-        session.computed |= {group for group, reason in zip(self.groups, reasons, strict=True) if reason is not Reason.DRAFT}
-        self.draft_rows = [row for row, group in enumerate(self.groups) if group not in session.computed]
-        self.full_rows = [row for row, group in enumerate(self.groups) if group in session.computed]
-        self._rows = [
-            RowRecord(image, branch, "computed", Reason.JOINT.value if reason is Reason.DRAFT else reason.value, lane=lane.index)
-            for image, branch, reason, lane in zip(images, branches, reasons, lanes, strict=True)
+        self.groups = [0] * len(images) if coupled else images
+        self.session.report.coupled |= coupled
+        self.states = [lane.state(self.point) for lane in lanes]
+        reasons = [self._reason(*of) for of in zip(lanes, self.states, strict=True)]
+        computed = prediction.computed
+        computed |= {group for group, why in zip(self.groups, reasons, strict=True) if why}
+        self.draft_rows = [row for row, group in enumerate(self.groups) if group not in computed]
+        self.full_rows = [row for row, group in enumerate(self.groups) if group in computed]
+        self.rejected_rows: list[int] = []
+        self.records = [
+            RowRecord(image, branch, "computed", (why or Reason.COUPLED).value, lane=lane.index)
+            for image, branch, why, lane in zip(images, branches, reasons, lanes, strict=True)
         ]
         for row in self.draft_rows:
-            self._rows[row].verdict = "drafted"
-            self._rows[row].reason = Reason.DRAFT.value
+            self.records[row].verdict = "accepted"
+            self.records[row].reason = Reason.DRAFT.value
 
-    def _outlook(self, lane: Lane) -> Outlook:
-        newest = lane.exit.coordinates[-1] if lane.exit else self.moment.coordinate
-        return Outlook(self.moment, self.moment.coordinate - newest, lane.streak, lane.computed, lane.calls)
+    def answer(self, target: Target) -> list[Part]:
+        """Speculate: draft what may be drafted, verify it, compute the rest in the same call.
 
-    def _reason(self, lane: Lane, outlook: Outlook) -> Reason:
+        This is the algorithm, whatever is forecast. `target` only knows how to draft rows and how
+        to compute them.
+
+        Returns:
+            (rows, outputs) of what was drafted and of what was computed; `join` puts them in order.
+        """
+        parts: list[Part] = []
+        if self.draft_rows:
+            parts.append(target.draft(self, self.draft_rows))
+        answered = {row for rows, _ in parts for row in rows}
+        if missing := [row for row in range(len(self.lanes)) if row not in answered]:
+            parts.append((missing, target.compute(self, missing)))
+        return [part for part in parts if part[0]]
+
+    def _reason(self, lane: Lane, state: Any) -> Reason | None:
+        """Why a row must be computed; None if it may be drafted."""
+        config = self.session.config
         if not self.session.caching:
             return Reason.MEMORY
-        if lane.image in self.session.jumped:
+        if lane.image in self.prediction.jumped:
             return Reason.JUMP
-        config = self.session.config
-        if not config.start <= self.moment.progress <= config.end:
+        if not config.start <= self.point.progress <= config.end:
             return Reason.WINDOW
-        granted = lane.ledger.grant(outlook)
-        if granted is not Reason.DRAFT:
-            return granted
-        return self._no_forecast(lane) or Reason.DRAFT
+        decided: Reason = lane.policy.decide(state)
+        if decided is not Reason.DRAFT:
+            return decided
+        return lane.no_forecast(self.point, self.session.min_anchors)
 
-    def _no_forecast(self, lane: Lane) -> Reason | None:
-        """Why there is nothing to forecast from, or None."""
-        if lane.exit is None or len(lane.exit.anchors) < self.session.min_anchors:
-            return Reason.ANCHORS
-        return Reason.REPEATED if self._repeated(lane) and lane.again is None else None
-
-    def _repeated(self, lane: Lane) -> bool:
-        """Whether an anchor lies at this very place, as at the second call that Heun makes there: it is the forecast, and no check says
-        anything of it, so that what it was off by the last time counts."""
-        return lane.exit is not None and lane.exit.has(self.moment.coordinate)
+    # --- what a target asks ----------------------------------------------------------------------
 
     def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
-        """Forecasts of a tap at this call's place, one tensor per row, in the dtype and shape of its anchors."""
+        """Forecasts of a tap at this call's place, one per row, in the anchors' dtype and shape."""
         return [self._forecast(self.lanes[row].histories[tap]) for row in rows]
 
     def _forecast(self, history: FeatureHistory) -> torch.Tensor:
-        if history.has(self.moment.coordinate):
-            return history.anchor_at(self.moment.coordinate)
-        forecaster = self.session.config.forecaster
+        at, forecaster = self.point.coordinate, self.session.config.forecaster
+        if history.has(at):
+            return history.anchor_at(at)
         depth = forecaster.depth
-        return forecaster.forecast(history.coordinates[-depth:], history.at_hand(depth), self.moment.coordinate)
+        return forecaster.forecast(history.coordinates[-depth:], history.at_hand(depth), at)
 
-    def opinions(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
-        """Two forecasts of the exit, one tensor per row each, if the verifier compares such a pair. Each is made when it is asked for."""
-        histories = [self.lanes[row].histories[EXIT] for row in rows]
-        weights = [self.session.config.verifier.opinions(history.coordinates, self.moment.coordinate) for history in histories]
-        pairs = [pair for pair in weights if pair is not None]
-        if len(pairs) < len(rows):
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+        """Two forecasts of the head's input, one per row each; see `Verifier.embedded_pair`. Each
+        is made when it is asked for."""
+        verifier, at = self.session.config.verifier, self.point.coordinate
+        histories = [self.lanes[row].histories[HEAD_INPUT] for row in rows]
+        pairs = [verifier.embedded_pair(history.coordinates, at) for history in histories]
+        known = [pair for pair in pairs if pair is not None]
+        if len(known) < len(rows):
             return None
         return (
-            [weighted_sum(pair[i], history.at_hand(len(pair[i]))) for pair, history in zip(pairs, histories, strict=True)] for i in (0, 1)
+            [
+                weighted_sum(pair[i], history.at_hand(len(pair[i])))
+                for pair, history in zip(known, histories, strict=True)
+            ]
+            for i in (0, 1)
         )
 
-    def judge(self, rows: Sequence[int], errors: Sequence[float] | None) -> tuple[list[int], list[int]]:
+    def judge(
+        self, rows: Sequence[int], errors: Sequence[float] | None
+    ) -> tuple[list[int], list[int]]:
         """Verdict on the drafts of `rows`.
 
         Args:
             rows: drafted rows.
-            errors: the verifier's error of each; None where there is no verifier: everything is accepted.
+            errors: the verifier's error of each; None if there is no check: all are accepted.
 
         Returns:
-            (accepted rows, rejected rows). An image is rejected as soon as one of its branches is: its error exceeds the tolerance
-            or is not finite.
+            (accepted rows, rejected rows). A group is rejected as soon as one of its rows is: its
+            error exceeds the tolerance or is not finite.
         """
-        if errors is None:
-            return list(rows), []
         failed: set[int] = set()
-        for row, error in zip(rows, errors, strict=True):
-            record, lane = self._rows[row], self.lanes[row]
-            record.error = max(error, lane.again or 0.0) if self._repeated(lane) else error
-            record.tolerance = lane.ledger.tolerance(self.outlooks[row])
-            if not (math.isfinite(record.error) and record.error <= record.tolerance):
+        for row, error in zip(rows, errors or (), strict=errors is not None):
+            record, lane = self.records[row], self.lanes[row]
+            if lane.revisits(self.point):
+                error = max(error, lane.revisit_error or 0.0)
+            record.error, record.tolerance = error, lane.policy.tolerance(self.states[row])
+            if not (math.isfinite(error) and error <= record.tolerance):
                 record.verdict, record.reason = "rejected", Reason.REJECTED.value
                 failed.add(self.groups[row])
         for row in rows:
-            if self.groups[row] in failed and self._rows[row].verdict == "drafted":
-                self._rows[row].verdict, self._rows[row].reason = "rejected", Reason.JOINT.value
-        self.session.computed |= failed
-        return [r for r in rows if self.groups[r] not in failed], [r for r in rows if self.groups[r] in failed]
+            if self.groups[row] in failed and self.records[row].verdict == "accepted":
+                self.records[row].verdict = "rejected"
+                self.records[row].reason = Reason.COUPLED.value
+        self.prediction.computed |= failed
+        self.rejected_rows = [row for row in rows if self.groups[row] in failed]
+        return [row for row in rows if self.groups[row] not in failed], self.rejected_rows
 
-    def guided(self, rows: Sequence[int], outputs: torch.Tensor) -> torch.Tensor:
-        """What guidance makes of outputs: [rows, ...] in, [rows, ...] out.
+    def learn(self, rows: Sequence[int], features: torch.Tensor, output: Any, head: Head) -> None:
+        """Score the forecasts of computed rows against the truth, then keep their features.
 
-        Where an image's cond and uncond are both among the rows, each becomes uncond + guidance * (cond - uncond): errors are judged in
-        what the sampler gets, where guidance has multiplied their difference. All other rows stay as they are.
+        Args:
+            rows: of the call.
+            features: [rows, ...], the true input of the head.
+            output: the head's result for it.
+            head: the head itself.
         """
-        scale = self.session.guidance
-        if scale is None or not self.session.config.guided:
-            return outputs
-        made = outputs.clone()
-        for image in {self.images[row] for row in rows}:
-            pair = sorted((self.branches[row], i) for i, row in enumerate(rows) if self.images[row] == image)
-            if [branch for branch, _ in pair] == [0, 1]:
-                cond, uncond = (i for _, i in pair)
-                made[cond] = made[uncond] = torch.lerp(outputs[uncond].float(), outputs[cond].float(), scale).to(made.dtype)
-        return made
+        scorable = [
+            row
+            for row in self.scorable(rows)
+            # A patch may have changed the number of tokens since the anchors.
+            if self.lanes[row].histories[HEAD_INPUT].anchors[-1].shape == features.shape[1:]
+        ]
+        if scorable:
+            guesses = dict(zip(scorable, self.forecast(HEAD_INPUT, scorable), strict=True))
+            inputs = [guesses.get(row, own) for row, own in zip(rows, features, strict=True)]
+            forecast = head.measured(head(torch.stack(inputs)))
+            errors = self.session.config.verifier.error(forecast, head.measured(output)).tolist()
+            self.score(scorable, [errors[rows.index(row)] for row in scorable])
+        self.observe(HEAD_INPUT, rows, list(features.unbind(0)))
+
+    def scorable(self, rows: Sequence[int]) -> list[int]:
+        """Those of the computed rows that a forecast exists for (before `observe`)."""
+        needed = self.session.min_anchors
+        reasons = {row: self.lanes[row].no_forecast(self.point, needed) for row in rows}
+        return [row for row, why in reasons.items() if why is not Reason.ANCHORS]
+
+    def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
+        """Record the hindcast: the measured error of the forecast that would have been served."""
+        for row, error in zip(rows, errors, strict=True):
+            self.records[row].hindcast = error
+            if self.lanes[row].revisits(self.point):
+                self.lanes[row].revisit_error = error
 
     def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
-        """Keep computed features (one tensor per row) as anchors of a tap. A feature of another shape starts the lane's taps anew."""
+        """Keep computed features, one per row, as anchors of a tap. One of another shape than the
+        newest starts the lane's taps anew."""
         for row, feature in zip(rows, features, strict=True):
             histories = self.lanes[row].histories
             if tap in histories and histories[tap].anchors[-1].shape != feature.shape:
                 histories.clear()
             if tap not in histories:
                 histories[tap] = FeatureHistory(self.session.depth, self.session.store)
-            histories[tap].record(self.moment.coordinate, feature)
-
-    def scorable(self, rows: Sequence[int]) -> list[int]:
-        """Those of the computed rows for which a forecast exists that can be scored against the truth (before `observe`)."""
-        return [row for row in rows if self._no_forecast(self.lanes[row]) is not Reason.ANCHORS]
-
-    def score(self, rows: Sequence[int], errors: Sequence[float]) -> None:
-        """Record the hindcast: the measured error of the forecast that would have been served, one per row."""
-        for row, error in zip(rows, errors, strict=True):
-            self._rows[row].hindcast = error
-            if self._repeated(self.lanes[row]):
-                self.lanes[row].again = error
+            histories[tap].record(self.point.coordinate, feature)
 
     def close(self, seconds: float) -> CallRecord:
-        """Settle every lane's account and write the call's record."""
-        for lane, outlook, record in zip(self.lanes, self.outlooks, self._rows, strict=True):
+        """Settle every lane's policy and write the call's record."""
+        for lane, state, record in zip(self.lanes, self.states, self.records, strict=True):
             lane.calls += 1
-            if record.verdict == "drafted":
-                self.session.drafted.add(record.image)
+            if record.verdict == "accepted":
+                self.prediction.drafted.add(record.image)
                 lane.streak += 1
-                lane.drafted = self.session.predictions
-                lane.ledger.served(outlook, record.error)
+                lane.drafted = self.prediction.number
+                lane.policy.on_accepted(state, record.error)
             else:
                 lane.streak = 0
                 lane.computed += 1
-                lane.ledger.computed(outlook, record.hindcast, record.error if record.verdict == "rejected" else None)
-        report = self.session.report
-        call = CallRecord(len(report.calls), self.moment.sigma, self.moment.position, seconds, self._rows, self.session.predictions)
+                rejected = record.error if record.verdict == "rejected" else None
+                lane.policy.on_computed(state, record.hindcast, rejected)
+        report, point = self.session.report, self.point
+        call = CallRecord(
+            len(report.calls),
+            point.sigma,
+            point.position,
+            seconds,
+            self.records,
+            self.prediction.number,
+        )
         report.calls.append(call)
         report.cache_bytes = max(report.cache_bytes, self.session.cache_bytes)
         for observer in self.session.observers:

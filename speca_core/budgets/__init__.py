@@ -1,14 +1,17 @@
-"""Budgets: who may draft, how long, and how large an error passes. A new one is a file here and a line in the table."""
+"""Budgets: who may draft, for how long, and how large an error passes.
+
+A new one is a file here and a line in the table.
+"""
 
 from .accumulated import Accumulated
-from .base import Budget, Ledger, Limits, Outlook, Reason
+from .base import Budget, LanePolicy, LaneState, LimitedPolicy, Limits, Reason
 from .hindcast import Hindcast
 from .interval import Interval
 from .mask import Mask
 from .target import Target
 from .threshold import Threshold
 
-_ALL: tuple[type[Budget], ...] = (Accumulated, Target, Threshold, Hindcast, Interval, Mask)
+_ALL: tuple[type[Limits], ...] = (Accumulated, Target, Threshold, Hindcast, Interval, Mask)
 BUDGETS = {budget.name: budget for budget in _ALL}
 
 __all__ = [
@@ -17,10 +20,11 @@ __all__ = [
     "Budget",
     "Hindcast",
     "Interval",
-    "Ledger",
+    "LanePolicy",
+    "LaneState",
+    "LimitedPolicy",
     "Limits",
     "Mask",
-    "Outlook",
     "Reason",
     "Target",
     "Threshold",

@@ -1,42 +1,49 @@
-"""A streak goes on while the error that its drafts will have, judged by what forecasts were really off by, stays under the threshold."""
+"""A streak goes on while its expected errors, judged by measured ones, stay under the threshold."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..knobs import knob
-from .accumulated import AccumulatedLedger
-from .base import Limits, Outlook
+from ..settings import number
+from .accumulated import AccumulatedPolicy
+from .base import LaneState, LimitedPolicy, Limits
+
+
+class HindcastPolicy(AccumulatedPolicy):
+    """Spends what is expected, not only what the verifier finds."""
+
+    def __init__(self, budget: "Hindcast", threshold: float) -> None:
+        super().__init__(budget, threshold)
+        self.growth = budget.growth
+
+    def may_draft(self, state: LaneState) -> bool:
+        """Draft while the expected error fits into what is left; not before the first hindcast."""
+        if self.scale is None:
+            return False
+        return self.spent + self._weight(state) * self.expected(state) <= self.threshold
+
+    def on_accepted(self, state: LaneState, error: float | None) -> None:
+        """Spend what was expected, or found if that is more."""
+        super().on_accepted(state, max(error or 0.0, self.expected(state)))
 
 
 @dataclass(frozen=True)
 class Hindcast(Limits):
-    """Draft while   spent + j (20 / steps)^1.2 E (d / k)^growth <= threshold   for the j-th draft of a streak.
+    """A streak's j-th draft: spent + j (20 / steps)^1.2 E (d / k)^growth <= threshold.
 
-    E is the newest hindcast: the measured error of the forecast that would have been served at the last full computation, k steps from
-    the anchor before it; d is the distance now. `spent` adds up what the streak's drafts were expected to be off by, or what the
-    verifier found where that is more. The model's own error scale is learnt from the run; the verifier, if there is one, is a veto.
+    E is the newest hindcast: the measured error of the forecast that would have been served at the
+    last real evaluation, k steps from the anchor before it; d is the distance now. `spent` adds up
+    the expected errors of the streak's drafts, or the verifier's where those are larger. So the
+    model's own error scale is learnt from the run, and the verifier is a veto.
     """
 
     name = "hindcast"
-    help = "Goes by what forecasts were really off by at the last computed calls; the verifier is a veto"
+    help = "Goes by the measured errors of earlier forecasts; the verifier is a veto"
+    policy_type: ClassVar[type[LimitedPolicy]] = HindcastPolicy  # type: ignore[assignment]
 
-    growth: float = knob(2.5, 0.5, 6.0, 0.1, "Exponent with which the error grows with the distance; about the forecast's order + 1")
-
-    def ledger(self, threshold: float) -> "HindcastLedger":
-        """An account with this rule."""
-        return HindcastLedger(self, threshold)
-
-
-class HindcastLedger(AccumulatedLedger):
-    """Spends what is expected, not only what the verifier finds."""
-
-    def __init__(self, budget: Hindcast, threshold: float) -> None:
-        super().__init__(budget, threshold)
-        self.growth = budget.growth
-
-    def wants(self, outlook: Outlook) -> bool:
-        """Draft while the expected error fits into what is left; before the first hindcast nothing is known, and nothing drafted."""
-        return self.scale is not None and self.spent + self._weight(outlook) * self.expected(outlook) <= self.threshold
-
-    def served(self, outlook: Outlook, error: float | None) -> None:
-        """Spend what was expected, or found if that is more."""
-        super().served(outlook, max(error or 0.0, self.expected(outlook)))
+    growth: float = number(
+        2.5,
+        0.5,
+        6.0,
+        0.1,
+        "Exponent with which errors grow with the distance; about the forecast's order + 1",
+    )

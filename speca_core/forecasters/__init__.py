@@ -1,4 +1,5 @@
-"""Forecasters: what a feature will be, from its anchors. A new one is a file here and a line in the table."""
+"""Forecasters: what a feature will be, from its anchors. A new one is a file here and a line in the
+table."""
 
 from .adams import AdamsBashforth
 from .base import Forecaster
@@ -11,7 +12,29 @@ from .reuse import Reuse
 from .spline import Spline
 from .taylor import Taylor
 
-_ALL: tuple[type[Forecaster], ...] = (Newton, Fitted, Spline, Taylor, Reuse, AdamsBashforth, FoCa, Hermite, Chebyshev)
+_ALL: tuple[type[Forecaster], ...] = (
+    Newton,
+    Fitted,
+    Spline,
+    Taylor,
+    Reuse,
+    AdamsBashforth,
+    FoCa,
+    Hermite,
+    Chebyshev,
+)
 FORECASTERS = {forecaster.name: forecaster for forecaster in _ALL}
 
-__all__ = ["FORECASTERS", "AdamsBashforth", "Chebyshev", "Fitted", "FoCa", "Forecaster", "Hermite", "Newton", "Reuse", "Spline", "Taylor"]
+__all__ = [
+    "FORECASTERS",
+    "AdamsBashforth",
+    "Chebyshev",
+    "Fitted",
+    "FoCa",
+    "Forecaster",
+    "Hermite",
+    "Newton",
+    "Reuse",
+    "Spline",
+    "Taylor",
+]

@@ -5,8 +5,8 @@ from typing import ClassVar, Protocol
 
 import torch
 
-from ..history import weighted_sum
-from ..knobs import Settings
+from ..settings import Settings
+from ..tensors import weighted_sum
 
 
 class Forecaster(Protocol):
@@ -28,11 +28,14 @@ class Forecaster(Protocol):
     @property
     def depth(self) -> int: ...
 
-    def forecast(self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float) -> torch.Tensor:
+    def forecast(
+        self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float
+    ) -> torch.Tensor:
         """The feature expected at the coordinate `at`.
 
         Args:
-            coordinates: distinct places of the anchors, in steps, oldest first; at least `min_anchors`, at most `depth`.
+            coordinates: distinct places of the anchors, in steps, oldest first; at least
+                `min_anchors`, at most `depth`.
             anchors: computed features, all of one shape and dtype.
             at: place of the forecast, in steps.
 
@@ -45,12 +48,14 @@ class Forecaster(Protocol):
 
 
 class Linear(Settings):
-    """Base of the forecasters that are a weighted sum of anchors with weights that depend on the places alone."""
+    """Base of the forecasters that are weighted sums, with weights that depend on places alone."""
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
         """One weight per coordinate for a forecast at `at`, both in steps. They sum to 1."""
         raise NotImplementedError
 
-    def forecast(self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float) -> torch.Tensor:
+    def forecast(
+        self, coordinates: Sequence[float], anchors: Sequence[torch.Tensor], at: float
+    ) -> torch.Tensor:
         """The weighted sum; see `Forecaster.forecast`."""
         return weighted_sum(self.weights(coordinates, at), anchors)

@@ -1,4 +1,5 @@
-"""Ridge regression on Chebyshev polynomials, as in Spectrum (arXiv 2603.01623), with weights that sum to one."""
+"""Ridge regression on Chebyshev polynomials, as in Spectrum (arXiv 2603.01623), with weights that
+sum to one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from ..knobs import knob
+from ..settings import number
 from .base import Linear
 
 
 @dataclass(frozen=True)
 class Chebyshev(Linear):
-    """F(s) = F_0 + (phi(t) - phi(t_0)) (P'P + lambda I)^-1 P' (F - F_0),   P_i = phi(t_i) - phi(t_0),   phi = (T_1 .. T_M).
+    """F(s) = F_0 + (phi(t) - phi(t_0)) (P'P + lambda I)^-1 P' (F - F_0),   P_i = phi(t_i) -
+    phi(t_0),
+    phi = (T_1 .. T_M).
 
-    t runs from -1 at the oldest anchor to 1 at s. Spectrum penalises the constant T_0 too, so that its weights sum to less than one; here
-    the fit is made on differences to the newest anchor, which needs no constant.
+    t runs from -1 at the oldest anchor to 1 at s. Spectrum penalises the constant T_0 too, so that
+    its weights sum to less than one; here the fit is made on differences to the newest anchor,
+    which needs no constant.
     """
 
     name = "chebyshev"
     help = "Ridge regression on Chebyshev polynomials, as in Spectrum"
     min_anchors = 3
 
-    degree: int = knob(3, 1, 6, 1, "Highest polynomial")
-    ridge: float = knob(0.1, 0.001, 10.0, 0.001, "Strength of the penalty; larger is flatter")
-    anchors: int = knob(6, 3, 12, 1, "How many anchors are fitted")
+    degree: int = number(3, 1, 6, 1, "Highest polynomial")
+    ridge: float = number(0.1, 0.001, 10.0, 0.001, "Strength of the penalty; larger is flatter")
+    anchors: int = number(6, 3, 12, 1, "How many anchors are fitted")
 
     @property
     def depth(self) -> int:

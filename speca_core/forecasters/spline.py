@@ -5,27 +5,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..knobs import knob
+from ..settings import number
 from .base import Linear
 
 
 @dataclass(frozen=True)
 class Spline(Linear):
-    """Weights w of the natural cubic spline through the anchors c_i, evaluated at s: the solution of
+    """Weights w of the natural cubic spline through the anchors c_i, evaluated at s: the solution
+    of
 
         | K  1  d | | w  |   | k |        K_ij = |c_i - c_j|^3,   d_i = c_i - s,
         | 1' 0  0 | | m1 | = | 1 |        k_i  = |c_i - s|^3
         | d' 0  0 | | m2 |   | 0 |
 
-    (the same as kriging with the covariance |h|^3 and a linear trend). Beyond the newest anchor the natural spline is a straight line
-    with its end slope, so it looks at up to four anchors and yet amplifies their jitter little. Exact on lines.
+    (the same as kriging with the covariance |h|^3 and a linear trend). Beyond the newest anchor the
+    natural spline is a straight line with its end slope, so it looks at up to four anchors and yet
+    amplifies their jitter little. Exact on lines.
     """
 
     name = "spline"
     help = "Natural cubic spline through the newest anchors, continued along its end slope"
     min_anchors = 2
 
-    anchors: int = knob(4, 2, 8, 1, "How many anchors the spline goes through")
+    anchors: int = number(4, 2, 8, 1, "How many anchors the spline goes through")
 
     @property
     def depth(self) -> int:

@@ -1,12 +1,24 @@
-"""Verifiers: how a draft is checked before it is served. A new one is a file here and a line in the table."""
+"""Verifiers: how a draft is checked before it is served.
 
-from .base import Verifier, relative_error
+A new one is a file here and a line in the table.
+"""
+
+from .base import Block, BlockPosition, Verifier
 from .embedded import Embedded
 from .first_block import FirstBlock
 from .last_block import LastBlock
-from .unverified import Unverified
+from .no_check import NoCheck
 
-_ALL: tuple[type[Verifier], ...] = (Embedded, LastBlock, FirstBlock, Unverified)
+_ALL: tuple[type[Verifier], ...] = (Embedded, LastBlock, FirstBlock, NoCheck)
 VERIFIERS = {verifier.name: verifier for verifier in _ALL}
 
-__all__ = ["VERIFIERS", "Embedded", "FirstBlock", "LastBlock", "Unverified", "Verifier", "relative_error"]
+__all__ = [
+    "VERIFIERS",
+    "Block",
+    "BlockPosition",
+    "Embedded",
+    "FirstBlock",
+    "LastBlock",
+    "NoCheck",
+    "Verifier",
+]

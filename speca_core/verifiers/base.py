@@ -1,86 +1,117 @@
 """What a verifier is."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
-from ..history import PART
-from ..knobs import Settings
-
-Runs = Literal["first", "last", "none"]
-
-EPSILON = 1e-8  # keeps 0/0 finite; far below the norm of any real feature in float32
+from ..settings import Settings
+from ..target import Draft, Head
+from ..tensors import relative_error
 
 
-class Verifier(Protocol):
-    """A verifier says what a draft is compared with, and how far off it is.
+@dataclass(frozen=True)
+class BlockPosition:
+    """Which block of the model this is: its stack, and whether it is the model's first or last."""
+
+    stack: int
+    first: bool
+    last: bool
+
+
+class Block(Protocol):
+    """One block, in one pass over some rows.
 
     Attributes:
-        name: key in the table, shown in the node.
-        help: one line for the widget's tooltip.
-        runs: the block that a draft really computes. "first": its true input is known, so if every row is rejected the same pass
-            goes on with the second block and nothing is wasted. "last": its input is a forecast too. "none": no block runs.
-        depth: how many anchors it can use itself.
+        position: in the model.
+        inputs: the residual streams that it is given, [rows, ...] each.
+    """
+
+    position: BlockPosition
+
+    @property
+    def inputs(self) -> list[torch.Tensor]: ...
+
+    def run(self, inputs: Sequence[torch.Tensor] | None = None) -> Any:
+        """Compute the block, with other streams in place of its own if some are given. Returns its
+        outputs, in the model's own form."""
+        ...
+
+    def skip(self) -> Any:
+        """The inputs, in the form of outputs."""
+        ...
+
+    def image(self, outputs: Any) -> torch.Tensor:
+        """The image stream in the first block's outputs, [rows, ...]."""
+        ...
+
+    def observe(self, tap: str, features: Sequence[torch.Tensor] | torch.Tensor) -> None:
+        """Keep computed features, one per row, as anchors of a tap."""
+        ...
+
+    def observe_image(self, tap: str, outputs: Any) -> None:
+        """Keep the image stream of outputs as anchors of a tap, once it is known which that is."""
+        ...
+
+
+class Verifier(Settings):
+    """Base of the verifiers: how a draft is checked. The defaults check nothing.
+
+    Attributes:
+        block: the block that a draft really computes. "first": its true input is known, so if every
+            row is rejected the same pass goes on with the second block. "last": its input is a
+            forecast. Empty: none, and the verifier works at every level.
+        depth: anchors that it can use itself.
         min_anchors: fewest anchors with which it can judge.
     """
 
-    name: ClassVar[str]
-    help: ClassVar[str]
-    runs: ClassVar[Runs]
-    depth: ClassVar[int]
-    min_anchors: ClassVar[int]
-
-    def opinions(self, coordinates: Sequence[float], at: float) -> tuple[list[float], list[float]] | None:
-        """Weights of two forecasts of the exit whose outputs are compared instead of a block's; None if there is no such pair."""
-        ...
-
-    def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """How far each row's forecast is from the computed reference.
-
-        Args:
-            forecast, reference: [rows, ...], same shape, any float dtype, same device.
-
-        Returns:
-            [rows] float32, 0 (equal) and up; `inf` where either is not finite, so that it can only be rejected.
-        """
-        ...
-
-    def to_dict(self) -> dict[str, object]: ...
-
-
-class BlockCheck(Settings):
-    """Base of the verifiers that compare with a block that really runs, and of the one that compares with nothing."""
-
+    block: ClassVar[Literal["", "first", "last"]] = ""
     depth: ClassVar[int] = 1
     min_anchors: ClassVar[int] = 1
 
-    def opinions(self, coordinates: Sequence[float], at: float) -> None:
-        """There is no pair of forecasts."""
+    def runs(self, position: BlockPosition) -> bool:
+        """Whether a draft really computes this block."""
+        return bool(self.block) and bool(getattr(position, self.block))
+
+    def before_block(self, block: Block) -> None:
+        """A full pass is about to compute a block that `runs` names: observe what is needed."""
+
+    def after_block(self, block: Block, outputs: Any) -> None:
+        """A full pass has computed it: observe what is needed."""
+
+    def draft_block(self, draft: Draft, block: Block) -> Any:
+        """A draft has come to it: run it, judge if that is possible. Returns its outputs."""
+        return block.run()
+
+    def verify(self, draft: Draft, head: Head, drafted: Any) -> Any:
+        """A draft has come to the model's head: judge it, unless that was done.
+
+        Args:
+            drafted: the head's result for the forecast.
+
+        Returns:
+            What to serve in the rows that pass.
+        """
+        draft.accept()
+        return drafted
+
+    def embedded_pair(
+        self, coordinates: Sequence[float], at: float
+    ) -> tuple[list[float], list[float]] | None:
+        """Weights of two forecasts of the head's input to compare with each other; None: there is
+        no such pair. Arguments are those of `Linear.weights`."""
         return None
 
     def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Relative error per row; see `relative_error`."""
+        """How far each row's forecast is from the reference; see `relative_error`.
+
+        Args:
+            forecast, reference: [rows, ...], same shape and device, any float dtype.
+
+        Returns:
+            [rows] float32, 0 (equal) and up; `inf` where it is not finite, so that it is rejected.
+        """
         return relative_error(forecast, reference)
-
-
-def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Global relative L2 error per row, ||p - y|| / (||y|| + eps), in float32: the paper's metric, per row.
-
-    The elementwise ratio of the released code is heavy-tailed (the same 5 % of noise scores 0.37 to 7.3); this one is not. Features are
-    read part by part, so that no temporary is as large as they are.
-
-    Args:
-        forecast, reference: [rows, ...], same shape, any float dtype.
-
-    Returns:
-        [rows] float32 >= 0, `inf` where not finite.
-    """
-    size = max(1, PART * reference.shape[1] // max(1, reference.numel()))
-    norms = []
-    for p, y in zip(torch.split(forecast, size, dim=1), torch.split(reference, size, dim=1), strict=True):
-        truth = y.flatten(1).float()
-        norms.append(torch.stack([torch.linalg.vector_norm(part, dim=1) for part in (p.flatten(1).float() - truth, truth)]))
-    difference, norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    error = difference / (norm + EPSILON)
-    return torch.where(torch.isfinite(error), error, torch.inf)

@@ -62,11 +62,13 @@ HELPERS = """() => {
 once = pytest.mark.parametrize("tab", ["canvas"], indirect=True)
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def load_tools(name):
+    """A module of tools/, without the repo's root on sys.path."""
+    spec = importlib.util.spec_from_file_location(
+        "speca_tools", PACK / "tools/__init__.py", submodule_search_locations=[str(PACK / "tools")]
+    )
+    sys.modules["speca_tools"] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"speca_tools.{name}")
 
 
 def ask(address, path, body=None):
@@ -83,7 +85,7 @@ def serving(log):
     if address := os.environ.get("SPECA_SERVER"):
         yield address
         return
-    server = load(PACK / "demo/server.py").server
+    server = load_tools("server").server
     with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
         yield address
 

@@ -50,7 +50,7 @@ def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_pre
     guess = page.await_state(ACCELERATE, "whatif")
     assert guess["draws"] - before["draws"] >= 3 and page.run("() => asked['/prompt']") == queued
     assert guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
-    assert guess["bars"].count("drafted") < before["bars"].count("drafted")
+    assert guess["bars"].count("accepted") < before["bars"].count("accepted")
     assert page.queue() == "execution_success"
     after = page.await_state(ACCELERATE, "measured")
     assert after["run"] != before["run"] and f"predicted \u2248{guess['gain']:.2f}×" in after["say"]
@@ -66,7 +66,7 @@ def test_back_at_the_measured_settings_the_run_is_shown_again(page):
     page.answered()
     guess = page.await_state(ACCELERATE, "whatif")
     low, high = map(int, re.search("PSNR \u2248 (\\d+)\u2013(\\d+) dB", guess["say"]).groups())
-    assert guess["bars"].count("drafted") and 20 < low < high < 80
+    assert guess["bars"].count("accepted") and 20 < low < high < 80
     page.set(ACCELERATE, "threshold", DEFAULT["threshold"])
     assert page.await_state(ACCELERATE, "measured")["bars"] == before["bars"]
 

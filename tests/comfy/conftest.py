@@ -44,18 +44,20 @@ def load_pack():
 PACK_MODULE = load_pack()
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def load_tools(name):
+    """A module of tools/, without the repo's root on sys.path."""
+    spec = importlib.util.spec_from_file_location(
+        "speca_tools", PACK / "tools/__init__.py", submodule_search_locations=[str(PACK / "tools")]
+    )
+    sys.modules["speca_tools"] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"speca_tools.{name}")
 
 
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
     """The address of a running server, made as `run.py serve` makes it."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    server = load(PACK / "demo/server.py").server
+    server = load_tools("server").server
     with server(Path(sys.executable), COMFY, "127.0.0.1", 0, log) as (address, _):
         yield address
 

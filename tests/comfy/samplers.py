@@ -12,8 +12,8 @@ import comfy.samplers
 import torch
 from models import decoder, psnr, sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 
 STEPS = 28
 PROMISE = 20.0  # dB of the worst image to the plain run with the same noise, under every sampler
@@ -43,7 +43,7 @@ def measure(flux, decode, sampler, batch=2, compare=False):
     latent = sample_flux(accelerate(flux, SpecaConfig()), **settings(sampler, batch=batch))
     report = find(latent)
     rows = report.rows or 1  # CFG++ is served by the model alone: there is no call
-    drafted = report.count("drafted") / rows
+    drafted = report.count("accepted") / rows
     picture, fewer = decode(plain), []
     if compare and drafted:
         steps = max(2, round(STEPS * (1 - drafted)))

@@ -11,11 +11,11 @@ import torch
 from conftest import PACK
 from models import sample_flux, trained_flux
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find, remember
-from speca_pack.speca_core.bridge.stamps import PROPERTY, stamp
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find, remember
+from speca_pack.nodes.runtime.page.workflow_metadata import PROPERTY, stamp
 from speca_pack.speca_core.errors import SpecaError
-from speca_pack.speca_core.packed import unpack
+from speca_pack.speca_core.report_json import unpack, write
 from speca_pack.speca_core.report import RunReport
 
 
@@ -107,7 +107,7 @@ def test_the_run_is_stamped_at_its_node(latents):
         assert stamp(saved, report)
         runs = place(saved)["properties"][PROPERTY]
         assert [run["ids"]["run"] for run in runs] == ["of another sampler", "new"]
-        assert unpack(runs[1]["report"]) == report.to_json() and runs[1]["ended"]
+        assert unpack(runs[1]["report"]) == write(report) and runs[1]["ended"]
 
 
 @pytest.mark.parametrize("path", ["", "99", "7:1", "5:3", "5"])

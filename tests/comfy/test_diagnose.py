@@ -8,9 +8,9 @@ import torch
 from comfyui_version import __version__ as comfyui_version
 from conftest import COMFY, PACK
 from models import build, features, sample_tiny
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.diagnose import diagnose, spread
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.diagnose import diagnose, spread
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.report import RunReport
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from models import TINY, build, features, sample_tiny
 from speca_pack.speca_core import SpecaConfig, UnsupportedModel
-from speca_pack.speca_core.bridge import families
-from speca_pack.speca_core.bridge.attach import KEY, accelerate
-from speca_pack.speca_core.bridge.families import BY_CLASS, family_of
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.models import lookup, table
+from speca_pack.nodes.runtime.attach import KEY, accelerate
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.models.table import BY_CLASS
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -49,7 +50,7 @@ def test_without_its_entry_a_model_samples_as_with_it(name, monkeypatch):
     monkeypatch.setattr(families, "BY_CLASS", {})
     latent = sample_tiny(accelerate(model, EAGER), name)
     torch.testing.assert_close(latent, listed, rtol=1e-3, atol=1e-3 * listed.std().item())
-    assert find(latent).count("drafted") == find(listed).count("drafted") > 0
+    assert find(latent).count("accepted") == find(listed).count("accepted") > 0
     assert "discovered" in find(latent).model
     assert torch.equal(sample_tiny(accelerate(model, features(threshold=0.0)), name), plain)
     assert hooks(model.model.diffusion_model) == 0 and torch.equal(sample_tiny(model, name), plain)
@@ -194,13 +195,13 @@ def test_a_class_never_seen(tried, verifier):
     plain = sample(model)
     assert torch.equal(sample(accelerate(model, features(1e-12, verifier=verifier))), plain)
     latent = sample(accelerate(model, features(1.0, verifier=verifier)))
-    assert find(latent).count("drafted") > 0 and not torch.equal(latent, plain)
+    assert find(latent).count("accepted") > 0 and not torch.equal(latent, plain)
     torch.testing.assert_close(latent, plain, rtol=0, atol=0.2 * plain.std().item())
 
 
 def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_checked(tried):
     model, sample = tried(Skipping)
-    assert find(sample(accelerate(model, EAGER))).count("drafted") > 0
+    assert find(sample(accelerate(model, EAGER))).count("accepted") > 0
     with pytest.raises(UnsupportedModel, match=r"output is off by .*with the verifier last_block; try embedded"):
         sample(accelerate(model, features(verifier=VERIFIERS["last_block"]())))
 
@@ -255,7 +256,7 @@ def test_the_default_settings_work_with_a_unet(unet):
     assert torch.equal(sample_tiny(accelerate(unet, SpecaConfig(threshold=0.0)), "unet", steps=20), plain)
     latent = sample_tiny(accelerate(unet, SpecaConfig(threshold=math.inf)), "unet", steps=20)
     report = find(latent)
-    assert report.joint and report.count("drafted") and report.repaired and torch.isfinite(latent).all()
+    assert report.joint and report.count("accepted") and report.repaired and torch.isfinite(latent).all()
 
 
 def test_the_table_comes_first(monkeypatch):
@@ -271,8 +272,8 @@ def test_out_of_memory_is_no_verdict(unlisted, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("injected")
 
-    monkeypatch.setattr("speca_pack.speca_core.bridge.passes.torch.stack", full)
+    monkeypatch.setattr("speca_pack.nodes.runtime.blocks.passes.torch.stack", full)
     with pytest.raises(torch.OutOfMemoryError, match="injected"):
         sample_tiny(accelerate(model, features()), "flux")
-    monkeypatch.setattr("speca_pack.speca_core.bridge.passes.torch.stack", real)
-    assert find(sample_tiny(accelerate(model, EAGER), "flux")).count("drafted") > 0
+    monkeypatch.setattr("speca_pack.nodes.runtime.blocks.passes.torch.stack", real)
+    assert find(sample_tiny(accelerate(model, EAGER), "flux")).count("accepted") > 0

@@ -9,9 +9,9 @@ import uuid
 import aiohttp
 import pytest
 from models import features, sample_flux, trained_flux
-from speca_pack.speca_core.bridge import events
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.packed import pack, unpack
+from speca_pack.nodes.runtime.page import events
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.speca_core.report_json import pack, unpack, write
 from speca_pack.speca_core.report import RunReport
 from test_server import ask, graph
 
@@ -164,8 +164,8 @@ def test_a_flood_of_rows_is_refused(comfy):
 
 
 def own_report():
-    from speca_pack.speca_core.bridge.reports import find
+    from speca_pack.nodes.runtime.page.report_store import find
 
     report = find(sample_flux(accelerate(trained_flux(), features()), batch=1, steps=6))
     assert isinstance(report, RunReport)
-    return json.loads(json.dumps(report.to_json()))
+    return json.loads(json.dumps(write(report)))

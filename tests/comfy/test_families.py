@@ -7,11 +7,12 @@ import torch
 from conftest import COMFY
 from models import TINY, build, features, sample_tiny
 from speca_pack.speca_core import ConfigError, UnsupportedModel
-from speca_pack.speca_core.bridge import passes
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.families import FAMILIES, REFUSED, family_of
-from speca_pack.speca_core.bridge.proxy import resolve
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.blocks import passes
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.models.table import FAMILIES, REFUSED
+from speca_pack.nodes.runtime.blocks.proxy import resolve
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -23,7 +24,7 @@ each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedd
 
 def accelerated(model, config):
     """`model` with SpeCa; None if the family does not allow the verifier, which must then be said before sampling."""
-    if config.verifier.runs == "last" and family_of(model.model.diffusion_model).no_last_block:
+    if config.verifier.block == "last" and family_of(model.model.diffusion_model).no_last_block:
         with pytest.raises(ConfigError, match="Choose another verifier"):
             accelerate(model, config)
         return None
@@ -49,7 +50,7 @@ def test_threshold_zero_is_the_plain_model_bit_for_bit(plain, name):
     model, expected = plain(name)
     latent = sample_tiny(accelerate(model, features(threshold=0.0)), name)
     assert torch.equal(latent, expected)
-    assert find(latent).count("drafted") == 0
+    assert find(latent).count("accepted") == 0
 
 
 @every_family
@@ -59,7 +60,7 @@ def test_rejecting_every_draft_is_the_plain_model_bit_for_bit(plain, name, verif
     if fast := accelerated(model, features(threshold=1e-12, verifier=verifier, budget=Threshold(give_up=0))):
         latent = sample_tiny(fast, name)
         assert torch.equal(latent, expected)
-        drafts = 6 - (TINY[name].cold if verifier.runs != "none" else 0)  # 10 steps less 3 of warm-up and the last
+        drafts = 6 - (TINY[name].cold if verifier.block != "none" else 0)  # 10 steps less 3 of warm-up and the last
         rows = [row for call in find(latent).calls for row in call.rows]
         # Each image has two branches. Where they come in two calls, the second one is computed because the first was rejected.
         assert sum(row.verdict == "rejected" or row.reason == "joint" for row in rows) == drafts * 2 * TINY[name].batch
@@ -92,7 +93,7 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier, monkeyp
     if fast := accelerated(model, features(threshold=1.0, verifier=verifier, hindsight=False)):
         latent = sample_tiny(fast, name)
         torch.testing.assert_close(latent, expected, rtol=0, atol=TINY[name].rounding)
-        assert find(latent).count("drafted") > 0
+        assert find(latent).count("accepted") > 0
 
 
 @every_family
@@ -105,7 +106,7 @@ def test_infinite_tolerance_computes_exactly_warm_up_and_anchors(plain, name, ve
         for call in report.calls:
             branches[call.rows[0].branch].append(call.rows[0].verdict)
         # Two of warm-up, three drafts, one, three drafts and the protected last step; a call of another shape is one more of warm-up.
-        cold = TINY[name].cold if verifier.runs != "none" else 0
+        cold = TINY[name].cold if verifier.block != "none" else 0
         computed = [0, 1, 2, 6, 9] if cold else [0, 1, 5, 9]
         assert all([i for i, verdict in enumerate(verdicts) if verdict == "computed"] == computed for verdicts in branches.values())
         assert report.finished
@@ -119,7 +120,7 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name, monkeypatch):
     images = {"now": [0, 1]}
 
     def judge_by_image(self, rows, errors):
-        hard = [row for row in rows if images["now"][self.groups[row]] == 0 and int(self.moment.position) % 2]
+        hard = [row for row in rows if images["now"][self.groups[row]] == 0 and int(self.point.position) % 2]
         for row in hard:
             self._rows[row].verdict = "rejected"
         return [row for row in rows if row not in hard], hard
@@ -214,7 +215,7 @@ def test_refiners_rest_on_drafts_that_run_no_first_block(plain, name, verifier):
     finally:
         for hook in hooks:
             hook.remove()
-    assert every and len(calls) - every == (every if verifier.runs == "first" else every * 5 // 10)  # 5 of 10 calls are computed
+    assert every and len(calls) - every == (every if verifier.block == "first" else every * 5 // 10)  # 5 of 10 calls are computed
 
 
 @pytest.mark.family("wan_causal")
@@ -242,7 +243,7 @@ def test_a_draft_survives_a_lost_attention_cache(plain, verifier):
 
     latent = sample_tiny(fast, "hidream_o1", callback=lose)
     verdicts = [call.rows[0].verdict for call in find(latent).calls]
-    if verifier.runs == "none":
+    if verifier.block == "none":
         torch.testing.assert_close(latent, expected, rtol=1e-3, atol=1e-4)
     else:
         assert verdicts[3] == "rejected", "what has another shape than its forecast cannot be checked"

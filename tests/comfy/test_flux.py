@@ -10,10 +10,10 @@ import comfy.samplers
 import pytest
 import torch
 from models import CAPTIONS, caption, decoder, features, psnr, sample_flux, trained_flux
-from speca_pack.speca_core.bridge.attach import KEY, accelerate, solver_of
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import KEY, accelerate, response_of
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Interval
-from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Unverified
+from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, NoCheck
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_default_settings_keep_the_picture_and_save_evaluations(flux, plain)
     latent = sample_flux(accelerate(flux, features()))
     report = find(latent)
     assert min(psnr(decode(latent), decode(plain))) >= 30
-    assert report.rows / (report.rows - report.count("drafted")) > 1.3
+    assert report.rows / (report.rows - report.count("accepted")) > 1.3
 
 
 def test_images_of_a_batch_decide_for_themselves(flux):
@@ -58,7 +58,7 @@ def test_samplers(flux, sampler):
     assert torch.equal(sample_flux(accelerate(flux, features(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
     latent = sample_flux(accelerate(flux, features(threshold=1.0, verifier=LastBlock())), sampler=sampler, steps=12, batch=1)
     assert torch.isfinite(latent).all()
-    assert find(latent).count("drafted") > 0
+    assert find(latent).count("accepted") > 0
 
 
 def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
@@ -84,7 +84,7 @@ def test_branches_in_separate_calls(flux, monkeypatch):
     apart = sample_flux(fast)
     report = find(apart)
     assert all(len({row.branch for row in call.rows}) == 1 for call in report.calls) and len(report.calls) == 56
-    assert report.count("drafted") > 0
+    assert report.count("accepted") > 0
     torch.testing.assert_close(sample_flux(accelerate(flux, features(threshold=0.0))), plain, rtol=1e-3, atol=1e-3)
 
 
@@ -116,7 +116,7 @@ def test_bfloat16(flux):
     assert not torch.equal(plain, sample_flux(flux, **settings)), "this run was not in bfloat16"
     assert torch.equal(sample_flux(accelerate(half, features(threshold=1e-12, verifier=FirstBlock())), **settings), plain)
     latent = sample_flux(accelerate(half, features(threshold=1.0)), **settings)
-    assert torch.isfinite(latent).all() and find(latent).count("drafted") > 0
+    assert torch.isfinite(latent).all() and find(latent).count("accepted") > 0
 
 
 def test_interrupting_leaves_nothing_behind(flux):
@@ -140,7 +140,7 @@ def test_two_nodes_in_a_row_the_later_wins(flux, caplog):
         second = accelerate(first, features(threshold=math.inf))
     assert "the later node's settings are used" in caplog.text
     report = find(sample_flux(second))
-    assert report.settings["threshold"] == math.inf and report.count("drafted") > 0
+    assert report.settings["threshold"] == math.inf and report.count("accepted") > 0
 
 
 def test_one_log_line_per_run(flux, caplog):
@@ -179,20 +179,20 @@ def test_hindsight_brings_the_picture_closer(flux, level, sampler):
 def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
     """uni_pc does."""
     sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
-    assert solver_of(comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas) and sigmas[-1] == 0
+    assert response_of(comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas) and sigmas[-1] == 0
 
 
 def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):
     function, calls = comfy.samplers.sampler_object("res_multistep").sampler_function, []
     sampler = comfy.samplers.KSAMPLER(function, {"noise_sampler": lambda *_: calls.append(1)})
     sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
-    assert solver_of(sampler, SimpleNamespace(model_patcher=flux), sigmas) is None and not calls
+    assert response_of(sampler, SimpleNamespace(model_patcher=flux), sigmas) is None and not calls
 
 
 def test_a_trial_that_fails_is_said_and_is_no_reason_for_the_run_to_fail(flux, caplog):
     """CFG++ needs what only a run has."""
     sampler = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object("gradient_estimation").sampler_function, {"cfg_pp": True})
-    assert solver_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0])) is None
+    assert response_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0])) is None
     assert "could not be tried out" in caplog.text
 
 
@@ -220,7 +220,7 @@ def test_both_levels_keep_the_picture(flux, level):
     plain = sample_flux(flux)
     assert torch.equal(sample_flux(accelerate(flux, features(threshold=1e-12, level=level))), plain)
     latent = sample_flux(accelerate(flux, features(level=level)))
-    assert find(latent).count("drafted") > 10 and min(psnr(decode(latent), decode(plain))) >= 30
+    assert find(latent).count("accepted") > 10 and min(psnr(decode(latent), decode(plain))) >= 30
 
 
 def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux):
@@ -236,16 +236,16 @@ def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux
     counted.add_wrapper_with_key("diffusion_model", "count", count)
     together = sample_flux(counted, noise=noise)
     report = find(together)
-    computed = [[r.verdict != "drafted" for r in call.rows] for call in report.calls]
+    computed = [[r.verdict != "accepted" for r in call.rows] for call in report.calls]
     assert sum(evaluated) == 2 * sum(map(sum, computed)), "cond and uncond of computed images, and nothing else"
     assert [True, False] in computed or [False, True] in computed, "the two images never differed; choose another seed"
     for image in (0, 1):
         alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
-        assert [v[image] for v in computed] == [call.rows[0].verdict != "drafted" for call in find(alone).calls]
+        assert [v[image] for v in computed] == [call.rows[0].verdict != "accepted" for call in find(alone).calls]
         torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("verifier", [Embedded(), LastBlock(), FirstBlock(), Unverified()], ids=lambda v: v.name)
+@pytest.mark.parametrize("verifier", [Embedded(), LastBlock(), FirstBlock(), NoCheck()], ids=lambda v: v.name)
 def test_tokens_that_come_and_go_during_a_run(flux, verifier):
     """A patch may add tokens at some steps, as reference caches do: anchors of another length are neither served nor compared."""
     lengths = []
@@ -265,4 +265,4 @@ def test_tokens_that_come_and_go_during_a_run(flux, verifier):
     latent = sample_flux(accelerate(patched, config), steps=20, batch=1)
     report = find(latent)
     assert torch.isfinite(plain).all() and torch.isfinite(latent).all() and report.finished
-    assert report.count("drafted") > 0 and report.count("rejected") > 0
+    assert report.count("accepted") > 0 and report.count("rejected") > 0

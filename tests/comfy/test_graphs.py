@@ -42,11 +42,11 @@ from comfy_extras import (
 )
 from models import CAPTIONS, PACK, build, caption, features, sample_tiny, trained_flux
 from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
-from speca_pack.speca_core.bridge.attach import KEY, accelerate
-from speca_pack.speca_core.bridge.families import family_of
-from speca_pack.speca_core.bridge.proxy import resolve
-from speca_pack.speca_core.bridge.reports import find
-from speca_pack.speca_core.bridge.whole import WholeRun, asked_at
+from speca_pack.nodes.runtime.attach import KEY, accelerate
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.blocks.proxy import resolve
+from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.targets.prediction import PredictionRun, asked_at
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import random
 
@@ -107,7 +107,7 @@ def holds(graph, *models, near=0.4, config=LAX):
     assert torch.equal(zero, plain), "threshold 0 must be the plain graph, bit for bit"
     latent = graph(lambda model: accelerate(model, config))
     report = find(latent)
-    assert report.finished and report.count("drafted") > 0, report.summary
+    assert report.finished and report.count("accepted") > 0, report.summary
     assert torch.isfinite(latent).all() and off(latent, plain) < near, off(latent, plain)
     for model, before in zip(models, options, strict=True):
         assert not left_behind(model) and not model.wrappers and model.model_options == before
@@ -227,7 +227,7 @@ def test_skip_layer_guidance_of_the_very_block_that_a_verifier_runs(flux, words,
     patched = nodes_slg.SkipLayerGuidanceDiT.execute(flux, 2.0, 0.0, 1.0, *blocks).result[0]
     report = find(ksampler(accelerate(patched, features(1.0, verifier=verifier)), words))
     for call in report.calls:
-        assert all(row.error is not None for row in call.rows if row.verdict == "drafted")
+        assert all(row.error is not None for row in call.rows if row.verdict == "accepted")
 
 
 # --- conditioning ------------------------------------------------------------------------------------------------------------------------
@@ -329,10 +329,10 @@ def test_ranges_are_compared_as_comfyui_compares():
 def test_a_patch_that_looks_at_the_whole_batch_gets_all_of_it(flux, words):
     """Mahiro takes a mean over the batch: what stands in a drafted image's place would be in it."""
     fast = accelerate(node(nodes_mahiro.Mahiro)(flux), features(threshold=0.2, level="prediction"))
-    rows = [[row.verdict == "drafted" for row in call.rows] for call in find(ksampler(fast, words, blank(3), steps=28)).calls]
+    rows = [[row.verdict == "accepted" for row in call.rows] for call in find(ksampler(fast, words, blank(3), steps=28)).calls]
     assert [True] * 3 in rows and all(len(set(row)) == 1 for row in rows)
     alone = find(ksampler(accelerate(flux, features(threshold=0.2, level="prediction")), words, blank(3), steps=28))
-    assert any(len({row.verdict == "drafted" for row in call.rows}) == 2 for call in alone.calls), "without it each decides for itself"
+    assert any(len({row.verdict == "accepted" for row in call.rows}) == 2 for call in alone.calls), "without it each decides for itself"
 
 
 def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux, words):
@@ -348,20 +348,20 @@ def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux, words):
     model = flux.clone()
     model.set_model_unet_function_wrapper(tiled)
     latent = ksampler(accelerate(model, features(threshold=0.2, level="prediction")), words, blank(2), steps=28, cfg=1.0)
-    computed = [[row.verdict != "drafted" for row in call.rows] for call in find(latent).calls]
+    computed = [[row.verdict != "accepted" for row in call.rows] for call in find(latent).calls]
     assert [True, False] in computed or [False, True] in computed
     assert set(sizes) == {4} and torch.isfinite(latent).all()
 
 
 def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():
     latent = sample_tiny(accelerate(build("ace15"), features(threshold=math.inf, level="prediction")), "ace15")
-    assert find(latent).joint and find(latent).count("drafted")
+    assert find(latent).joint and find(latent).count("accepted")
 
 
 @pytest.mark.parametrize("options", [{}, {"model_options": {}, "seed": 1}], ids=["bare", "named"])
 def test_a_prediction_may_be_asked_for_without_options(options):
     """ComfyUI's own default for a guider's options is none."""
-    run = WholeRun(SpecaConfig(), "Flux", False, None, [1.0, 0.5, 0.0], True, None)
+    run = PredictionRun(SpecaConfig(), "Flux", False, None, [1.0, 0.5, 0.0], True, None)
     guider = SimpleNamespace(model_options={}, cfg=1.0, conds={})
 
     class Executor:
@@ -382,7 +382,7 @@ def test_a_sampler_that_listens_to_the_model_is_not_kept_waiting(flux, words, sa
     assert caplog.text.count("needs the model's answer to each prompt") == 1
     rescaled = node(nodes_mahiro.Mahiro)(flux)
     latent = ksampler(accelerate(rescaled, features(threshold=math.inf, level="prediction")), words)
-    assert find(latent).count("drafted") > 0, "what the model brings along is not the sampler's"
+    assert find(latent).count("accepted") > 0, "what the model brings along is not the sampler's"
 
 
 def scheduled_lora(words, flux, keyframes):
@@ -572,7 +572,7 @@ def test_torch_compile(backend, what):
 
     bare = sample_tiny(accelerate(model, features(threshold=1.0)), "flux")
     latent = sample_tiny(compiled(accelerate(model, features(threshold=1.0))), "flux")
-    assert find(latent).count("drafted") > 0
+    assert find(latent).count("accepted") > 0
     torch.testing.assert_close(latent, bare, rtol=1e-3, atol=1e-3)
     torch._dynamo.reset()
     assert not left_behind(model)

@@ -18,8 +18,8 @@ import pytest
 import torch
 from conftest import COMFY, PACK, load
 from models import build, features, sample_tiny
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import BUDGETS
 from speca_pack.speca_core.forecasters import FORECASTERS
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -35,7 +35,7 @@ def fresh(tmp_path):
     """Starts a server of its own: (address, process)."""
 
     def start():
-        return load(PACK / "demo/server.py").server(Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt")
+        return load(PACK / "tools/server.py").server(Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt")
 
     return start
 
@@ -149,7 +149,7 @@ FAMILIES = ("flux", "sd3", "wan_vace", "cosmos", "ltxav", "qwen", "z_image", "hu
 
 def settings(chooser):
     verifier = chooser.choice(list(VERIFIERS))
-    level = chooser.choice(["features", "prediction"]) if VERIFIERS[verifier].runs == "none" else "features"
+    level = chooser.choice(["features", "prediction"]) if VERIFIERS[verifier].block == "" else "features"
     budget = chooser.choice([name for name in BUDGETS if name != "mask"])
     return features(
         chooser.choice([0.05, 0.3, 1.0]), FORECASTERS[chooser.choice(list(FORECASTERS))](), VERIFIERS[verifier](), BUDGETS[budget](),

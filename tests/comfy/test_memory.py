@@ -13,13 +13,15 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from conftest import PACK
 from models import build, features, sample_tiny
-from speca_pack.speca_core import history
-from speca_pack.speca_core.bridge import memory
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.diagnose import diagnose
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.speca_core.report_json import write
+from speca_pack.speca_core import tensors
+from speca_pack.nodes.runtime import memory
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.diagnose import diagnose
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
-from speca_pack.speca_core.history import FeatureHistory, weighted_sum
+from speca_pack.speca_core.anchors import FeatureHistory
+from speca_pack.speca_core.tensors import weighted_sum
 from speca_pack.speca_core.session import Session
 from speca_pack.speca_core.verifiers import VERIFIERS
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -86,7 +88,7 @@ def without_caching_from(monkeypatch, call):
     def open_prediction(self, *args, **kwargs):
         plain(self, *args, **kwargs)
         if len(self.report.calls) == call:
-            self.give_up()
+            self.stop_caching()
 
     monkeypatch.setattr(Session, "open_prediction", open_prediction)
 
@@ -97,7 +99,7 @@ def fail(fast, name, monkeypatch, choose):
     with Allocations() as counted:
         expected = run()
     whole = find(expected)
-    assert whole.count("drafted") and whole.out_of_memory is None
+    assert whole.count("accepted") and whole.out_of_memory is None
     references = {}
     for at in choose(counted.places):
         with Allocations(at):
@@ -108,7 +110,7 @@ def fail(fast, name, monkeypatch, choose):
         later = [row for record in report.calls[call:] for row in record.rows]
         assert later and {(row.verdict, row.reason) for row in later} == {("computed", "memory")}
         assert report.finished and [record.index for record in report.calls] == list(range(len(whole.calls)))
-        assert f"out of memory at call {call}" in report.summary and report.to_json()["out_of_memory"] == call
+        assert f"out of memory at call {call}" in report.summary and write(report)["out_of_memory"] == call
         if call not in references:
             with monkeypatch.context() as patch:
                 without_caching_from(patch, call)
@@ -257,7 +259,7 @@ def test_where_memory_ran_out_the_next_run_keeps_its_anchors_on_the_host(model, 
     monkeypatch.setattr(FeatureHistory, "record", short)
     assert find(sample(fast, "flux")).out_of_memory == 0
     second = find(sample(fast, "flux"))
-    assert second.placement == "host" and second.out_of_memory is None and second.count("drafted")
+    assert second.placement == "host" and second.out_of_memory is None and second.count("accepted")
 
 
 @pytest.mark.parametrize("weights", [0, 10**12])

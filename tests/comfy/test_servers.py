@@ -18,8 +18,8 @@ import torch
 from conftest import COMFY, PACK, load
 from models import build, features, sample_tiny
 from PIL import Image
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Interval
 from speca_pack.speca_core.verifiers import VERIFIERS
 from test_server import WORKFLOW, ask, finish
@@ -32,7 +32,7 @@ GRAPHS = itertools.count()
 def addresses(comfy, tmp_path_factory):
     """Two servers: the session's, and one more."""
     log = tmp_path_factory.mktemp("second") / "log.txt"
-    with load(PACK / "demo/server.py").server(sys.executable, COMFY, "127.0.0.1", 0, log) as (address, _):
+    with load(PACK / "tools/server.py").server(sys.executable, COMFY, "127.0.0.1", 0, log) as (address, _):
         yield comfy, address
 
 
@@ -135,7 +135,7 @@ def test_a_clone_for_a_further_gpu(level, caplog):
         model.model.diffusion_model.double_blocks[0].register_forward_hook(lambda *_, name=name: calls.update([name]))
     config = features(math.inf, verifier=VERIFIERS["none"](), budget=Interval(interval=3), level=level)
     report = find(sample_tiny(accelerate(both, config), "flux"))
-    drafted = [all(row.verdict == "drafted" for row in call.rows) for call in report.calls]
+    drafted = [all(row.verdict == "accepted" for row in call.rows) for call in report.calls]
     assert len(drafted) == 10 and sum(drafted) == 4
     if level == "features":
         assert calls == {"first": 6, "second": 10}, "calls of the clone go straight through"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from models import PACK, caption, decoder, features
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 
 CLIPS = ("a big red circle moving right on blue plain", "a big yellow star moving down on purple stripes",
          "a small white ring moving up on black plain", "a big blue square moving up on yellow dots")  # fmt: skip
@@ -58,7 +58,7 @@ def made(wan):
     for i, clip in enumerate(CLIPS):
         plain, latent = sample(wan, clip, seed=100 + i), sample(accelerate(wan, features()), clip, seed=100 + i)
         report = find(latent)
-        fewer = sample(wan, clip, steps=(report.rows - report.count("drafted")) // 2, seed=100 + i)
+        fewer = sample(wan, clip, steps=(report.rows - report.count("accepted")) // 2, seed=100 + i)
         clips.append((*(frames(wan, x, decode) for x in (plain, latent, fewer)), report))
     return clips
 
@@ -66,7 +66,7 @@ def made(wan):
 def test_the_worst_frame(made):
     for plain, fast, fewer, report in made:
         frames_db, fewer_db = psnr_per_frame(fast, plain), psnr_per_frame(fewer, plain)
-        assert report.count("drafted") >= 0.4 * report.rows
+        assert report.count("accepted") >= 0.4 * report.rows
         assert min(frames_db) >= 25, frames_db
         assert min(frames_db) > min(fewer_db) + 3, (frames_db, fewer_db)
 

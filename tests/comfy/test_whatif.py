@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from models import sample_flux, trained_flux
+from speca_pack.speca_core.report_json import read, write
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.bridge.attach import accelerate
-from speca_pack.speca_core.bridge.reports import find
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.report import RunReport
-from speca_pack.speca_core.whatif import predict
+from speca_pack.speca_core.replay import predict
 
 # From the default run. Not promised at half its threshold, where nearly every draft is expected to fail and many do not.
 THRESHOLDS = (0.08, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -24,13 +25,13 @@ def flux():
 
 def measured(flux, config):
     """The report of a run as the page has it."""
-    return RunReport.from_json(json.loads(json.dumps(find(sample_flux(accelerate(flux, config), batch=1)).to_json())))
+    return read(json.loads(json.dumps(write(find(sample_flux(accelerate(flux, config), batch=1))))))
 
 
 def off_by(recorded, outcome):
     """The speed-up that `recorded` predicts for the settings of `outcome`, relative to what `outcome` measured."""
     prediction = predict(recorded, outcome.settings)
-    computed = [run.rows - run.count("drafted") for run in (prediction, outcome)]
+    computed = [run.rows - run.count("accepted") for run in (prediction, outcome)]
     assert abs(computed[0] - computed[1]) <= 0.1 * computed[1], (outcome.settings["threshold"], computed)
     predicted, measured = (run.plain_seconds / run.spent for run in (prediction, outcome))
     return predicted / measured - 1

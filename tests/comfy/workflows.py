@@ -130,7 +130,7 @@ def prompt_of(name, replaced):
     def visit_through(canvas, node, held):
         """The input of a node that is left out, in place of its output."""
         probe = {"id": f"{node['id']}.", "type": "PreviewAny", "inputs": [{**held, "name": "source"}], "widgets_values": []}
-        return made.pop(visit(canvas, probe))["inputs"]["source"]
+        return made.pop(visit(canvas, measure_response))["inputs"]["source"]
 
     for canvas, node in whole.all():
         if node["type"] in SAMPLERS:

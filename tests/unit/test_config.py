@@ -8,7 +8,7 @@ from speca_core import ConfigError, SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import THRESHOLD
 from speca_core.forecasters import FORECASTERS
-from speca_core.knobs import Text, knobs_of
+from speca_core.settings import Text, settings_of
 from speca_core.verifiers import VERIFIERS, LastBlock
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
@@ -20,13 +20,13 @@ def choices(**changed):
 
 
 def test_defaults_round_trip():
-    assert SpecaConfig.from_choices(**choices()) == SpecaConfig()
+    assert SpecaConfig.build(choices()) == SpecaConfig()
 
 
 @entries
 def test_every_table_entry_builds_from_its_dict(kind, name):
     entry = TABLES[kind][name]()
-    assert getattr(SpecaConfig.from_choices(**choices(**{kind: entry.to_dict()})), kind) == entry
+    assert getattr(SpecaConfig.build(choices(**{kind: entry.to_dict()})), kind) == entry
     assert entry.help
 
 
@@ -34,17 +34,17 @@ def test_every_table_entry_builds_from_its_dict(kind, name):
 @pytest.mark.parametrize("name", ["nonsense", "", None, 3, "Newton"])
 def test_unknown_names_say_what_there_is(kind, name):
     with pytest.raises(ConfigError, match=f"{kind} is .*; expected one of {next(iter(TABLES[kind]))}"):
-        SpecaConfig.from_choices(**choices(**{kind: {"name": name}}))
+        SpecaConfig.build(choices(**{kind: {"name": name}}))
 
 
 def test_unknown_knobs_are_refused():
     with pytest.raises(ConfigError, match="has no setting ordr"):
-        SpecaConfig.from_choices(**choices(forecaster={"name": "newton", "ordr": 2}))
+        SpecaConfig.build(choices(forecaster={"name": "newton", "ordr": 2}))
 
 
 @entries
 def test_every_knob_refuses_what_is_out_of_range(kind, name):
-    for field, (default, rule) in knobs_of(TABLES[kind][name]).items():
+    for field, (default, rule) in settings_of(TABLES[kind][name]).items():
         numbers = () if isinstance(rule, Text) else (rule.low - 1, rule.high + 1, math.nan, math.inf, "1")
         for bad in (*numbers, None, True, [1]):
             with pytest.raises(ConfigError, match=rf"{field} is .*; expected (a (whole )?number from|text|JSON)"):
@@ -61,18 +61,18 @@ def test_every_knob_refuses_what_is_out_of_range(kind, name):
 def test_any_threshold_and_window_in_range_is_taken_or_explained(threshold, ends):
     start, end = ends
     if start < end:
-        config = SpecaConfig.from_choices(**choices(threshold=threshold, start=start, end=end))
+        config = SpecaConfig.build(choices(threshold=threshold, start=start, end=end))
         assert (config.threshold, config.start, config.end) == (threshold, start, end)
     else:
         with pytest.raises(ConfigError, match="expected start < end"):
-            SpecaConfig.from_choices(**choices(threshold=threshold, start=start, end=end))
+            SpecaConfig.build(choices(threshold=threshold, start=start, end=end))
 
 
 @pytest.mark.parametrize("field", ["threshold", "start", "end"])
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan, "0.5", None])
 def test_bad_numbers_name_the_widget(field, bad):
     with pytest.raises(ConfigError, match=f"{field} is"):
-        SpecaConfig.from_choices(**choices(**{field: bad}))
+        SpecaConfig.build(choices(**{field: bad}))
 
 
 def test_a_whole_prediction_cannot_be_checked_by_a_block():

@@ -15,7 +15,7 @@ from speca_core.bridge.families import FAMILIES
 from speca_core.budgets import BUDGETS, Reason
 from speca_core.budgets.mask import read_mask
 from speca_core.forecasters import FORECASTERS
-from speca_core.knobs import make
+from speca_core.settings import make
 from speca_core.verifiers import VERIFIERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +123,7 @@ def test_json_is_what_the_pack_reads(fragment):
     if "computed" in value:
         assert read_mask(fragment)[0] == value["steps"]
     else:
-        assert SpecaConfig.from_choices(**value).threshold == value["threshold"]
+        assert SpecaConfig.build(value).threshold == value["threshold"]
 
 
 def test_the_settings_page_shows_the_defaults():

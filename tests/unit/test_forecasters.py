@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from speca_core.forecasters import FORECASTERS, AdamsBashforth, Chebyshev, Fitted, FoCa, Hermite, Newton, Reuse, Spline, Taylor
 from speca_core.forecasters.base import Linear
-from speca_core.knobs import knobs_of
+from speca_core.settings import settings_of
 
 EVERY = [
-    settings(**({"order": order} if "order" in knobs_of(settings) else {}))
+    settings(**({"order": order} if "order" in settings_of(settings) else {}))
     for settings in FORECASTERS.values()
-    for order in ((0, 1, 2, 3) if "order" in knobs_of(settings) else (None,))
+    for order in ((0, 1, 2, 3) if "order" in settings_of(settings) else (None,))
 ]
 
 

@@ -7,17 +7,17 @@ from solvers import dpm_2, euler, heun, three_step, two_step
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval
 from speca_core.forecasters import Newton
-from speca_core.hindsight import TRUST, Hindsight
-from speca_core.schedule import Schedule
-from speca_core.session import EXIT
-from speca_core.solver import probe
-from speca_core.verifiers import Unverified
+from speca_core.correction import TRUST, DeferredCorrection
+from speca_core.axis import Schedule
+from speca_core.anchors import HEAD_INPUT
+from speca_core.sampler_response import measure_response
+from speca_core.verifiers import NoCheck
 
 SIGMAS = [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
 
 
-def solver_of(sampler, sigmas):
-    return probe(lambda model, x: sampler(model, x, sigmas), sigmas)
+def response_of(sampler, sigmas):
+    return measure_response(lambda model, x: sampler(model, x, sigmas), sigmas)
 
 
 class Ride:
@@ -25,13 +25,13 @@ class Ride:
 
     def __init__(self, sigmas=SIGMAS, sampler=euler):
         self.schedule = Schedule(sigmas)
-        self.hindsight = Hindsight(solver_of(sampler, sigmas))
+        self.hindsight = DeferredCorrection(response_of(sampler, sigmas))
 
     def serve(self, sigma, *slopes, drafted=()):
         """The slopes that the sampler gets for those that the model gives."""
         x = torch.zeros(len(slopes), 1)
         denoised = x - sigma * torch.tensor(slopes)[:, None]
-        served = self.hindsight.serve(self.schedule.moment(sigma), x, denoised, drafted)
+        served = self.hindsight.serve(self.schedule.point(sigma), x, denoised, drafted)
         return [s / sigma for s in (x - served)[:, 0].tolist()]
 
 
@@ -39,7 +39,7 @@ def test_by_hand():
     # The model's slope grows by 10 each step: 100 110 120 130. Step 2 was served 121: equal strides, the next step takes 1 back, less
     # the caution for a repair of 1/130 of the slope.
     ride = Ride()
-    places = [ride.schedule.moment(sigma).coordinate for sigma in SIGMAS]
+    places = [ride.schedule.point(sigma).coordinate for sigma in SIGMAS]
     slopes = [100 + 10 * place for place in places]
     assert ride.serve(1.0, slopes[0]) == pytest.approx([slopes[0]])
     ride.serve(0.8, slopes[1])
@@ -90,7 +90,7 @@ def test_what_the_sampler_is_not_known_to_ask_is_not_changed():
     ride.serve(0.8, 1.05, drafted={0})
     for sigma in (0.7, 0.8, 0.0):
         denoised = torch.ones(1, 2)
-        assert ride.hindsight.serve(ride.schedule.moment(sigma), torch.zeros(1, 2), denoised, ()) is denoised
+        assert ride.hindsight.serve(ride.schedule.point(sigma), torch.zeros(1, 2), denoised, ()) is denoised
     assert ride.serve(0.6, 1.0)[0] < 1.0, "and nothing is lost"
 
 
@@ -114,14 +114,14 @@ def test_the_model_output_is_not_written_into():
     x, denoised = torch.zeros(1, 1), torch.full((1, 1), -0.4)
     ride.serve(1.0, 1.0)
     ride.serve(0.8, 1.05, drafted={0})
-    assert ride.hindsight.serve(ride.schedule.moment(0.6), x, denoised, ()) is not denoised and denoised.item() == pytest.approx(-0.4)
+    assert ride.hindsight.serve(ride.schedule.point(0.6), x, denoised, ()) is not denoised and denoised.item() == pytest.approx(-0.4)
 
 
 def integrated(sampler, repair):
     """Where a sampler ends on slopes that are drafted but for every third."""
     sigmas = [1 - i / 24 for i in range(25)]
-    config = SpecaConfig(1.0, Newton(1, 0.0), Unverified(), Interval(interval=3, warmup=6, max_streak=9))
-    session = Session(config, sigmas, solver=solver_of(sampler, sigmas) if repair else None)
+    config = SpecaConfig(1.0, Newton(1, 0.0), NoCheck(), Interval(interval=3, warmup=6, max_streak=9))
+    session = Session(config, sigmas, solver=response_of(sampler, sigmas) if repair else None)
 
     def model(x, sigma):
         session.arrive(sigma[0], x)
@@ -129,9 +129,9 @@ def integrated(sampler, repair):
         call.judge(call.draft_rows, None)
         slope = truth(sigma)[:, None]
         if call.full_rows:
-            call.observe(EXIT, [0], [slope[0]])
+            call.observe(HEAD_INPUT, [0], [slope[0]])
         else:
-            slope = call.forecast(EXIT, [0])[0][None]
+            slope = call.forecast(HEAD_INPUT, [0])[0][None]
         call.close(0.0)
         return session.serve(x, x - sigma * slope)
 
@@ -161,12 +161,12 @@ def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler, drafted):
 
     def exact(x, sigma):
         plain.append(x.item())
-        return x - sigma * (1000.0 + ride.schedule.moment(sigma.item()).coordinate ** 2)
+        return x - sigma * (1000.0 + ride.schedule.point(sigma.item()).coordinate ** 2)
 
     def model(x, sigma):
         turn = len(latents)
         latents.append(x.item())
-        moment = ride.schedule.moment(sigma.item())
+        moment = ride.schedule.point(sigma.item())
         slope = 1000.0 + moment.coordinate**2 + (turn in drafted) * 0.1 * turn
         return ride.hindsight.serve(moment, x, x - sigma * slope, {0} if turn in drafted else ())
 
@@ -192,7 +192,7 @@ def test_what_a_sampler_looks_back_at_is_cancelled_also_after_a_jump_and_for_a_r
         i = sigmas.index(sigma[0].item())
         if i == 7:
             ride.hindsight.forget(0)
-        served = ride.hindsight.serve(ride.schedule.moment(sigmas[i]), x, x - sigma * (1 + size * (i == 4)), {0} if i == 4 else ())
+        served = ride.hindsight.serve(ride.schedule.point(sigmas[i]), x, x - sigma * (1 + size * (i == 4)), {0} if i == 4 else ())
         account = ride.hindsight.accounts[0]
         kept = [*(v for _, v in account.anchors), *(v for _, v in account.drafts.values()), *account.off.values()]
         assert len(account.off) <= 2 and ride.hindsight.nbytes == 4 * len(kept)
@@ -213,7 +213,7 @@ def test_nothing_is_repaired_across_a_jump():
 
 
 def test_without_a_solver_nothing_is_repaired():
-    hindsight = Hindsight(None)
+    hindsight = DeferredCorrection(None)
     for sigma, drafted in zip(SIGMAS, [(), (), {0}, (), ()], strict=False):
         denoised = torch.rand(1, 2)
         assert hindsight.serve(Schedule(SIGMAS).moment(sigma), torch.zeros(1, 2), denoised, drafted) is denoised

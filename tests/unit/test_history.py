@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from speca_core.history import FeatureHistory, weighted_sum
+from speca_core.anchors import FeatureHistory
+from speca_core.tensors import weighted_sum
 
 
 def test_keeps_the_newest_anchors_in_order():

@@ -6,45 +6,45 @@ import pytest
 from test_session import SIGMAS, config, play
 
 from speca_core import Session
-from speca_core.packed import pack, unpack
+from speca_core.report_json import pack, read, unpack, write
 from speca_core.report import RunReport
 
 
 def recorded(lanes=("a", "b"), **settings):
     session = Session(config(threshold=0.1, **settings), SIGMAS, model="Flux")
-    play(session, lambda s, row: s, lanes=lanes, errors=lambda call, row: 0.03 * (call.outlooks[row].streak + 1))
+    play(session, lambda s, row: s, lanes=lanes, errors=lambda call, row: 0.03 * (call.states[row].streak + 1))
     session.report.finished, session.report.seconds, session.report.repaired = True, 1.5, 3
     return session.report
 
 
 def test_packing_loses_nothing_and_halves_the_size():
-    report = recorded(lanes="abcdefgh").to_json()
+    report = write(recorded(lanes="abcdefgh"))
     packed = json.loads(json.dumps(pack(report)))
     assert unpack(packed) == json.loads(json.dumps(report))
     assert len(json.dumps(packed)) < 0.5 * len(json.dumps(report))
 
 
 def test_a_run_without_calls_packs_too():
-    report = Session(config(), SIGMAS).report.to_json() | {"settings": {}}
+    report = Session(config(), SIGMAS).write(report) | {"settings": {}}
     assert unpack(pack(report)) == report
 
 
 def test_a_report_comes_back_from_its_json():
     report = recorded()
-    back = RunReport.from_json(report.to_json())
-    assert back.to_json() == report.to_json() and back.repaired == 3
+    back = read(write(report))
+    assert write(back) == write(report) and back.repaired == 3
 
 
 @pytest.mark.parametrize("damage", [{"schema": 2}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
 def test_what_is_no_report_is_refused(damage):
     with pytest.raises((KeyError, TypeError, ValueError)):
-        RunReport.from_json(recorded().to_json() | damage)
+        read(write(recorded()) | damage)
 
 
 def test_plain_seconds_replace_the_calls_that_were_drafted():
     report = recorded(lanes=("a",))
     for call in report.calls:
-        call.seconds = 0.02 if any(row.verdict == "drafted" for row in call.rows) else 0.1
+        call.seconds = 0.02 if any(row.verdict == "accepted" for row in call.rows) else 0.1
     report.calls[0].seconds = 5.0  # compilation: the plain model would have paid it too, and no other call is as slow
     report.seconds = sum(call.seconds for call in report.calls) + 0.3
     drafts = sum(call.seconds == 0.02 for call in report.calls)

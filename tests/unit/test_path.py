@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from speca_core import SpecaConfig
-from speca_core.path import Path
-from speca_core.session import EXIT, Session
+from speca_core.jumps import Path
+from speca_core.anchors import HEAD_INPUT
+from speca_core.session import Session
 
 
 def arrive(path, sigma, *images, slopes=None):
@@ -19,7 +20,7 @@ def arrive(path, sigma, *images, slopes=None):
 
 
 def test_a_line_in_sigma_is_a_path_at_any_stride():
-    path = Path()
+    path = JumpDetector()
     for sigma in (1.0, 0.9, 0.4, 0.3):
         assert arrive(path, sigma, 10 * sigma, 3 - 7 * sigma) == set()
 
@@ -29,7 +30,7 @@ def test_a_line_in_sigma_is_a_path_at_any_stride():
     ("third", "jumped"), [(8.0, False), (8.4, False), (8.45, True), (9.5, True), (7.5, False), (5.7, False), (5.5, True)]
 )
 def test_a_jump_is_a_movement_that_is_mostly_off_the_line(third, jumped):
-    path = Path()
+    path = JumpDetector()
     arrive(path, 0.9, 10.0)
     arrive(path, 0.8, 9.0)
     assert arrive(path, 0.7, third) == ({0} if jumped else set())
@@ -37,14 +38,14 @@ def test_a_jump_is_a_movement_that_is_mostly_off_the_line(third, jumped):
 
 def test_the_served_slope_is_as_good_a_line():
     """Euler follows what it is served, and drafts may have been off: the path bends, and is none the less one."""
-    path = Path()
+    path = JumpDetector()
     arrive(path, 0.9, 10.0, 10.0, slopes=[10.0, 10.0])
     arrive(path, 0.8, 9.0, 9.0, slopes=[-20.0, 10.0])
     assert arrive(path, 0.7, 11.0, 11.0) == {1}
 
 
 def test_each_image_jumps_for_itself_and_one_that_is_not_finite_has():
-    path = Path()
+    path = JumpDetector()
     for sigma in (1.0, 0.9):
         arrive(path, sigma, sigma, sigma, sigma)
     assert arrive(path, 0.8, 0.8, 1.1, float("nan")) == {1, 2}
@@ -53,7 +54,7 @@ def test_each_image_jumps_for_itself_and_one_that_is_not_finite_has():
 @pytest.mark.parametrize(("second", "jumped"), [(9.5, False), (8.0, True)])
 def test_at_the_same_sigma_only_a_small_movement_is_none(second, jumped):
     """Heun's second call corrects the first, which moved by 1; fresh noise is no correction. The next place continues from there."""
-    path = Path()
+    path = JumpDetector()
     arrive(path, 1.0, 10.0)
     arrive(path, 0.9, 9.0)
     assert arrive(path, 0.9, second) == ({0} if jumped else set())
@@ -61,7 +62,7 @@ def test_at_the_same_sigma_only_a_small_movement_is_none(second, jumped):
 
 
 def test_another_batch_starts_anew():
-    path = Path()
+    path = JumpDetector()
     arrive(path, 1.0, 10.0)
     arrive(path, 0.9, 9.0)
     assert arrive(path, 0.8, 0.0, 0.0) == set()
@@ -69,7 +70,7 @@ def test_another_batch_starts_anew():
 
 
 def test_it_keeps_copies_of_two_places_and_the_slope():
-    path, x = Path(), torch.tensor([[1.0], [2.0]])
+    path, x = JumpDetector(), torch.tensor([[1.0], [2.0]])
     for sigma in (1.0, 0.9, 0.8):
         path.arrive(torch.tensor(sigma), x * sigma)
     assert path.nbytes == 2 * x.nbytes
@@ -88,7 +89,7 @@ def test_anchors_of_before_a_jump_are_dropped_and_drafts_begin_with_new_ones():
         session.open_prediction(1.0 - step / 12, jumped={1} if step == 5 else ())
         call = session.open_call(["a", "b"], [0, 1], [0, 0])
         _, rejected = call.judge(call.draft_rows, [0.01] * len(call.draft_rows))
-        call.observe(EXIT, call.full_rows, [torch.ones(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.ones(1)] * len(call.full_rows))
         reasons.append([row.reason for row in call.close(0.0).rows])
         assert not rejected
     assert [a for a, _ in reasons[3:9]] == ["draft"] * 6

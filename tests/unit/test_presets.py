@@ -12,7 +12,7 @@ PRESETS = json.loads((Path(__file__).resolve().parents[2] / "web/presets.json").
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_says_every_setting(name):
-    assert SpecaConfig.from_choices(**PRESETS[name]).to_dict() == PRESETS[name]
+    assert SpecaConfig.build(PRESETS[name]).to_dict() == PRESETS[name]
 
 
 def test_balanced_is_the_untouched_node():

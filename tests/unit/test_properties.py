@@ -9,16 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speca_core.report_json import write
 from speca_core import ConfigError, Session, SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import LEVELS, THRESHOLD
 from speca_core.forecasters import FORECASTERS
-from speca_core.history import weighted_sum
-from speca_core.knobs import Text, knobs_of
-from speca_core.schedule import Schedule, falls
-from speca_core.session import EXIT
+from speca_core.tensors import weighted_sum
+from speca_core.settings import Text, settings_of
+from speca_core.axis import Schedule, falls
+from speca_core.anchors import HEAD_INPUT
 from speca_core.verifiers import VERIFIERS
-from speca_core.verifiers.base import relative_error
+from speca_core.tensors import relative_error
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
 
@@ -42,7 +43,7 @@ def entries(draw, table):
             if isinstance(default, int)
             else st.floats(rule.low, rule.high)
         )
-        for field, (default, rule) in knobs_of(table[name]).items()
+        for field, (default, rule) in settings_of(table[name]).items()
     }
     return {"name": name, **values}
 
@@ -52,7 +53,7 @@ def configs(draw):
     """A valid configuration."""
     start, end = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True)))
     verifier = draw(entries(VERIFIERS))
-    levels = [level for level in LEVELS if level == "features" or VERIFIERS[verifier["name"]].runs == "none"]
+    levels = [level for level in LEVELS if level == "features" or VERIFIERS[verifier["name"]].block == ""]
     return {
         "threshold": draw(st.floats(THRESHOLD.low, THRESHOLD.high)),
         "forecaster": draw(entries(FORECASTERS)),
@@ -68,15 +69,15 @@ def configs(draw):
 
 @given(choices=configs())
 def test_every_valid_configuration_survives_json(choices):
-    config = SpecaConfig.from_choices(**choices)
-    again = SpecaConfig.from_choices(**json.loads(json.dumps(config.to_dict(), allow_nan=False)))
+    config = SpecaConfig.build(choices)
+    again = SpecaConfig.build(json.loads(json.dumps(config.to_dict(), allow_nan=False)))
     assert again == config and config.to_dict() == choices
 
 
 def outcome(choices):
     """The configuration as it was understood, or the message that it was refused with; anything else fails the test."""
     try:
-        return SpecaConfig.from_choices(**choices).to_dict(), None
+        return SpecaConfig.build(choices).to_dict(), None
     except ConfigError as error:
         return None, str(error)
 
@@ -93,7 +94,7 @@ def test_any_value_of_any_widget_is_taken_as_it_is_or_explained(choices, widget,
 @given(kind=st.sampled_from(sorted(TABLES)), data=st.data())
 def test_any_value_of_any_knob_is_taken_as_it_is_or_explained(kind, data):
     name = data.draw(st.sampled_from(list(TABLES[kind])))
-    knob = data.draw(st.sampled_from([*knobs_of(TABLES[kind][name]), "nonsense"]))
+    knob = data.draw(st.sampled_from([*settings_of(TABLES[kind][name]), "nonsense"]))
     value = data.draw(anything)
     taken, message = outcome(SpecaConfig().to_dict() | {"level": "features", kind: {"name": name, knob: value}})
     if message is None:
@@ -110,11 +111,11 @@ def test_any_schedule_is_an_axis_or_explained(sigmas, at, flow):
         return
     schedule = Schedule(sigmas, flow)
     for sigma in (*sigmas, at):
-        moment = schedule.moment(sigma)
+        moment = schedule.point(sigma)
         assert 0 <= moment.position <= schedule.steps and 0 <= moment.progress <= 1
         assert math.isfinite(moment.coordinate)
     if falls(sigmas):
-        places = [schedule.moment(sigma) for sigma in sigmas]
+        places = [schedule.point(sigma) for sigma in sigmas]
         assert [place.position for place in places] == list(range(len(sigmas)))
         assert all(a.coordinate < b.coordinate for a, b in pairwise(places))
 
@@ -160,7 +161,7 @@ steps = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=14) | st.intege
 @given(choices=configs(), sigmas=steps, data=st.data())
 def test_any_run_keeps_its_limits_and_its_books(choices, sigmas, data):
     """Any settings, schedule, features and verifier errors, however bad."""
-    config = SpecaConfig.from_choices(**choices)
+    config = SpecaConfig.build(choices)
     session = Session(config, sigmas)
     lanes, images, branches = ["a+", "b+", "a-", "b-"], [0, 1, 0, 1], [0, 0, 1, 1]
     streaks = [0] * 4
@@ -169,7 +170,7 @@ def test_any_run_keeps_its_limits_and_its_books(choices, sigmas, data):
         call = session.open_call(lanes, images, branches)
         assert sorted(call.draft_rows + call.full_rows) == [0, 1, 2, 3]
         assert not {images[r] for r in call.draft_rows} & {images[r] for r in call.full_rows}, "an image's rows decide together"
-        forecasts = call.forecast(EXIT, call.draft_rows)
+        forecasts = call.forecast(HEAD_INPUT, call.draft_rows)
         assert all(f.shape == (2,) and f.dtype == torch.float32 for f in forecasts)
         errors = data.draw(st.none() | st.lists(st.floats(0), min_size=len(call.draft_rows), max_size=len(call.draft_rows)))
         accepted, rejected = call.judge(call.draft_rows, errors)
@@ -178,15 +179,15 @@ def test_any_run_keeps_its_limits_and_its_books(choices, sigmas, data):
         computed = sorted(call.full_rows + rejected)
         scorable = call.scorable(computed)
         call.score(scorable, data.draw(st.lists(st.floats(0), min_size=len(scorable), max_size=len(scorable))))
-        call.observe(EXIT, computed, [torch.tensor([data.draw(numbers), sigma]) for _ in computed])
+        call.observe(HEAD_INPUT, computed, [torch.tensor([data.draw(numbers), sigma]) for _ in computed])
         record = call.close(0.0)
         for row in range(4):
-            streaks[row] = streaks[row] + 1 if record.rows[row].verdict == "drafted" else 0
+            streaks[row] = streaks[row] + 1 if record.rows[row].verdict == "accepted" else 0
             assert streaks[row] <= config.budget.max_streak
     report = session.report
     assert report.rows == 4 * (len(sigmas) - 1) == sum(report.count(v) for v in ("computed", "drafted", "rejected"))
     if config.threshold == 0:
-        assert report.count("drafted") == 0
-    drafted_at = [call.index for call in report.calls if any(row.verdict == "drafted" for row in call.rows)]
+        assert report.count("accepted") == 0
+    drafted_at = [call.index for call in report.calls if any(row.verdict == "accepted" for row in call.rows)]
     assert all(index >= config.budget.warmup for index in drafted_at)
-    json.dumps(report.to_json(), allow_nan=False)
+    json.dumps(write(report), allow_nan=False)

@@ -2,7 +2,7 @@
 
 import torch
 
-from speca_core.bridge.rows import take
+from nodes.runtime.rows import take
 
 
 def test_rows_are_taken_from_everything_that_has_them():

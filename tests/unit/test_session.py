@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
+from speca_core.report_json import write
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Interval, Mask, Target, Threshold
 from speca_core.forecasters import FORECASTERS, Newton, Reuse
-from speca_core.session import EXIT
+from speca_core.anchors import HEAD_INPUT
 from speca_core.verifiers import Embedded, LastBlock
 
 STEPS = 20
@@ -36,12 +37,12 @@ def play(session, feature, lanes=("a",), images=None, errors=None):
     for sigma in session.schedule.sigmas[:-1]:
         session.open_prediction(sigma)
         call = session.open_call(lanes, images, [0] * len(lanes))
-        outputs = dict(zip(call.draft_rows, call.forecast(EXIT, call.draft_rows), strict=True))
+        outputs = dict(zip(call.draft_rows, call.forecast(HEAD_INPUT, call.draft_rows), strict=True))
         found = [errors(call, row) for row in call.draft_rows] if errors else None
         _, rejected = call.judge(call.draft_rows, found)
         for row in sorted(call.full_rows + rejected):
-            outputs[row] = torch.tensor([feature(call.moment.coordinate, row)])
-            call.observe(EXIT, [row], [outputs[row]])
+            outputs[row] = torch.tensor([feature(call.point.coordinate, row)])
+            call.observe(HEAD_INPUT, [row], [outputs[row]])
         call.close(0.01)
         served.append([outputs[row].item() for row in range(len(lanes))])
     return served
@@ -72,7 +73,7 @@ def test_a_rejected_draft_is_computed_in_the_same_call():
     session = Session(config(threshold=0.1, budget=Threshold(max_streak=4, give_up=0)), SIGMAS)
     served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
     assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]  # nothing unverified was served
-    assert session.report.count("drafted") == 0
+    assert session.report.count("accepted") == 0
     assert session.report.count("rejected") == STEPS - 3 - 1  # all but warm-up and the last step
 
 
@@ -80,8 +81,8 @@ def test_a_rejected_draft_is_computed_in_the_same_call():
 def test_an_error_that_is_not_finite_is_rejected_at_any_tolerance(error):
     session = Session(config(threshold=math.inf), SIGMAS)
     play(session, lambda s, row: s, errors=lambda call, row: error)
-    assert session.report.count("drafted") == 0
-    json.dumps(session.report.to_json(), allow_nan=False)
+    assert session.report.count("accepted") == 0
+    json.dumps(write(session.report), allow_nan=False)
 
 
 def test_equality_passes():
@@ -98,7 +99,7 @@ def test_images_decide_for_themselves():
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch():
-    errors = lambda call, row: (0.02, 0.3)[row % 2] * (call.outlooks[row].streak + 1)  # noqa: E731
+    errors = lambda call, row: (0.02, 0.3)[row % 2] * (call.states[row].streak + 1)  # noqa: E731
     together = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s + row, lanes=("a", "b"), errors=errors)
     alone = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s, lanes=("a",), errors=errors)
     assert [row[0] for row in together] == [row[0] for row in alone]
@@ -116,7 +117,7 @@ def test_a_new_lane_makes_its_image_compute():
     for i, sigma in enumerate(SIGMAS[:5]):
         lanes = ["a"] if i < 4 else ["a", "late"]
         call = open_call(session, sigma, lanes)
-        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert call.draft_rows == [] and call.full_rows == [0, 1]
     assert [r.reason for r in session.report.calls[-1].rows] == ["joint", "warmup"]
@@ -125,7 +126,7 @@ def test_a_new_lane_makes_its_image_compute():
 def test_window():
     session = Session(config(start=0.5, end=0.75), SIGMAS)
     play(session, lambda s, row: s)
-    drafted = [c.position for c in session.report.calls if c.rows[0].verdict == "drafted"]
+    drafted = [c.position for c in session.report.calls if c.rows[0].verdict == "accepted"]
     assert drafted and min(drafted) >= 0.5 * STEPS and max(drafted) <= 0.75 * STEPS
 
 
@@ -134,10 +135,10 @@ def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
     for value, sigma in ((1.0, SIGMAS[0]), (2.0, SIGMAS[0])):
         call = open_call(session, sigma)
         assert call.full_rows == [0]
-        call.observe(EXIT, [0], [torch.tensor([value])])
+        call.observe(HEAD_INPUT, [0], [torch.tensor([value])])
         call.close(0.0)
     assert session.report.calls[1].rows[0].reason == "repeated_sigma"
-    assert open_call(session, SIGMAS[1]).forecast(EXIT, [0])[0].item() == 2.0
+    assert open_call(session, SIGMAS[1]).forecast(HEAD_INPUT, [0])[0].item() == 2.0
 
 
 @pytest.mark.parametrize("forecaster", [forecaster() for forecaster in FORECASTERS.values()], ids=lambda f: f.name)
@@ -148,11 +149,11 @@ def test_an_anchor_is_the_forecast_of_its_own_place_as_far_off_as_the_last_one_w
     def visit(step, value, check, error):
         """What the call is, with the check's error and the true one, if it is not drafted."""
         call = open_call(session, SIGMAS[step])
-        forecast = call.forecast(EXIT, [0])[0].item() if call.scorable([0]) else None
+        forecast = call.forecast(HEAD_INPUT, [0])[0].item() if call.scorable([0]) else None
         rejected = call.judge(call.draft_rows, [check] * len(call.draft_rows))[1]
         if rejected or call.full_rows:
             call.score(call.scorable([0]), [error] * len(call.scorable([0])))
-            call.observe(EXIT, [0], [torch.tensor([value])])
+            call.observe(HEAD_INPUT, [0], [torch.tensor([value])])
         row = call.close(0.0).rows[0]
         return row.reason, forecast, row.error, row.hindcast
 
@@ -176,7 +177,7 @@ def test_a_feature_of_another_shape_starts_the_lane_anew():
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:4]):
         call = open_call(session, sigma)
-        call.observe(EXIT, [0], [torch.zeros(2 if i < 3 else 3)])
+        call.observe(HEAD_INPUT, [0], [torch.zeros(2 if i < 3 else 3)])
     assert [a.shape[0] for a in session.lanes["a", 0].exit.anchors] == [3]
 
 
@@ -188,7 +189,7 @@ def test_hindcast_is_offered_only_where_a_forecast_exists():
         offered.append(call.scorable([0]))
         if offered[-1]:
             call.score([0], [0.25])
-        call.observe(EXIT, [0], [torch.zeros(1)])
+        call.observe(HEAD_INPUT, [0], [torch.zeros(1)])
         call.close(0.0)
     assert offered == [[], [], [0], [0]]
     assert [c.rows[0].hindcast for c in session.report.calls] == [None, None, 0.25, 0.25]
@@ -198,13 +199,13 @@ def test_two_opinions_by_hand():
     session = Session(config(forecaster=Reuse(), verifier=Embedded()), SIGMAS)
     for sigma, value in zip(SIGMAS[:3], (0.0, 1.0, 4.0), strict=True):
         call = open_call(session, sigma)
-        call.observe(EXIT, [0], [torch.tensor([value])])
+        call.observe(HEAD_INPUT, [0], [torch.tensor([value])])
         call.close(0.0)
     call = open_call(session, SIGMAS[3])
     assert len(session.lanes["a", 0].exit.anchors) == 3  # the verifier's depth, though reuse needs one
-    low, high = call.opinions([0])
+    low, high = call.embedded_pair([0])
     assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)  # the line and the parabola through 0, 1, 4
-    assert call.forecast(EXIT, [0])[0].item() == 4.0
+    assert call.forecast(HEAD_INPUT, [0])[0].item() == 4.0
 
 
 def test_observers_see_every_call():
@@ -216,9 +217,9 @@ def test_observers_see_every_call():
 
 def test_report_json():
     session = Session(config(threshold=0.1), SIGMAS, model="Flux")
-    play(session, lambda s, row: s, errors=lambda call, row: 0.05 * (call.outlooks[row].streak + 1))
+    play(session, lambda s, row: s, errors=lambda call, row: 0.05 * (call.states[row].streak + 1))
     session.report.finished, session.report.seconds = True, 1.5
-    report = json.loads(json.dumps(session.report.to_json(), allow_nan=False))
+    report = json.loads(json.dumps(write(session.report), allow_nan=False))
     totals = report["totals"]
     assert report["schema"] == 1 and report["model"] == "Flux" and report["steps"] == STEPS and report["finished"]
     assert totals["calls"] == STEPS == totals["rows"] == totals["computed"] + totals["drafted"]
@@ -226,7 +227,7 @@ def test_report_json():
     assert report["settings"] == config(threshold=0.1).to_dict()
     assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
     assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
-    assert Mask(computed=json.dumps(report["mask"])).ledger(0.1).computed_steps[:3] == (0, 1, 2)
+    assert Mask(computed=json.dumps(report["mask"])).policy(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['drafted']} of {totals['rows']} evaluations drafted" in session.report.summary
 
@@ -247,10 +248,10 @@ def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step):
             sigma = sigmas[i] if half == 0 else (sigmas[i] + sigmas[i + 1]) / 2
             call = open_call(session, sigma)
             assert not call.judge(call.draft_rows, [1.0] * len(call.draft_rows))[1]
-            call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+            call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
             call.close(0.0)
     total = steps * calls_per_step
-    computed = total - session.report.count("drafted")
+    computed = total - session.report.count("accepted")
     # The plan is in whole calls, and at four calls per computation three of warm-up and the last are most of a short schedule.
     assert abs(computed - total / speedup) <= max(1.0, 0.05 * total / speedup)
 
@@ -276,7 +277,7 @@ def test_target_spaces_its_computations_evenly(heun):
         call = open_call(session, sigma)
         scorable = call.scorable(call.full_rows)
         call.score(scorable, [0.1] * len(scorable))
-        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     verdicts = [c.rows[0].verdict for c in session.report.calls]
     places = [i for i, verdict in enumerate(verdicts) if verdict == "computed"]
@@ -300,7 +301,7 @@ def test_branches_in_separate_calls_of_one_prediction_decide_together():
             call = session.open_call([name], [0], [branch])
             accepted, rejected = call.judge(call.draft_rows, [1.0] * len(call.draft_rows))
             assert not accepted
-            call.observe(EXIT, call.full_rows + rejected, [torch.zeros(1)])
+            call.observe(HEAD_INPUT, call.full_rows + rejected, [torch.zeros(1)])
             call.close(0.0)
     assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [("rejected", "rejected"), ("computed", "joint")]
 
@@ -312,7 +313,7 @@ def test_what_is_asked_twice_in_a_prediction_has_two_lanes():
         session.open_prediction(sigma)
         for size in (2, 3):
             call = session.open_call(["a"], [0], [0])
-            call.observe(EXIT, call.full_rows, [torch.zeros(size)] * len(call.full_rows))
+            call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(size)] * len(call.full_rows))
             call.close(0.0)
     assert {key: lane.exit.anchors[0].shape[0] for key, lane in session.lanes.items()} == {("a", 0): 2, ("a", 1): 3}
     assert [c.rows[0].verdict for c in session.report.calls[-2:]] == ["drafted"] * 2
@@ -323,7 +324,7 @@ def test_lanes_that_do_not_come_back_are_forgotten():
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:-1]):
         call = open_call(session, sigma, ["stays", f"window {i}"])
-        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert len(session.lanes) <= 4 and ("stays", 0) in session.lanes
     assert session.report.cache_bytes <= 4 * 2 * 4
@@ -335,7 +336,7 @@ def test_rows_that_cannot_be_told_apart_decide_together_and_keep_their_images():
         session.open_prediction(sigma)
         lanes = ["a", "b"] if i < 4 else ["a", "new"]
         call = session.open_call(lanes, [0, 1], [0, 0], together=True)
-        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert call.full_rows == [0, 1] and [r.image for r in session.report.calls[-1].rows] == [0, 1]
 
@@ -346,10 +347,10 @@ def test_guided_outputs_by_hand():
     call = session.open_call(["c0", "c1", "u0", "other"], [0, 1, 0, 1], [0, 0, 1, 2])
     outputs = torch.tensor([[2.0], [5.0], [1.0], [7.0]])
     # image 0: 1 + 3 (2 - 1); image 1 has no uncond here
-    assert call.guided([0, 1, 2, 3], outputs).tolist() == [[4.0], [5.0], [4.0], [7.0]]
-    assert call.guided([2, 1, 0], outputs[[2, 1, 0]]).tolist() == [[4.0], [5.0], [4.0]]
+    assert call.combine_cfg([0, 1, 2, 3], outputs).tolist() == [[4.0], [5.0], [4.0], [7.0]]
+    assert call.combine_cfg([2, 1, 0], outputs[[2, 1, 0]]).tolist() == [[4.0], [5.0], [4.0]]
     session.open_prediction(SIGMAS[1])
-    assert session.open_call(["c0", "u0"], [0, 0], [0, 1]).guided([0, 1], outputs[:2]).tolist() == [[2.0], [5.0]]
+    assert session.open_call(["c0", "u0"], [0, 0], [0, 1]).combine_cfg([0, 1], outputs[:2]).tolist() == [[2.0], [5.0]]
 
 
 def test_a_verifier_that_needs_two_anchors_waits_for_them():
@@ -357,7 +358,7 @@ def test_a_verifier_that_needs_two_anchors_waits_for_them():
     session = Session(config(threshold=0.1, budget=Threshold(warmup=1), forecaster=Reuse(), verifier=Embedded()), SIGMAS)
     for sigma in SIGMAS[:3]:
         call = open_call(session, sigma)
-        call.observe(EXIT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
+        call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert [c.rows[0].reason for c in session.report.calls] == ["warmup", "anchors", "draft"]
 
@@ -369,14 +370,14 @@ def sample(session, truth, x, jumps=(), short_at=None):
             x = x + 10 * (-1) ** i  # the line through the last two places does not lead there
         session.arrive(torch.tensor(sigma), x)
         if i == short_at:
-            session.give_up()
+            session.stop_caching()
             session.arrive(torch.tensor(sigma), x)
         call = session.open_call([0], [0], [0])
         computed = call.full_rows
-        slope = truth(sigma) if computed else call.forecast(EXIT, [0])[0]
+        slope = truth(sigma) if computed else call.forecast(HEAD_INPUT, [0])[0]
         call.judge(call.draft_rows, [0.0] * len(call.draft_rows))
         if session.caching:
-            call.observe(EXIT, computed, [slope] * len(computed))
+            call.observe(HEAD_INPUT, computed, [slope] * len(computed))
         call.close(0.0)
         denoised = session.serve(x, x - sigma * slope)
         x = x + (x - denoised) / sigma * (following - sigma)
@@ -413,7 +414,7 @@ def test_after_memory_ran_out_nothing_is_kept_and_the_call_is_made_again():
 
 def test_the_report_says_where_anchors_were_kept():
     session = Session(config(), SIGMAS)
-    assert session.report.to_json()["placement"] == "device"
-    session.keep_on(torch.device("cpu"))
+    assert write(session.report)["placement"] == "device"
+    session.place_anchors_on(torch.device("cpu"))
     sample(session, slope, torch.zeros(1, 2))
-    assert session.report.to_json()["placement"] == "host" and session.report.count("drafted")
+    assert write(session.report)["placement"] == "host" and session.report.count("accepted")

@@ -4,13 +4,13 @@ import pytest
 import torch
 from solvers import dpm_2, euler, heun, looking_back, slope, two_step
 
-from speca_core.solver import LAGS, Solver, probe
+from speca_core.sampler_response import LAGS, SamplerResponse, measure_response
 
 SIGMAS = [1.0, 0.9, 0.6, 0.2, 0.0]
 
 
 def found(sampler, sigmas=SIGMAS):
-    return probe(lambda model, x: sampler(model, x, sigmas), sigmas)
+    return measure_response(lambda model, x: sampler(model, x, sigmas), sigmas)
 
 
 def flat(strides):
@@ -53,13 +53,13 @@ def test_a_schedule_too_long_to_be_tried():
     def sampler(model, x):
         asked.append(len(x))
 
-    assert [probe(sampler, [1 - i / steps for i in range(steps + 1)]) for steps in (500, 501)] == [None, None] and len(asked) == 1
+    assert [measure_response(sampler, [1 - i / steps for i in range(steps + 1)]) for steps in (500, 501)] == [None, None] and len(asked) == 1
 
 
 def test_the_echo_of_a_slope_too_much():
     solver = found(two_step)  # 1 at a step: 1/3 is to be added at the next, 1/9 at the one after it
     assert solver.echo == pytest.approx(1 / 3, rel=1e-3)
-    assert found(euler).echo == 0 and Solver((3.0, 2.0, 1.0), ((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
+    assert found(euler).echo == 0 and SamplerResponse((3.0, 2.0, 1.0), ((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
 
 
 def test_one_step():

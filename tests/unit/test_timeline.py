@@ -2,7 +2,7 @@ import math
 
 from speca_core import SpecaConfig
 from speca_core.report import CallRecord, RowRecord, RunReport
-from speca_core.timeline import COLOURS, HEADER, ROOM, WIDTH, bar_of, bars_of, draw_timeline
+from nodes.runtime.page.timeline import COLOURS, HEADER, ROOM, WIDTH, bar_of, bars_of, draw_timeline
 
 
 def report(calls):

@@ -53,17 +53,17 @@ def test_inputs_are_left_alone(verifier):
 
 
 def test_embedded_compares_a_line_with_a_parabola():
-    low, high = VERIFIERS["embedded"]().opinions([0.0, 1.0, 2.0], 3.0)
+    low, high = VERIFIERS["embedded"]().embedded_pair([0.0, 1.0, 2.0], 3.0)
     assert low == pytest.approx([0.0, -1.0, 2.0]) and high == pytest.approx([1.0, -3.0, 3.0])
 
 
 def test_embedded_makes_do_with_two_anchors_and_ignores_a_fourth():
     embedded = VERIFIERS["embedded"]()
-    assert [len(w) for w in embedded.opinions([0.0, 1.0], 2.0)] == [2, 2]
-    low, high = embedded.opinions([0.0, 5.0, 6.0, 7.0], 8.0)
+    assert [len(w) for w in embedded.embedded_pair([0.0, 1.0], 2.0)] == [2, 2]
+    low, high = embedded.embedded_pair([0.0, 5.0, 6.0, 7.0], 8.0)
     assert low == pytest.approx([0.0, 0.0, -1.0, 2.0]) and high == pytest.approx([0.0, 1.0, -3.0, 3.0])
 
 
 @pytest.mark.parametrize("name", ["last_block", "first_block", "none"])
 def test_block_checks_have_no_pair(name):
-    assert VERIFIERS[name]().opinions([0.0, 1.0], 2.0) is None
+    assert VERIFIERS[name]().embedded_pair([0.0, 1.0], 2.0) is None

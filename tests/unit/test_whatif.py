@@ -7,13 +7,14 @@ import pytest
 import torch
 from test_session import SIGMAS, STEPS, config
 
+from speca_core.report_json import read, write
 from speca_core import Session, SpecaConfig
 from speca_core.budgets import Accumulated, Target, Threshold
 from speca_core.errors import ConfigError
 from speca_core.report import CallRecord, RowRecord, RunReport
-from speca_core.session import EXIT
-from speca_core.verifiers import Unverified
-from speca_core.whatif import PSNR, Clock, Rates, laws_of, predict, psnr_band, reach
+from speca_core.anchors import HEAD_INPUT
+from speca_core.verifiers import NoCheck
+from speca_core.replay import PSNR, Clock, Rates, laws_of, predict, psnr_band, reach
 
 RATE = 0.01  # error of a draft per square step of reach
 RATIO = 1.5  # hindcast / error
@@ -27,7 +28,7 @@ def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO,
     for sigma in SIGMAS[:-1]:
         session.open_prediction(sigma)
         call = session.open_call(list(lanes), list(lanes), [0] * len(lanes))
-        place = call.moment.coordinate
+        place = call.point.coordinate
         error = {
             row: rate(place, row) * reach(place, call.lanes[row].exit.coordinates) for row in range(len(lanes)) if call.lanes[row].exit
         }
@@ -36,12 +37,12 @@ def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO,
         computed = sorted(call.full_rows + rejected)
         scorable = call.scorable(computed)
         call.score(scorable, [ratio(place) * error[row] for row in scorable])
-        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        call.observe(HEAD_INPUT, computed, [torch.zeros(1)] * len(computed))
         drafts = len(call.draft_rows)
         call.close((DRAFT * drafts + FULL * len(computed)) / len(lanes))
     session.report.finished = True
     session.report.seconds = sum(call.seconds for call in session.report.calls) + 0.5
-    return RunReport.from_json(json.loads(json.dumps(session.report.to_json())))
+    return read(json.loads(json.dumps(write(session.report))))
 
 
 def rows_of(report):
@@ -87,7 +88,7 @@ def test_the_band_of_psnr_by_hand():
     for image in range(2):
         place = 0
         for row in (call.rows[image] for call in report.calls):
-            place = place + 1 if row.verdict == "drafted" else 0
+            place = place + 1 if row.verdict == "accepted" else 0
             counted[image] += 20 / STEPS * place * row.error if place else 0.0
     level = -20 * math.log10(RATIO * max(counted) / STEPS)  # of the worst picture
     assert psnr_band(report, report) == pytest.approx((level + PSNR[0], level + PSNR[1]), rel=1e-3)
@@ -95,8 +96,8 @@ def test_the_band_of_psnr_by_hand():
 
 def test_there_is_no_band_where_nothing_was_drafted_or_checked():
     assert psnr_band(record(threshold=0.0), record(threshold=0.0)) is None
-    unchecked = record(verifier=Unverified(), budget=Target(speedup=2.0))
-    assert unchecked.count("drafted") and psnr_band(unchecked, unchecked) is None
+    unchecked = record(verifier=NoCheck(), budget=Target(speedup=2.0))
+    assert unchecked.count("accepted") and psnr_band(unchecked, unchecked) is None
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.015, 0.03, 0.06, 0.1, 0.3])
@@ -121,16 +122,16 @@ def test_the_same_settings_give_the_same_run():
 
 def test_hindcasts_alone_tell_the_rate_too():
     plain = record(threshold=0.0)
-    assert plain.count("drafted") == 0
+    assert plain.count("accepted") == 0
     # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the hindcasts.
     assert laws_of(plain)[0].estimate.at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
-    assert predict(plain, config(threshold=0.2).to_dict()).count("drafted") > 0
+    assert predict(plain, config(threshold=0.2).to_dict()).count("accepted") > 0
 
 
 def test_an_unverified_run_follows_its_budget():
-    before = record(threshold=0.5, verifier=Unverified(), budget=Threshold(max_streak=2))
+    before = record(threshold=0.5, verifier=NoCheck(), budget=Threshold(max_streak=2))
     longer = predict(before, {**before.settings, "budget": Threshold(max_streak=4).to_dict()})
-    assert longer.count("drafted") > before.count("drafted") and longer.count("rejected") == 0
+    assert longer.count("accepted") > before.count("accepted") and longer.count("rejected") == 0
 
 
 def test_seconds_go_with_the_rows():
@@ -182,12 +183,12 @@ def test_the_same_settings_give_the_same_verdicts_where_all_rows_decide_together
         errors = [0.03, 0.2 if step % 4 == 3 else 0.03, 0.03]
         _, rejected = call.judge(call.draft_rows, [errors[row] for row in call.draft_rows])
         computed = sorted(call.full_rows + rejected)
-        call.observe(EXIT, computed, [torch.zeros(1)] * len(computed))
+        call.observe(HEAD_INPUT, computed, [torch.zeros(1)] * len(computed))
         call.close(0.1)
-    recorded = RunReport.from_json(json.loads(json.dumps(session.report.to_json())))
+    recorded = read(json.loads(json.dumps(write(session.report))))
     assert recorded.joint
     again = predict(recorded, recorded.settings)
-    assert all(len({row.verdict == "drafted" for row in call.rows}) == 1 for call in again.calls)
+    assert all(len({row.verdict == "accepted" for row in call.rows}) == 1 for call in again.calls)
 
 
 def test_a_place_that_the_sampler_visits_twice_has_an_error_of_its_own():

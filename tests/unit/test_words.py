@@ -11,7 +11,7 @@ from speca_core import SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import LEVELS
 from speca_core.forecasters import FORECASTERS
-from speca_core.knobs import knobs_of
+from speca_core.settings import settings_of
 from speca_core.verifiers import VERIFIERS
 
 PACK = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def inputs_of(node):
 def knobs():
     """(combo, knob) of every widget that a combo brings along."""
     return {
-        (combo, knob) for combo in ("forecaster", "verifier", "budget") for entry in CHOICES[combo].values() for knob in knobs_of(entry)
+        (combo, knob) for combo in ("forecaster", "verifier", "budget") for entry in CHOICES[combo].values() for knob in settings_of(entry)
     }
 
 

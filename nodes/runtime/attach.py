@@ -1,0 +1,171 @@
+"""Attaching SpeCa to a ComfyUI model: four wrappers on a clone, and nothing else."""
+
+import functools
+import logging
+import time
+from typing import Any
+
+import torch
+from comfy.model_sampling import CONST
+from comfy.patcher_extension import WrappersMP
+
+from ...speca_core.config import SpecaConfig
+from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
+from .other_caches import check_other_caches
+from .page.diagnose import diagnose
+from .page.events import LiveRun
+from .page.report_store import remember
+from .samplers import response_of
+from .targets import RUNS
+
+KEY = "speca"
+HOST = torch.device("cpu")
+log = logging.getLogger("speca")
+
+
+def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
+    """A clone of a model that samples with SpeCa.
+
+    Example: `fast = accelerate(model, SpecaConfig(threshold=0.2))`, then sample `fast` as usual.
+
+    Args:
+        model: a ComfyUI ModelPatcher; it is left as it is.
+        config: what the user chose.
+        node: id of the node whose page is shown the runs; empty if there is none.
+
+    Raises:
+        UnsupportedModel: level features, and SpeCa does not know how to draft inside this model.
+        ConfigError: the settings do not go with the model.
+    """
+    RUNS[config.effective_level].check(config, model.model)
+    patched = model.clone()
+    wrappers = {
+        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, config, node),
+        WrappersMP.PREPARE_SAMPLING: _prepare,
+        WrappersMP.PREDICT_NOISE: _predict,
+        WrappersMP.APPLY_MODEL: _apply_model,
+    }
+    if patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        log.warning(
+            "SpeCa: this model already went through SpeCa Accelerate; the later node's settings "
+            "are used."
+        )
+        for kind in wrappers:
+            patched.remove_wrappers_with_key(kind, KEY)
+    for kind, wrapper in wrappers.items():
+        patched.add_wrapper_with_key(kind, KEY, wrapper)
+    return patched
+
+
+def _sample(
+    config: SpecaConfig,
+    node: str,
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """OUTER_SAMPLE: a Run is made, lives in this run's own options, and is taken down whatever
+    happens."""
+    inputs = noise, latent_image, sampler, sigmas
+    if len(sigmas) < 2 or not len(noise):
+        return executor(*inputs, *args, **kwargs)  # nothing to sample
+    guider = executor.class_obj
+    check_other_caches(guider.model_options)
+    options = guider.model_options["transformer_options"]
+    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
+        # Innermost: below wrappers of others, so that they see every call, and below
+        # torch.compile's swap of the module.
+        wrappers = options["wrappers"][kind]
+        wrappers[KEY] = wrappers.pop(KEY)
+    patcher = guider.model_patcher
+    flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
+    response = response_of(sampler, guider, sigmas) if config.hindsight else None
+    make = RUNS[config.effective_level]
+    run = make(config, patcher.model, sigmas.tolist(), flow, response)
+    report = run.session.report
+    live = LiveRun(run.session, node)
+    options[KEY] = run
+    try:
+        latent = executor(*inputs, *args, **kwargs)
+        report.finished = True
+    finally:
+        del options[KEY]
+        if run.need:
+            measured(run.need, report.cache_bytes)
+            if report.out_of_memory is not None:
+                ran_out(run.need)
+        report.seconds = time.perf_counter() - run.started if run.started else 0.0
+        live.end()
+        log.info("SpeCa: %s", report.summary)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("SpeCa:\n%s", diagnose(report))
+    remember(latent, report)
+    return latent
+
+
+def _prepare(
+    executor: Any,
+    patcher: Any,
+    noise_shape: Any,
+    conds: Any,
+    model_options: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """PREPARE_SAMPLING: the weights are placed such that the anchors fit beside them."""
+    run = (model_options or {}).get("transformer_options", {}).get(KEY)
+    inputs = patcher, noise_shape, conds
+    if run is None:
+        return executor(*inputs, model_options=model_options, **kwargs)
+    run.need = need_of(patcher, run.session.config, noise_shape, conds)
+    size = expected(run.need)
+    if on_host(patcher, run.need):
+        log.info("SpeCa: the device has no room for the anchors of this run; the host keeps them.")
+        run.session.place_anchors_on(HOST)
+        size = 0
+    with announced(patcher.model, size):
+        return executor(*inputs, model_options=model_options, **kwargs)
+
+
+def _predict(
+    executor: Any,
+    x: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: Any = None,
+    seed: int | None = None,
+) -> Any:
+    """PREDICT_NOISE: answered by the run, if one is under way in these options."""
+    run = executor.class_obj.model_options["transformer_options"].get(KEY)
+    inputs = x, timestep, model_options or {}, seed
+    if run is None:
+        return executor(*inputs)
+    if run.session.caching:
+        answer = attempt(lambda: run.predict(executor, *inputs))
+        if answer is not None:
+            return answer
+        run.session.stop_caching()
+        log.warning(
+            "SpeCa: out of memory: the cache was dropped; the rest of this run uses no drafts."
+        )
+    return run.predict(executor, *inputs)
+
+
+def _apply_model(
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: Any = None,
+    c_crossattn: Any = None,
+    control: Any = None,
+    transformer_options: Any = None,
+    **conds: Any,
+) -> Any:
+    """APPLY_MODEL: answered by the run, if one is under way in these options."""
+    run = (transformer_options or {}).get(KEY)
+    answer = executor if run is None else functools.partial(run.evaluate, executor)
+    if transformer_options is None:
+        return answer(x, t, c_concat, c_crossattn, control, **conds)
+    return answer(x, t, c_concat, c_crossattn, control, transformer_options, **conds)

@@ -1,0 +1,1 @@
+"""Inside the model: stand-ins for its blocks, and what a pass does with them."""

@@ -1,0 +1,1 @@
+"""Which models there are, and how one that is in no table is found out."""

@@ -1,0 +1,94 @@
+"""The run, live in the page: events of type `speca.run`, sent to the page that queued the prompt.
+
+Each event carries the whole run so far, so that lost events, late joins and reloads heal by
+themselves:
+
+    {"ids": {prompt, workflow, node, sampler, run}, "ended": bool, "report": the report's JSON,
+    packed}
+
+`ended` without the report's `finished` is a run that was interrupted or failed.
+"""
+
+import logging
+import sys
+import time
+import uuid
+from typing import Any
+
+from comfy_execution.utils import get_executing_context
+
+from ....speca_core.report import CallRecord, RunReport
+from ....speca_core.report_json import pack, write
+from ....speca_core.session import Session
+
+EVENT = "speca.run"
+PAUSE = 1 / 15  # least seconds between two events of a run
+log = logging.getLogger("speca")
+
+
+class LiveRun:
+    """Shows one run in the page, call by call. Without a server (tests, scripts) or a page there is
+    nobody to send to.
+
+    Args:
+        session: of the run; it is observed from now on.
+        node: id of the SpeCa Accelerate node, with its path through subgraphs ("5:2"); empty if
+            unknown.
+    """
+
+    def __init__(self, session: Session, node: str) -> None:
+        self.report = session.report
+        self._server = page_server()
+        self._sent = 0.0
+        context = get_executing_context()
+        prompt = str(context.prompt_id) if context else ""
+        self.report.ids = {
+            "prompt": prompt,
+            "workflow": workflow_of(self._server, prompt),
+            "node": node,
+            "sampler": str(context.node_id) if context else "",
+            "run": uuid.uuid4().hex[:12],
+        }
+        session.observers.append(self._called)
+
+    def _called(self, call: CallRecord) -> None:
+        if time.monotonic() - self._sent >= PAUSE:
+            self._send(ended=False)
+
+    def end(self) -> None:
+        """The run is over, whether it finished or not."""
+        self._send(ended=True)
+
+    def _send(self, ended: bool) -> None:
+        self._sent = time.monotonic()
+        if self._server is None or self._server.client_id is None or not self.report.ids["node"]:
+            return
+        try:
+            self._server.send_sync(EVENT, payload(self.report, ended), self._server.client_id)
+        # The picture matters more than the page: sampling goes on, and the log says why nothing is
+        # shown.
+        except Exception:
+            log.warning("SpeCa: the page could not be told about the run.", exc_info=True)
+
+
+def payload(report: RunReport, ended: bool = True) -> dict[str, Any]:
+    """A run as the page gets it, and as it lies in workflows and pictures."""
+    return {"ids": report.ids, "ended": ended, "report": pack(write(report))}
+
+
+def page_server() -> Any:
+    """ComfyUI's PromptServer; None outside a server. Its module is not imported for that: importing
+    it has effects of its own."""
+    module = sys.modules.get("server")
+    return getattr(getattr(module, "PromptServer", None), "instance", None)
+
+
+def workflow_of(server: Any, prompt: str) -> str:
+    """The id of the workflow that a running prompt was queued from; empty if it was queued without
+    one."""
+    running = server.prompt_queue.get_current_queue_volatile()[0] if server is not None else []
+    for entry in running:  # number, prompt id, prompt, extra data, ...
+        if entry[1] == prompt:
+            workflow = (entry[3].get("extra_pnginfo") or {}).get("workflow") or {}
+            return str(workflow.get("id", ""))
+    return ""

@@ -1,0 +1,71 @@
+"""What the page may ask the server: POST /speca/what_if."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from ....speca_core.errors import SpecaError
+from ....speca_core.replay import psnr_band, replay
+from ....speca_core.report import RunReport
+from ....speca_core.report_json import pack, read, unpack, write
+from .events import page_server
+
+MOST_BYTES = 4_000_000
+MOST_ROWS = 20_000  # of all calls: 200 calls of 100 rows
+
+
+def serve() -> None:
+    """Add the routes to ComfyUI's server, if there is one."""
+    server = page_server()
+    if server is not None:
+        server.routes.post("/speca/what_if")(what_if)
+
+
+async def what_if(request: web.Request) -> web.Response:
+    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} is asked.
+
+    The answer is {"report": the prediction, packed, "psnr": [low, high] in dB, or null}. Where
+    there is no telling, or a setting is out of range, it is {"error": why}; what is no such
+    question is refused with code 400.
+    """
+    if request.content_type != "application/json" or (request.content_length or 0) > MOST_BYTES:
+        return _refused(
+            f"found {request.content_type}, {request.content_length} bytes; expected JSON of at most {MOST_BYTES} bytes"
+        )
+    try:
+        asked = await request.json()
+        recorded = read(unpack(asked["report"]))
+        settings = dict(asked["settings"])
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        return _refused(
+            f"found no report and settings ({type(error).__name__}: {error}); expected what the page sends"
+        )
+    if recorded.rows > MOST_ROWS:
+        return _refused(f"found {recorded.rows} rows; expected at most {MOST_ROWS}")
+    try:
+        answer = await asyncio.to_thread(answer_of, recorded, settings)
+    except SpecaError as error:
+        return web.json_response({"error": str(error)})
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        return _refused(
+            f"found a record or settings that are none ({type(error).__name__}: {error}); expected what the page sends"
+        )
+    return web.json_response(answer)
+
+
+def answer_of(recorded: RunReport, settings: dict[str, Any]) -> dict[str, Any]:
+    """The prediction."""
+    predicted = replay(recorded, settings)
+    return {"report": pack(write(predicted)), "psnr": psnr_band(recorded, predicted)}
+
+
+def _refused(reason: str) -> web.Response:
+    return web.json_response({"error": reason}, status=400)

@@ -1,0 +1,105 @@
+"""One sampling pass inside ComfyUI, whatever it speculates on."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ...speca_core.config import SpecaConfig
+from ...speca_core.sampler_response import SamplerResponse
+from ...speca_core.session import Session
+from .memory import Need
+
+log = logging.getLogger("speca")
+
+
+class Run:
+    """Lives in the run's own transformer options, from the start of the sampling to its end.
+
+    Its two kinds, one per level, are `FeatureRun` and `PredictionRun` in `targets/`.
+
+    Args:
+        config: what the user chose.
+        model: ComfyUI's `BaseModel`.
+        name: of the model, for the report.
+        sigmas: the run's schedule, steps + 1 values.
+        flow: the model is a flow model: sigma is the share of noise.
+        response: how the sampler responds, if it is known.
+    """
+
+    def __init__(
+        self,
+        config: SpecaConfig,
+        model: Any,
+        name: str,
+        sigmas: Sequence[float],
+        flow: bool,
+        response: SamplerResponse | None,
+    ) -> None:
+        self.model = model
+        self.verifier = config.verifier
+        self.session = Session(config, sigmas, model=name, flow=flow, response=response)
+        self.need: Need | None = None  # once it is known
+        # At the first prediction: loading the weights is not ours.
+        self.started: float | None = None
+        self._warned = False
+
+    @staticmethod
+    def check(config: SpecaConfig, model: Any) -> None:
+        """See at attach that the settings go with the model.
+
+        Raises:
+            UnsupportedModel: SpeCa does not know how to draft inside this model.
+            ConfigError: the settings contradict what is known about it.
+        """
+
+    def predict(
+        self,
+        executor: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any],
+        seed: int | None,
+    ) -> torch.Tensor:
+        """Answer one call of ComfyUI's `CFGGuider.predict_noise`, with its arguments.
+
+        Args:
+            executor: what answers without us; its `class_obj` is the guider.
+            x: [images, ...] latents.
+            timestep: [images] sigmas.
+
+        Returns:
+            [images, ...] the guided, denoised prediction.
+        """
+        self.started = self.started or time.perf_counter()
+        return executor(x, timestep, model_options, seed)
+
+    def evaluate(
+        self,
+        executor: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **conds: Any,
+    ) -> torch.Tensor:
+        """Answer one call of ComfyUI's `BaseModel.apply_model`, with its arguments.
+
+        Args:
+            executor: what answers without us; its `class_obj` is the model.
+            x: [rows, ...] latents. t: [rows] sigmas.
+
+        Returns:
+            [rows, ...] the denoised prediction of each row.
+        """
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+
+    def warn_once(self, message: str) -> None:
+        """Say something about this run in the log, the first time that it is true."""
+        if not self._warned:
+            self._warned = True
+            log.warning("SpeCa: %s", message)

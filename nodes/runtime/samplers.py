@@ -1,0 +1,61 @@
+"""ComfyUI's samplers that hindsight works with, and how each responds to what it is served."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...speca_core.sampler_response import SamplerResponse, measure_response
+
+# Samplers that add no noise and ask at most twice per step; ComfyUI's ddim is its euler. By module,
+# as in "sample_euler".
+FUNCTIONS = {
+    "comfy.k_diffusion.sampling": (
+        "euler heun dpm_2 exp_heun_2_x0 dpmpp_2m res_multistep deis ipndm ipndm_v lms "
+        "gradient_estimation"
+    ),
+    "comfy.extra_samplers.uni_pc": "unipc unipc_bh2",
+}
+IN_THE_MENU = {"unipc": "uni_pc", "unipc_bh2": "uni_pc_bh2"}  # where the sampler has another name
+NAMES = [IN_THE_MENU.get(n, n) for names in FUNCTIONS.values() for n in names.split()] + ["ddim"]
+
+log = logging.getLogger("speca")
+
+
+def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerResponse | None:
+    """How one of these samplers responds on a schedule; None for any other, and where there is no
+    linear response with its options (churn).
+
+    An option that can be called may remember that it was, so such a sampler is not tried.
+    """
+    function = getattr(sampler, "sampler_function", None)
+    options = getattr(sampler, "extra_options", {})
+    names = FUNCTIONS.get(getattr(function, "__module__", ""), "").split()
+    known = getattr(function, "__name__", "").removeprefix("sample_") in names
+    if not known or any(map(callable, options.values())):
+        return None
+    device = guider.model_patcher.load_device
+
+    def sample(model: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor | None:
+        def guided(*args: Any, **kwargs: Any) -> torch.Tensor:
+            return model(*args, **kwargs)
+
+        guided.inner_model = guider  # type: ignore[attr-defined]  # for the model's noise scale
+        settings = {"extra_args": {}, "callback": None, "disable": True} | options
+        # On the run's device: uni_pc's coefficients depend on its rounding. And it writes into the
+        # sigmas, hence the copy.
+        schedule = sigmas.to(device, torch.float32, copy=True)
+        try:
+            return function(guided, x.to(device), schedule, **settings)  # type: ignore[misc,no-any-return]
+        except Exception:  # it may need what only a run has; that is no reason for the run to fail
+            log.warning(
+                "SpeCa: the sampler could not be tried out before the run; drafts are not "
+                "corrected later.",
+                exc_info=True,
+            )
+            return None
+
+    # Churn draws noise, and the run's own comes after it.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return measure_response(sample, sigmas.tolist())

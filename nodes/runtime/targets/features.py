@@ -1,0 +1,215 @@
+"""Level features: what is forecast is the input of the model's head, for each row of a call."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.samplers
+import torch
+
+from ....speca_core.config import SpecaConfig
+from ....speca_core.session import Call, Prediction
+from ....speca_core.target import Head
+from ....speca_core.tensors import join
+from ....speca_core.verifiers import Verifier
+from ..blocks.family import bare
+from ..blocks.passes import DraftPass, FullPass, StreamMap
+from ..blocks.proxy import Pass, installed
+from ..models.discovery import discover
+from ..models.lookup import check, family_of
+from ..rows import rows_of, take
+from ..run import Run
+
+
+class FeaturesTarget:
+    """One call: a draft leaves the blocks out, but for the verifier's.
+
+    Args:
+        stream_map: of the model.
+        verifier: the run's.
+        run: evaluates some rows of the call with a pass.
+    """
+
+    def __init__(
+        self,
+        stream_map: StreamMap,
+        verifier: Verifier,
+        run: Callable[[Pass, Sequence[int]], torch.Tensor],
+    ) -> None:
+        self.stream_map = stream_map
+        self.verifier = verifier
+        self.run = run
+
+    def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
+        """One pass without blocks. If it goes on as a full one, all rows are answered."""
+        handler = DraftPass(self.stream_map, self.verifier, call, rows, _measured_in(call))
+        outputs = self.run(handler, rows)
+        if handler.resumed or len(handler.draft.accepted) == len(rows):
+            return rows, outputs
+        accepted = handler.draft.accepted
+        return accepted, [outputs[i] for i, row in enumerate(rows) if row in accepted]
+
+    def compute(self, call: Call, rows: Sequence[int]) -> torch.Tensor:
+        """One full pass."""
+        handler = FullPass(self.stream_map, self.verifier, call, rows, _measured_in(call))
+        return self.run(handler, rows)
+
+
+class FeatureRun(Run):
+    """Answers ComfyUI's calls of the model; a lane is a row.
+
+    Calls of any other model that shares the options (a second one for the negative prompt, clones
+    for further GPUs, which run at the same time) go straight through.
+    """
+
+    def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
+        self.family = family_of(model.diffusion_model)
+        super().__init__(config, model, self.family.name, *schedule)
+        self.stream_map = StreamMap(self.family)
+        self.prediction: Prediction | None = None
+
+    @staticmethod
+    def check(config: SpecaConfig, model: Any) -> None:
+        """See `Run.check`."""
+        check(family_of(model.diffusion_model), config)
+
+    def predict(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: Any,
+        seed: Any,
+    ) -> torch.Tensor:
+        """See `Run.predict`."""
+        guidance = guidance_of(executor.class_obj)
+        self.prediction = self.session.predict(timestep.flatten()[0], x, guidance)
+        denoised = super().predict(executor, x, timestep, model_options, seed)
+        return self.prediction.serve(x, denoised)
+
+    def evaluate(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **conds: Any,
+    ) -> torch.Tensor:
+        """See `Run.evaluate`."""
+        begun = time.perf_counter()
+        own, total = executor.class_obj is self.model, x.shape[0]
+
+        def evaluate(chosen: Sequence[int], x: torch.Tensor = x) -> torch.Tensor:
+            # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do
+            # on the options still holds.
+            args = take((x, t, c_concat, c_crossattn, control), chosen, total)
+            answer: torch.Tensor = executor(
+                *args, transformer_options, **take(conds, chosen, total)
+            )
+            return answer
+
+        if not own:
+            self.warn_once(
+                "some calls of this run go to another model or another GPU; those are computed in "
+                "full. Level prediction skips them too."
+            )
+        skips = transformer_options.get(self.family.never_with) is not None
+        if not own or skips or self.prediction is None:
+            return executor(  # type: ignore[no-any-return]
+                x, t, c_concat, c_crossattn, control, transformer_options, **conds
+            )
+        model = bare(self.model.diffusion_model)
+        if self.session.caching and not self.family.stacks:  # its class is in no table
+            everyone = range(total)
+            self.family = discover(
+                self.family, self.verifier, model, lambda latent: evaluate(everyone, latent), x
+            )
+            self.stream_map = StreamMap(self.family)
+        rows = rows_of(x, transformer_options)
+        coupled = bool(self.family.coupled)
+        call = self.prediction.open_call(rows.lanes, rows.images, rows.branches, coupled)
+
+        def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
+            with installed(model, self.family, handler):
+                return evaluate(chosen)
+
+        if self.session.caching:
+            output = join(call.answer(FeaturesTarget(self.stream_map, self.verifier, run)))
+        else:
+            output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        call.close(time.perf_counter() - begun)
+        return output
+
+
+class GuidedHead:
+    """A head whose results are measured after guidance has combined both prompts.
+
+    Errors are judged in what the sampler gets, where guidance has multiplied the difference of cond
+    and uncond.
+    """
+
+    def __init__(self, head: Head, call: Call, rows: Sequence[int], guidance: float) -> None:
+        self.head = head
+        self.call = call
+        self.rows = rows
+        self.guidance = guidance
+
+    def __call__(self, stream: torch.Tensor | None = None) -> Any:
+        """The head's result."""
+        return self.head(stream)
+
+    def measured(self, result: Any) -> torch.Tensor:
+        """The model's output, combined."""
+        images = [self.call.images[row] for row in self.rows]
+        branches = [self.call.branches[row] for row in self.rows]
+        return combine_cfg(self.head.measured(result), images, branches, self.guidance)
+
+
+def _measured_in(call: Call) -> Callable[[Sequence[int], Any], Head]:
+    """Per prompt, unless the guider does plain CFG and the user wants it combined."""
+    guidance = call.prediction.guidance
+
+    def measured_in(rows: Sequence[int], head: Any) -> Head:
+        if guidance is None or not call.session.config.guided:
+            return head  # type: ignore[no-any-return]
+        return GuidedHead(head, call, rows, guidance)
+
+    return measured_in
+
+
+def combine_cfg(
+    outputs: torch.Tensor, images: Sequence[int], branches: Sequence[int], guidance: float
+) -> torch.Tensor:
+    """What guidance makes of a call's outputs.
+
+    If both branches of an image are among the rows, each becomes uncond + guidance * (cond -
+    uncond), cond being branch 0. All other rows stay as they are.
+
+    Args:
+        outputs: [rows, ...].
+        images, branches: of each row.
+
+    Returns:
+        [rows, ...].
+    """
+    made = outputs.clone()
+    for image in set(images):
+        own = [i for i, other in enumerate(images) if other == image]
+        pair = sorted((branches[i], i) for i in own)
+        if [branch for branch, _ in pair] == [0, 1]:
+            cond, uncond = (i for _, i in pair)
+            mixed = torch.lerp(outputs[uncond].float(), outputs[cond].float(), guidance)
+            made[cond] = made[uncond] = mixed.to(made.dtype)
+    return made
+
+
+def guidance_of(guider: Any) -> float | None:
+    """The CFG scale of a guider that does plain classifier-free guidance; None where something else
+    makes the prediction."""
+    plain = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
+    if not plain or "sampler_cfg_function" in guider.model_options:
+        return None
+    return float(guider.cfg)

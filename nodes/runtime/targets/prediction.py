@@ -1,0 +1,183 @@
+"""Level prediction: what is forecast is each image's guided prediction, whatever makes it.
+
+On a draft no block, no head, no ControlNet and no text branch runs.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ....speca_core.config import SpecaConfig
+from ....speca_core.session import Call
+from ....speca_core.target import Draft, Identity
+from ....speca_core.tensors import join
+from ....speca_core.verifiers import Verifier
+from ..models.lookup import are_coupled
+from ..rows import rows_of, take
+from ..run import Run
+
+NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
+LISTENERS = "sampler_post_cfg_function"
+# What a patch puts there may look at the whole batch, as Mahiro's mean does: no image's place in it
+# may be filled with anything else.
+LOOKS_AT_THE_BATCH = (
+    LISTENERS,
+    "sampler_pre_cfg_function",
+    "sampler_cfg_function",
+    "sampler_calc_cond_batch_function",
+)
+
+
+class PredictionTarget:
+    """One prediction. Its feature is the slope v = (x - denoised) / sigma, its head the identity.
+
+    Args:
+        verifier: the run's.
+        x: [images, ...] latents.
+        sigma: their noise level, above 0.
+        evaluate: the guided prediction, [images, ...], of which only some images are needed.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        x: torch.Tensor,
+        sigma: float,
+        evaluate: Callable[[Sequence[int]], torch.Tensor],
+    ) -> None:
+        self.verifier = verifier
+        self.x = x
+        self.sigma = sigma
+        self.evaluate = evaluate
+
+    def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
+        """No evaluation."""
+        draft = Draft(call, rows)
+        slopes = draft.forecast()
+        slopes = self.verifier.verify(draft, Identity(slopes), slopes)
+        taken = [i for i, row in enumerate(rows) if row in draft.accepted]
+        return draft.accepted, [self.x[rows[i]] - self.sigma * slopes[i] for i in taken]
+
+    def compute(self, call: Call, rows: Sequence[int]) -> Any:
+        """One prediction."""
+        denoised = self.evaluate(rows)
+        if call.session.caching:
+            slopes = torch.stack([(self.x[row] - denoised[row]) / self.sigma for row in rows])
+            call.learn(rows, slopes, slopes, Identity(slopes))
+        return denoised if len(rows) == len(denoised) else [denoised[row] for row in rows]
+
+
+class PredictionRun(Run):
+    """Answers the guider's predictions; a lane is an image."""
+
+    def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
+        diffusion_model = model.diffusion_model
+        super().__init__(config, model, type(diffusion_model).__name__, *schedule)
+        self._coupled = are_coupled(diffusion_model)
+        self._images = 0
+        self._computed: Sequence[int] | None = None  # images that are needed now; None: all
+
+    def predict(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: Any,
+        seed: Any,
+    ) -> torch.Tensor:
+        """See `Run.predict`."""
+        begun = time.perf_counter()
+        guider = executor.class_obj
+        plain = super().predict
+        if NEVER_WITH in model_options.get("transformer_options", {}):
+            return plain(executor, x, timestep, model_options, seed)
+        if self._sampler_listens(model_options, guider):
+            return plain(executor, x, timestep, model_options, seed)
+        self.started = self.started or begun
+        prediction = self.session.predict(timestep.flatten()[0], x)
+        sigma = prediction.point.sigma
+        if sigma == 0:
+            return plain(executor, x, timestep, model_options, seed)
+        self._images = len(x)
+        images = range(len(x))
+        # A change of guidance, prompts or controls on the way makes a prediction of another kind:
+        # its lanes are others.
+        kind = str(getattr(guider, "cfg", None)), asked_at(sigma, getattr(guider, "conds", {}))
+        lanes = [(image, x.shape[1:], kind) for image in images]
+        coupled = self._coupled or any(model_options.get(name) for name in LOOKS_AT_THE_BATCH)
+        call = prediction.open_call(lanes, images, [0] * len(x), coupled)
+
+        def evaluate(chosen: Sequence[int]) -> torch.Tensor:
+            self._computed = chosen if len(chosen) < len(x) else None
+            try:
+                return plain(executor, x, timestep, model_options, seed)
+            finally:
+                self._computed = None
+
+        denoised = join(call.answer(PredictionTarget(self.verifier, x, sigma, evaluate)))
+        call.close(time.perf_counter() - begun)
+        return prediction.serve(x, denoised)
+
+    def _sampler_listens(self, options: Mapping[str, Any], guider: Any) -> bool:
+        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does: a
+        draft would leave it with the last word."""
+        own = len(guider.model_options.get(LISTENERS, ()))
+        listens = len(options.get(LISTENERS, ())) > own
+        if listens:
+            self.warn_once(
+                "this sampler needs the model's answer to each prompt. Level prediction drafts "
+                "nothing; set it to features."
+            )
+        return listens
+
+    def evaluate(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **conds: Any,
+    ) -> torch.Tensor:
+        """See `Run.evaluate`. Rows of drafted images are left out; nobody uses what stands for
+        them."""
+        inputs = c_concat, c_crossattn, control
+        images = [] if self._computed is None else rows_of(x, transformer_options).images
+        # Tiles or copies that a patch has put into the batch are not ours to tell apart.
+        if self._computed is None or max(images) + 1 != self._images:
+            return executor(x, t, *inputs, transformer_options, **conds)  # type: ignore[no-any-return]
+        chosen = [row for row, image in enumerate(images) if image in self._computed]
+        args = take((x, t, *inputs), chosen, x.shape[0])
+        computed = executor(*args, transformer_options, **take(conds, chosen, x.shape[0]))
+        output = x.clone()
+        for row, answer in zip(chosen, computed, strict=True):
+            output[row] = answer
+        return output
+
+
+def asked_at(sigma: float, conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """Which of a guider's conditionings, and of their controls, ComfyUI asks at this noise level:
+    all but those whose range of timesteps is over, or has not begun."""
+    found = []
+    for cond in (cond for prompts in conds.values() for cond in prompts):
+        if _within(sigma, cond.get("timestep_start"), cond.get("timestep_end")):
+            found.append(str(cond.get("uuid")))
+        control = cond.get("control")
+        while control is not None:
+            if _within(sigma, *(getattr(control, "timestep_range", None) or (None, None))):
+                found.append(str(id(control)))
+            control = getattr(control, "previous_controlnet", None)
+    return tuple(found)
+
+
+def _within(sigma: float, start: float | None, end: float | None) -> bool:
+    """As ComfyUI compares: with bounds in float32, as sigma is."""
+    low, high = (
+        sigma if bound is None else torch.tensor(bound, dtype=torch.float32).item()
+        for bound in (end, start)
+    )
+    return low <= sigma <= high

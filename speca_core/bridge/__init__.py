@@ -1,1 +1,0 @@
-"""Between the algorithm and ComfyUI: the only package besides `nodes` that imports comfy."""

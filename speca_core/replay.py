@@ -1,0 +1,311 @@
+"""What would a run have done under other settings? Its record is replayed through the real
+`Session`,
+with errors by a law of growth.
+
+The error of a forecast through anchors at s_0 > s_1 > ... is the remainder of interpolation, a rate
+times (s - s_0)(s - s_1)...: it grows with the distance from the anchors, and the rate changes
+slowly along the run. The path is rough as well: the closer the anchors, the more it seems to bend
+between them. Over runs of the demo's model at fixed intervals, the rate goes with the anchors'
+distance to the power of -0.1 to -0.7. Every checked draft tells the rate at its place; so does
+every hindcast, which measures the served forecast itself and stands to the verifier's estimate in a
+ratio of its own: where only one of the two was measured, the ratio tells the other. Between these
+places the logarithm of the rate is interpolated.
+
+It is an estimate. The sampler's path under other settings is another one, and the rate is the
+recorded path's.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from .anchors import HEAD_INPUT
+from .axis import SAME_PLACE, Schedule
+from .budgets import Reason
+from .budgets.accumulated import weight
+from .config import SpecaConfig
+from .errors import ConfigError
+from .report import RunReport
+from .session import Call, Session
+
+NODES = 2  # anchors whose distances count: the error of a line, which is what drafts mostly are
+ROUGHNESS = 0.4  # the rate goes with the anchors' distance to the power of minus this
+DRAFT_SHARE = 0.1  # seconds of a draft, as a share of a full call's, if the record has none
+TINY = 1e-9
+# dB that a picture's PSNR lies above -20 log10(mean error counted): five in six of the demo
+# model's.
+PSNR = 10.0, 26.0
+
+
+def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
+    """Replay a run under other settings.
+
+    Args:
+        recorded: a run that made at least one call.
+        settings: as `SpecaConfig.to_dict()`. Forecaster, verifier, `level` and `guided` decide
+            which errors there are, and must be the record's.
+
+    Returns:
+        A report with predicted verdicts, errors, hindcasts and seconds of the recorded calls.
+
+    Raises:
+        ConfigError: a setting is out of range, or the record tells nothing about it.
+    """
+    config = SpecaConfig.build(settings)
+    for part in ("forecaster", "verifier", "level", "guided"):
+        if config.to_dict()[part] != recorded.settings[part]:
+            raise ConfigError(
+                f"what-if: {part} is another than the recorded run's; expected the same. "
+                "Queue the graph to measure it."
+            )
+    if not recorded.calls:
+        raise ConfigError(
+            "what-if: the run has no calls; expected a recorded one. Queue the graph first."
+        )
+    clock = Clock(recorded)
+    laws, checked = laws_of(recorded), config.verifier.name != "none"
+    session = Session(config, recorded.sigmas, model=recorded.model, flow=recorded.flow)
+    number = 0
+    for record in recorded.calls:
+        if record.prediction != number:
+            number = record.prediction
+            jumped = {row.image for row in record.rows if row.reason == Reason.JUMP.value}
+            sigma = sigma_at(session.schedule, record.position)
+            prediction = session.predict_at(sigma, jumped=jumped)
+        lanes = [row.lane for row in record.rows]
+        images, branches = [r.image for r in record.rows], [r.branch for r in record.rows]
+        call = prediction.open_call(lanes, images, branches, recorded.coupled)
+        call.answer(ReplayTarget(laws, lanes, checked))
+        drafts = len(call.draft_rows)
+        computed = len(call.full_rows) + len(call.rejected_rows)
+        seconds = clock.seconds(len(lanes), drafts, computed)
+        call.close(record.seconds if record.computed and not drafts else seconds)
+    report = session.report
+    unrecorded = recorded.spent - sum(call.seconds for call in recorded.calls)
+    report.seconds = unrecorded + sum(call.seconds for call in report.calls)
+    report.finished = recorded.finished
+    return report
+
+
+class Blank:
+    """Stands for a feature, where there is nothing but its place."""
+
+    shape = ()
+    device = None
+    nbytes = 0
+
+    def to(self, *_: Any, **__: Any) -> "Blank":
+        """Itself."""
+        return self
+
+
+class ReplayTarget:
+    """One call of a recorded run: errors follow the laws of its lanes, and there are no outputs.
+
+    Args:
+        laws: of the record's lanes, by number.
+        lanes: number of each row's lane.
+        checked: the verifier compares something.
+    """
+
+    def __init__(self, laws: "Mapping[int, Law]", lanes: Sequence[int], checked: bool) -> None:
+        self.laws = laws
+        self.lanes = lanes
+        self.checked = checked
+
+    def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
+        """Judge by the errors that the verifier would have seen."""
+        accepted, _ = call.judge(rows, self._errors(call, rows, False) if self.checked else None)
+        return accepted, [Blank()] * len(accepted)
+
+    def compute(self, call: Call, rows: Sequence[int]) -> Any:
+        """Score by the errors that the forecasts would have had."""
+        scorable = call.scorable(rows)
+        call.score(scorable, self._errors(call, scorable, True))
+        blanks: Any = [Blank()] * len(rows)
+        call.observe(HEAD_INPUT, rows, blanks)
+        return blanks
+
+    def _errors(self, call: Call, rows: Sequence[int], true: bool) -> list[float]:
+        """Of forecasts: as they are, or as the verifier sees them."""
+        found, place = [], call.point.coordinate
+        for row in rows:
+            law, lane = self.laws[self.lanes[row]], call.lanes[row]
+            if lane.revisits(call.point) or lane.head_input is None:
+                found.append(law.revisit)
+                continue
+            rate = (law.truth if true else law.estimate).at(place)
+            found.append(rate * reach(place, lane.head_input.coordinates))
+        return found
+
+
+def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] | None:
+    """The range, in dB, in which to expect the PSNR of the decoded picture to the plain one.
+
+    Of a batch it is the worst picture's. The sampler adds up what it is served, so that the latents
+    end about as far off as the mean, over all calls, of the drafts' errors in the model's output,
+    each counted by its place in its streak as the budget `accumulated` does. The record's hindcasts
+    calibrate the verifier's errors. How a model and its decoder respond differs from picture to
+    picture, hence the width.
+
+    Args:
+        recorded: the run that tells the scale.
+        predicted: the run in question; may be the same.
+
+    Returns:
+        (low, high), or None where nothing was drafted, or a draft was not checked.
+    """
+    errors: dict[int, float] = {}
+    streaks: dict[int, int] = {}
+    for call in predicted.calls:
+        worst: dict[int, float] = {}
+        for row in call.rows:
+            streaks[row.lane] = streaks.get(row.lane, 0) + 1 if row.verdict == "accepted" else 0
+            if row.verdict != "accepted":
+                continue
+            if row.error is None:
+                return None
+            counted = weight(streaks[row.lane], predicted.steps) * row.error
+            worst[row.image] = max(worst.get(row.image, 0.0), counted)
+        for image, error in worst.items():
+            errors[image] = errors.get(image, 0.0) + error
+    if not errors:
+        return None
+    ratio = next(iter(laws_of(recorded).values())).ratio
+    level = -20 * math.log10(max(max(errors.values()) * ratio / len(predicted.calls), TINY))
+    return level + PSNR[0], level + PSNR[1]
+
+
+def sigma_at(schedule: Schedule, position: float) -> float:
+    """The noise level at a position: reports round sigmas, but positions on the grid are exact."""
+    step = min(int(position), schedule.steps - 1)
+    share = position - step
+    return schedule.sigmas[step] * (1 - share) + schedule.sigmas[step + 1] * share
+
+
+def reach(at: float, anchors: Sequence[float]) -> float:
+    """(s - s_0)(s - s_1) / (s_0 - s_1)^ROUGHNESS, coordinates in steps, the newest anchors; a
+    missing one lies a step further back."""
+    newest = [*reversed(anchors)][:NODES]
+    newest += [newest[-1] - 1.0] * (NODES - len(newest))
+    rough = math.pow(max(newest[0] - newest[1], TINY), -ROUGHNESS)
+    return max(math.prod(abs(at - s) for s in newest) * rough, TINY)
+
+
+@dataclass(frozen=True)
+class Law:
+    """The errors of one lane's forecasts.
+
+    Attributes:
+        estimate: as the verifier sees them.
+        truth: as they are.
+        ratio: hindcast / estimated error.
+        revisit: error of an anchor as the forecast when the sampler comes to its place again.
+    """
+
+    estimate: "Rates"
+    truth: "Rates"
+    ratio: float
+    revisit: float
+
+
+class Rates:
+    """Errors per reach, along the run: (coordinate, error / reach), in order of the coordinate."""
+
+    def __init__(self, rates: Sequence[tuple[float, float]]) -> None:
+        self.places = [place for place, _ in rates]
+        self.logs = [math.log(max(rate, TINY)) for _, rate in rates]
+
+    def at(self, place: float) -> float:
+        """The rate there: its logarithm interpolated, constant beyond the ends; 0 if nothing is
+        known."""
+        if not self.places:
+            return 0.0
+        i = bisect_left(self.places, place)
+        if i == 0 or i == len(self.places):
+            return math.exp(self.logs[min(i, len(self.logs) - 1)])
+        share = (place - self.places[i - 1]) / (self.places[i] - self.places[i - 1])
+        return math.exp(self.logs[i - 1] * (1 - share) + self.logs[i] * share)
+
+
+def laws_of(recorded: RunReport) -> dict[int, Law]:
+    """The law of each lane, from what a run has recorded."""
+    schedule = Schedule(recorded.sigmas, recorded.flow)
+    anchors: dict[int, list[float]] = {}
+    drafts: dict[int, list[tuple[float, float]]] = {}
+    hindcasts: dict[int, list[tuple[float, float]]] = {}
+    again: dict[int, list[float]] = {}
+    for call in recorded.calls:
+        place = schedule.point(sigma_at(schedule, call.position)).coordinate
+        for row in call.rows:
+            known = anchors.setdefault(row.lane, [])
+            if any(abs(place - anchor) <= SAME_PLACE for anchor in known):
+                measured = [] if row.hindcast is None else [row.hindcast]
+                again.setdefault(row.lane, []).extend(measured)
+                continue
+            for found, value in ((drafts, row.error), (hindcasts, row.hindcast)):
+                rates = found.setdefault(row.lane, [])
+                if known and value is not None and (not rates or place > rates[-1][0]):
+                    rates.append((place, value / reach(place, known)))
+            if row.verdict != "accepted" and (not known or place > known[-1]):
+                known.append(place)
+    ratio = _ratio(drafts, hindcasts)
+    merged = {}
+    for lane in anchors:
+        estimates = {place: rate / ratio for place, rate in hindcasts[lane]} | dict(drafts[lane])
+        truths = {place: rate * ratio for place, rate in drafts[lane]} | dict(hindcasts[lane])
+        estimate, truth = Rates(sorted(estimates.items())), Rates(sorted(truths.items()))
+        merged[lane] = Law(estimate, truth, ratio, median(again[lane]) if again.get(lane) else 0.0)
+    return merged
+
+
+def _ratio(
+    drafts: Mapping[int, Sequence[tuple[float, float]]],
+    hindcasts: Mapping[int, Sequence[tuple[float, float]]],
+) -> float:
+    """Median over all hindcasts of hindcast / what a check would have said there; 1 if no draft was
+    checked."""
+    ratios = []
+    for lane, rates in drafts.items():
+        law = Rates(rates)
+        ratios += [
+            rate / law.at(place)
+            for place, rate in hindcasts[lane]
+            if rates and rates[0][0] <= place <= rates[-1][0]
+        ]
+    return max(median(ratios), TINY) if ratios else 1.0
+
+
+class Clock:
+    """Seconds of a call, by the medians of a recorded run, in proportion to the rows.
+
+    A pass over some of the rows takes more than its share: the recorded calls that were mixed tell
+    how much more.
+    """
+
+    def __init__(self, recorded: RunReport) -> None:
+        self.recorded = recorded
+        self.full: dict[int, float] = {}  # rows of a call -> seconds of one of them, computed
+        drafted = [call for call in recorded.calls if call.accepted]
+        self.draft = median(call.seconds / len(call.rows) for call in drafted) if drafted else None
+        self.mixed = 1.0
+        mixed = []
+        for call in recorded.calls:
+            verdicts = [row.verdict for row in call.rows]
+            computed = sum(verdict != "accepted" for verdict in verdicts)
+            if 0 < computed < len(verdicts):
+                drafts = sum(verdict != "computed" for verdict in verdicts)
+                mixed.append(call.seconds / self.seconds(len(verdicts), drafts, computed))
+        self.mixed = median(mixed) if mixed else 1.0
+
+    def seconds(self, rows: int, drafts: int, computed: int) -> float:
+        """Seconds of a call of so many rows, of which so many are drafted and computed (a rejected
+        row is both)."""
+        if rows not in self.full:
+            self.full[rows] = (self.recorded.full_seconds(rows) or TINY) / max(rows, 1)
+        full = self.full[rows]
+        draft = DRAFT_SHARE * full if self.draft is None else self.draft
+        return (draft * drafts + full * computed) * (self.mixed if 0 < computed < rows else 1.0)
