@@ -15,6 +15,7 @@ from .other_caches import check_other_caches
 from .page.diagnose import diagnose
 from .page.events import LiveRun
 from .page.report_store import remember
+from .run import Run
 from .samplers import response_of
 from .targets import RUNS
 
@@ -23,7 +24,9 @@ HOST = torch.device("cpu")
 log = logging.getLogger("speca")
 
 
-def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
+def accelerate(
+    model: Any, config: SpecaConfig, node: str = "", run: type[Run] | None = None
+) -> Any:
     """A clone of a model that samples with SpeCa.
 
     Example: `fast = accelerate(model, SpecaConfig(threshold=0.2))`, then sample `fast` as usual.
@@ -32,15 +35,18 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
         model: a ComfyUI ModelPatcher; it is left as it is.
         config: what the user chose.
         node: id of the node whose page is shown the runs; empty if there is none.
+        run: the kind of run to make; None: the one of `config.effective_level`. Measurements and
+            tests bring their own.
 
     Raises:
         UnsupportedModel: level features, and SpeCa does not know how to draft inside this model.
         ConfigError: the settings do not go with the model.
     """
-    RUNS[config.effective_level].check(config, model.model)
+    kind_of_run = run or RUNS[config.effective_level]
+    kind_of_run.check(config, model.model)
     patched = model.clone()
     wrappers = {
-        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, config, node),
+        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, kind_of_run, config, node),
         WrappersMP.PREPARE_SAMPLING: _prepare,
         WrappersMP.PREDICT_NOISE: _predict,
         WrappersMP.APPLY_MODEL: _apply_model,
@@ -58,6 +64,7 @@ def accelerate(model: Any, config: SpecaConfig, node: str = "") -> Any:
 
 
 def _sample(
+    kind_of_run: type[Run],
     config: SpecaConfig,
     node: str,
     executor: Any,
@@ -84,8 +91,7 @@ def _sample(
     patcher = guider.model_patcher
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    make = RUNS[config.effective_level]
-    run = make(config, patcher.model, sigmas.tolist(), flow, response)
+    run = kind_of_run(config, patcher.model, sigmas.tolist(), flow, response)
     report = run.session.report
     live = LiveRun(run.session, node)
     options[KEY] = run

@@ -23,7 +23,6 @@ class Run:
     Args:
         config: what the user chose.
         model: ComfyUI's `BaseModel`.
-        name: of the model, for the report.
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
         response: how the sampler responds, if it is known.
@@ -33,13 +32,13 @@ class Run:
         self,
         config: SpecaConfig,
         model: Any,
-        name: str,
         sigmas: Sequence[float],
         flow: bool,
         response: SamplerResponse | None,
     ) -> None:
         self.model = model
         self.verifier = config.verifier
+        name = type(model.diffusion_model).__name__
         self.session = Session(config, sigmas, model=name, flow=flow, response=response)
         self.need: Need | None = None  # once it is known
         # At the first prediction: loading the weights is not ours.

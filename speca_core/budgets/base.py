@@ -110,7 +110,8 @@ class LimitedPolicy:
             return Reason.TOLERANCE
         if self.backoff:
             return Reason.BACKOFF
-        if forbidden := self.limits.forbids(state):
+        forbidden: Reason | None = self.limits.forbids(state)
+        if forbidden:
             return forbidden
         return Reason.DRAFT if self.may_draft(state) else Reason.BUDGET
 

@@ -38,7 +38,7 @@ class Hindcast(Limits):
 
     name = "hindcast"
     help = "Goes by the measured errors of earlier forecasts; the verifier is a veto"
-    policy_type: ClassVar[type[LimitedPolicy]] = HindcastPolicy  # type: ignore[assignment]
+    policy_type: ClassVar[type[LimitedPolicy]] = HindcastPolicy
 
     growth: float = number(
         2.5,

@@ -61,7 +61,7 @@ class Mask(Limits):
 
     name = "mask"
     help = "Computes the given steps and drafts the others; the threshold only vetoes"
-    policy_type: ClassVar[type[LimitedPolicy]] = MaskPolicy  # type: ignore[assignment]
+    policy_type: ClassVar[type[LimitedPolicy]] = MaskPolicy
 
     warmup: int = number(1, 1, 50, 1, "Calls that are always computed at the start of a run")
     max_streak: int = number(100, 1, 100, 1, "Most drafts in a row")

@@ -64,7 +64,7 @@ class Target(Limits):
     name = "target"
     help = "A wanted speed-up in evaluations, whatever the errors; the threshold is not used"
     ignores_own_jumps: ClassVar[bool] = True
-    policy_type: ClassVar[type[LimitedPolicy]] = TargetPolicy  # type: ignore[assignment]
+    policy_type: ClassVar[type[LimitedPolicy]] = TargetPolicy
 
     speedup: float = number(
         2.0, 1.0, 10.0, 0.1, "Evaluations of the plain model per real one; the clock gains less"

@@ -44,6 +44,13 @@ def load_pack():
 PACK_MODULE = load_pack()
 
 
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_tools(name):
     """A module of tools/, without the repo's root on sys.path."""
     spec = importlib.util.spec_from_file_location(

@@ -11,9 +11,9 @@ from statistics import mean
 import comfy.samplers
 import torch
 from models import decoder, psnr, sample_flux, trained_flux
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import SpecaConfig
 
 STEPS = 28
 PROMISE = 20.0  # dB of the worst image to the plain run with the same noise, under every sampler

@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models import TINY, build, features
-from speca_pack.speca_core import ConfigError
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import ConfigError
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.verifiers import VERIFIERS
 from test_nodes import widget_values

@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import PACK
 from models import sample_flux, trained_flux
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find, remember
 from speca_pack.nodes.runtime.page.workflow_metadata import PROPERTY, stamp
+from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.errors import SpecaError
-from speca_pack.speca_core.report_json import unpack, write
 from speca_pack.speca_core.report import RunReport
+from speca_pack.speca_core.report_json import unpack, write
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from comfy.model_patcher import ModelPatcher
 from conftest import PACK, load
 from models import build, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.blocks.proxy import installed
+from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.forecasters import Spline
 from speca_pack.speca_core.verifiers import VERIFIERS, base, relative_error

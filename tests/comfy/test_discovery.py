@@ -11,12 +11,12 @@ import comfy.supported_models_base
 import pytest
 import torch
 from models import TINY, build, features, sample_tiny
-from speca_pack.speca_core import SpecaConfig, UnsupportedModel
-from speca_pack.nodes.runtime.models import lookup, table
 from speca_pack.nodes.runtime.attach import KEY, accelerate
+from speca_pack.nodes.runtime.models import lookup
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.models.table import BY_CLASS
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -36,7 +36,7 @@ KINDS = ("flux", "radiance", "sd3", "hunyuan_video", "hunyuan_dit", "wan", "wan_
 @pytest.fixture
 def unlisted(monkeypatch):
     """As if the table were empty."""
-    monkeypatch.setattr(families, "BY_CLASS", {})
+    monkeypatch.setattr(lookup, "BY_CLASS", {})
 
 
 def hooks(module):
@@ -47,7 +47,7 @@ def hooks(module):
 def test_without_its_entry_a_model_samples_as_with_it(name, monkeypatch):
     model = build(name)
     plain, listed = sample_tiny(model, name), sample_tiny(accelerate(model, EAGER), name)
-    monkeypatch.setattr(families, "BY_CLASS", {})
+    monkeypatch.setattr(lookup, "BY_CLASS", {})
     latent = sample_tiny(accelerate(model, EAGER), name)
     torch.testing.assert_close(latent, listed, rtol=1e-3, atol=1e-3 * listed.std().item())
     assert find(latent).count("accepted") == find(listed).count("accepted") > 0
@@ -244,7 +244,7 @@ def unet(monkeypatch):
 
 
 def test_a_unet_whose_name_is_not_known_is_refused(unet, monkeypatch):
-    monkeypatch.setattr(families, "REFUSED", {})
+    monkeypatch.setattr(lookup, "REFUSED", {})
     with pytest.raises(UnsupportedModel, match="is a UNetModel, which SpeCa has no entry for, and"):
         sample_tiny(accelerate(unet, features()), "unet")
 

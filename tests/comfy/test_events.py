@@ -9,10 +9,10 @@ import uuid
 import aiohttp
 import pytest
 from models import features, sample_flux, trained_flux
-from speca_pack.nodes.runtime.page import events
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.speca_core.report_json import pack, unpack, write
+from speca_pack.nodes.runtime.page import events
 from speca_pack.speca_core.report import RunReport
+from speca_pack.speca_core.report_json import pack, unpack, write
 from test_server import ask, graph
 
 spaces = iter(range(1, 1000))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import COMFY
 from models import TINY, build, features, sample_tiny
-from speca_pack.speca_core import ConfigError, UnsupportedModel
-from speca_pack.nodes.runtime.blocks import passes
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.blocks import passes
+from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.models.table import FAMILIES, REFUSED
-from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import ConfigError, UnsupportedModel
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS

@@ -21,10 +21,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from models import build, features, sample_tiny
 from speca_pack import speca_core
-from speca_pack.nodes.runtime.page import events
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.blocks.proxy import resolve
+from speca_pack.nodes.runtime.models.lookup import family_of
+from speca_pack.nodes.runtime.page import events
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.verifiers import VERIFIERS

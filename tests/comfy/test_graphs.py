@@ -41,12 +41,12 @@ from comfy_extras import (
     nodes_tcfg,
 )
 from models import CAPTIONS, PACK, build, caption, features, sample_tiny, trained_flux
-from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.nodes.runtime.attach import KEY, accelerate
-from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.blocks.proxy import resolve
+from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.targets.prediction import PredictionRun, asked_at
+from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import random
 

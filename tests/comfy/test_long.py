@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import COMFY, PACK, load
+from conftest import COMFY, load_tools
 from models import build, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -35,7 +35,7 @@ def fresh(tmp_path):
     """Starts a server of its own: (address, process)."""
 
     def start():
-        return load(PACK / "tools/server.py").server(Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt")
+        return load_tools("server").server(Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt")
 
     return start
 

@@ -13,16 +13,15 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from conftest import PACK
 from models import build, features, sample_tiny
-from speca_pack.speca_core.report_json import write
-from speca_pack.speca_core import tensors
 from speca_pack.nodes.runtime import memory
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.diagnose import diagnose
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.anchors import FeatureHistory
-from speca_pack.speca_core.tensors import weighted_sum
+from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.report_json import write
 from speca_pack.speca_core.session import Session
+from speca_pack.speca_core.tensors import weighted_sum
 from speca_pack.speca_core.verifiers import VERIFIERS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

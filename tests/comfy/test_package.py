@@ -10,7 +10,7 @@ import urllib.request
 
 import pathspec
 import pytest
-from conftest import COMFY, PACK, load
+from conftest import COMFY, PACK, load_tools
 from PIL import Image
 
 RAW = "https://raw.githubusercontent.com/speca-comfyui/speca/main/"
@@ -37,7 +37,7 @@ def address(files, tmp_path_factory):
         target = base / "custom_nodes" / "speca" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PACK / path, target)
-    tools = load(PACK / "tools/server.py")
+    tools = load_tools("server")
     port = tools.usable_port("127.0.0.1", 0)
     options = ["--cpu", "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
     command = [sys.executable, COMFY / "main.py", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", base, *options]

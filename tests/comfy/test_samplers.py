@@ -8,8 +8,8 @@ import torch
 from conftest import PACK
 from models import build, decoder, sample_tiny, trained_flux
 from samplers import PROMISE, measure
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.speca_core import SpecaConfig
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)

@@ -15,7 +15,7 @@ import comfy.sampler_helpers
 import numpy as np
 import pytest
 import torch
-from conftest import COMFY, PACK, load
+from conftest import COMFY, load_tools
 from models import build, features, sample_tiny
 from PIL import Image
 from speca_pack.nodes.runtime.attach import accelerate
@@ -32,7 +32,7 @@ GRAPHS = itertools.count()
 def addresses(comfy, tmp_path_factory):
     """Two servers: the session's, and one more."""
     log = tmp_path_factory.mktemp("second") / "log.txt"
-    with load(PACK / "tools/server.py").server(sys.executable, COMFY, "127.0.0.1", 0, log) as (address, _):
+    with load_tools("server").server(sys.executable, COMFY, "127.0.0.1", 0, log) as (address, _):
         yield comfy, address
 
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from models import sample_flux, trained_flux
-from speca_pack.speca_core.report_json import read, write
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core.report import RunReport
+from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.replay import predict
+from speca_pack.speca_core.report_json import read, write
 
 # From the default run. Not promised at half its threshold, where nearly every draft is expected to fail and many do not.
 THRESHOLDS = (0.08, 0.1, 0.15, 0.2, 0.3, 0.5)

@@ -1,9 +1,19 @@
 import pytest
 
 from speca_core import ConfigError
-from speca_core.budgets import BUDGETS, Accumulated, Hindcast, Interval, Mask, LaneState, Reason, Target, Threshold
-from speca_core.budgets.mask import read_mask
 from speca_core.axis import Schedule
+from speca_core.budgets import (
+    BUDGETS,
+    Accumulated,
+    Hindcast,
+    Interval,
+    LaneState,
+    Mask,
+    Reason,
+    Target,
+    Threshold,
+)
+from speca_core.budgets.mask import read_mask
 
 STEPS = 20  # where an account counts the error of the first draft as it is
 SCHEDULE = Schedule([1 - i / STEPS for i in range(STEPS + 1)])

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from speca_core.bridge.families import FAMILIES
 
 from speca_core import SpecaConfig
-from speca_core.bridge.families import FAMILIES
 from speca_core.budgets import BUDGETS, Reason
 from speca_core.budgets.mask import read_mask
 from speca_core.forecasters import FORECASTERS

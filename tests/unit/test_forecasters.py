@@ -7,7 +7,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speca_core.forecasters import FORECASTERS, AdamsBashforth, Chebyshev, Fitted, FoCa, Hermite, Newton, Reuse, Spline, Taylor
+from speca_core.forecasters import (
+    FORECASTERS,
+    AdamsBashforth,
+    Chebyshev,
+    Fitted,
+    FoCa,
+    Hermite,
+    Newton,
+    Reuse,
+    Spline,
+    Taylor,
+)
 from speca_core.forecasters.base import Linear
 from speca_core.settings import settings_of
 

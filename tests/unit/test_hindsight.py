@@ -5,11 +5,11 @@ import torch
 from solvers import dpm_2, euler, heun, three_step, two_step
 
 from speca_core import Session, SpecaConfig
-from speca_core.budgets import Interval
-from speca_core.forecasters import Newton
-from speca_core.correction import TRUST, DeferredCorrection
-from speca_core.axis import Schedule
 from speca_core.anchors import HEAD_INPUT
+from speca_core.axis import Schedule
+from speca_core.budgets import Interval
+from speca_core.correction import TRUST, DeferredCorrection
+from speca_core.forecasters import Newton
 from speca_core.sampler_response import measure_response
 from speca_core.verifiers import NoCheck
 

@@ -7,7 +7,6 @@ from test_session import SIGMAS, config, play
 
 from speca_core import Session
 from speca_core.report_json import pack, read, unpack, write
-from speca_core.report import RunReport
 
 
 def recorded(lanes=("a", "b"), **settings):

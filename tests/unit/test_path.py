@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from speca_core import SpecaConfig
-from speca_core.jumps import Path
 from speca_core.anchors import HEAD_INPUT
 from speca_core.session import Session
 

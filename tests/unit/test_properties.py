@@ -9,17 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speca_core.report_json import write
 from speca_core import ConfigError, Session, SpecaConfig
+from speca_core.anchors import HEAD_INPUT
+from speca_core.axis import Schedule, falls
 from speca_core.budgets import BUDGETS
 from speca_core.config import LEVELS, THRESHOLD
 from speca_core.forecasters import FORECASTERS
-from speca_core.tensors import weighted_sum
+from speca_core.report_json import write
 from speca_core.settings import Text, settings_of
-from speca_core.axis import Schedule, falls
-from speca_core.anchors import HEAD_INPUT
+from speca_core.tensors import relative_error, weighted_sum
 from speca_core.verifiers import VERIFIERS
-from speca_core.tensors import relative_error
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speca_core.errors import ConfigError
 from speca_core.axis import SNR_SHARE, Schedule, falls
+from speca_core.errors import ConfigError
 
 SIGMAS = [1.0, 0.6, 0.2, 0.0]
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from speca_core.report_json import write
 from speca_core import Session, SpecaConfig
+from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import Interval, Mask, Target, Threshold
 from speca_core.forecasters import FORECASTERS, Newton, Reuse
-from speca_core.anchors import HEAD_INPUT
+from speca_core.report_json import write
 from speca_core.verifiers import Embedded, LastBlock
 
 STEPS = 20

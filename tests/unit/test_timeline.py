@@ -1,8 +1,8 @@
 import math
 
+from nodes.runtime.page.timeline import COLOURS, HEADER, ROOM, WIDTH, bar_of, bars_of, draw_timeline
 from speca_core import SpecaConfig
 from speca_core.report import CallRecord, RowRecord, RunReport
-from nodes.runtime.page.timeline import COLOURS, HEADER, ROOM, WIDTH, bar_of, bars_of, draw_timeline
 
 
 def report(calls):

@@ -7,14 +7,14 @@ import pytest
 import torch
 from test_session import SIGMAS, STEPS, config
 
-from speca_core.report_json import read, write
 from speca_core import Session, SpecaConfig
+from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import Accumulated, Target, Threshold
 from speca_core.errors import ConfigError
-from speca_core.report import CallRecord, RowRecord, RunReport
-from speca_core.anchors import HEAD_INPUT
-from speca_core.verifiers import NoCheck
 from speca_core.replay import PSNR, Clock, Rates, laws_of, predict, psnr_band, reach
+from speca_core.report import CallRecord, RowRecord, RunReport
+from speca_core.report_json import read, write
+from speca_core.verifiers import NoCheck
 
 RATE = 0.01  # error of a draft per square step of reach
 RATIO = 1.5  # hindcast / error

@@ -105,7 +105,7 @@ class PassBlock:
             self.observe(tap, self.image(outputs))
             return
         copies = [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
-        self._pass.postponed.append(lambda: self.observe(tap, self.image(copies)))
+        self._pass.later(lambda: self.observe(tap, self.image(copies)))
 
 
 def split(features: Sequence[torch.Tensor] | torch.Tensor, rows: Sequence[int]) -> list[Any]:
@@ -151,7 +151,7 @@ class FullPass:
         self.rows = list(rows)
         self.measured_in = measured_in
         self.head_was_called = False
-        self.postponed: list[Callable[[], None]] = []  # observations
+        self._postponed: list[Callable[[], None]] = []
 
     def runs(self, position: BlockPosition) -> bool:
         """All of them."""
@@ -171,11 +171,15 @@ class FullPass:
             self.verifier.after_block(seen, outputs)
         return outputs
 
+    def later(self, observe: Callable[[], None]) -> None:
+        """Do this before the pass learns from its head."""
+        self._postponed.append(observe)
+
     def head(self, head: Head) -> Any:
         """Run the head on the true stream, and learn."""
         self.head_was_called = True
         output = head()
-        for observe in self.postponed:
+        for observe in self._postponed:
             observe()
         split(head.stream, self.rows)
         self.source.learn(self.rows, head.stream, output, self.measured_in(self.rows, head))
@@ -227,6 +231,9 @@ class DraftPass:
     def all_blocks_run(self) -> bool:
         """If it went on as a full one."""
         return self.resumed
+
+    def later(self, observe: Callable[[], None]) -> None:
+        """A draft keeps nothing."""
 
     def runs(self, position: BlockPosition) -> bool:
         """Only the verifier's block."""

@@ -9,7 +9,7 @@ import torch
 
 from ....speca_core.config import SpecaConfig
 from ....speca_core.session import Call, Prediction
-from ....speca_core.target import Head
+from ....speca_core.target import Head, Source
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
 from ..blocks.family import bare
@@ -40,9 +40,14 @@ class FeaturesTarget:
         self.verifier = verifier
         self.run = run
 
+    def source(self, call: Call) -> Source:
+        """Where forecasts come from and features go; measurements may stand between."""
+        return call
+
     def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
         """One pass without blocks. If it goes on as a full one, all rows are answered."""
-        handler = DraftPass(self.stream_map, self.verifier, call, rows, _measured_in(call))
+        source = self.source(call)
+        handler = DraftPass(self.stream_map, self.verifier, source, rows, _measured_in(call))
         outputs = self.run(handler, rows)
         if handler.resumed or len(handler.draft.accepted) == len(rows):
             return rows, outputs
@@ -51,7 +56,8 @@ class FeaturesTarget:
 
     def compute(self, call: Call, rows: Sequence[int]) -> torch.Tensor:
         """One full pass."""
-        handler = FullPass(self.stream_map, self.verifier, call, rows, _measured_in(call))
+        source = self.source(call)
+        handler = FullPass(self.stream_map, self.verifier, source, rows, _measured_in(call))
         return self.run(handler, rows)
 
 
@@ -62,9 +68,12 @@ class FeatureRun(Run):
     for further GPUs, which run at the same time) go straight through.
     """
 
+    target: type[FeaturesTarget] = FeaturesTarget
+
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
+        super().__init__(config, model, *schedule)
         self.family = family_of(model.diffusion_model)
-        super().__init__(config, model, self.family.name, *schedule)
+        self.session.report.model = self.family.name
         self.stream_map = StreamMap(self.family)
         self.prediction: Prediction | None = None
 
@@ -137,7 +146,7 @@ class FeatureRun(Run):
                 return evaluate(chosen)
 
         if self.session.caching:
-            output = join(call.answer(FeaturesTarget(self.stream_map, self.verifier, run)))
+            output = join(call.answer(self.target(self.stream_map, self.verifier, run)))
         else:
             output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
         call.close(time.perf_counter() - begun)

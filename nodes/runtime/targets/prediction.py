@@ -73,9 +73,8 @@ class PredictionRun(Run):
     """Answers the guider's predictions; a lane is an image."""
 
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
-        diffusion_model = model.diffusion_model
-        super().__init__(config, model, type(diffusion_model).__name__, *schedule)
-        self._coupled = are_coupled(diffusion_model)
+        super().__init__(config, model, *schedule)
+        self._coupled = are_coupled(model.diffusion_model)
         self._images = 0
         self._computed: Sequence[int] | None = None  # images that are needed now; None: all
 
