@@ -97,8 +97,8 @@ class RunReport:
     model: str
     settings: dict[str, Any]
     steps: int
-    level: str = "features"
     calls: list[CallRecord] = field(default_factory=list)
+    level: str = "features"
     seconds: float = 0.0
     cache_bytes: int = 0
     placement: str = "device"

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from speca_core import ConfigError, SpecaConfig
 from speca_core.budgets import BUDGETS
-from speca_core.config import THRESHOLD
+from speca_core.config import PRESETS
 from speca_core.forecasters import FORECASTERS
-from speca_core.settings import Text, settings_of
+from speca_core.settings import Number, Switch, Text, settings_of
 from speca_core.verifiers import VERIFIERS, LastBlock
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
@@ -37,27 +37,48 @@ def test_unknown_names_say_what_there_is(kind, name):
         SpecaConfig.build(choices(**{kind: {"name": name}}))
 
 
-def test_unknown_knobs_are_refused():
+def test_unknown_settings_are_refused():
     with pytest.raises(ConfigError, match="has no setting ordr"):
         SpecaConfig.build(choices(forecaster={"name": "newton", "ordr": 2}))
 
 
 @entries
-def test_every_knob_refuses_what_is_out_of_range(kind, name):
+def test_every_setting_refuses_what_is_out_of_range(kind, name):
+    expected = {Number: "a (whole )?number from", Switch: "true or false", Text: "(text|JSON)"}
     for field, (default, rule) in settings_of(TABLES[kind][name]).items():
-        numbers = () if isinstance(rule, Text) else (rule.low - 1, rule.high + 1, math.nan, math.inf, "1")
-        for bad in (*numbers, None, True, [1]):
-            with pytest.raises(ConfigError, match=rf"{field} is .*; expected (a (whole )?number from|text|JSON)"):
-                TABLES[kind][name](**{field: bad})
-        if isinstance(rule, Text):
-            continue
-        if isinstance(default, int):
-            with pytest.raises(ConfigError, match="whole number"):
-                TABLES[kind][name](**{field: default + 0.5})
-        assert rule.low <= default <= rule.high and rule.step > 0 and rule.help
+        bad = [None, [1], {"name": "newton"}]
+        if isinstance(rule, Number):
+            bad += [rule.low - 1, rule.high + 1, math.nan, math.inf, "1", True]
+            bad += [default + 0.5] if isinstance(default, int) else []
+            assert rule.low <= default <= rule.high and rule.step > 0
+        if isinstance(rule, Switch):
+            bad += [2, -1, 0.0, "true"]
+        for value in bad:
+            with pytest.raises(ConfigError, match=rf"{field} is .*; expected {expected[type(rule)]}"):
+                TABLES[kind][name](**{field: value})
+        assert rule.help
 
 
-@given(threshold=st.floats(THRESHOLD.low, THRESHOLD.high), ends=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_switches_that_0_1_0_saved_as_numbers_are_read():
+    for saved, meant in ((0, False), (1, True)):
+        config = SpecaConfig.build({"budget": {"name": "accumulated", "protect_last": saved}})
+        assert config.budget.protect_last is meant
+
+
+def test_what_is_left_out_is_the_default():
+    assert SpecaConfig.build({}) == SpecaConfig()
+    newton = SpecaConfig.build({"forecaster": {"name": "newton", "order": 1}}).forecaster
+    assert (newton.order, newton.damping) == (1, SpecaConfig().forecaster.damping)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_what_it_changes(name):
+    built = SpecaConfig.build(PRESETS[name]).to_dict()
+    default = SpecaConfig().to_dict()
+    assert {key for key in built if built[key] != default[key]} == set(PRESETS[name])
+
+
+@given(threshold=st.floats(0, 1), ends=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_any_threshold_and_window_in_range_is_taken_or_explained(threshold, ends):
     start, end = ends
     if start < end:

@@ -1,7 +1,6 @@
 """web/presets.json holds settings that the core accepts, in full."""
 
 import json
-from pathlib import Path
 
 import pytest
 

@@ -12,6 +12,7 @@ from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import Interval, Mask, Target, Threshold
 from speca_core.forecasters import FORECASTERS, Newton, Reuse
 from speca_core.report_json import write
+from speca_core.tensors import join
 from speca_core.verifiers import Embedded, LastBlock
 
 STEPS = 20
@@ -26,25 +27,39 @@ def config(threshold=math.inf, **settings):
 
 def open_call(session, sigma, lanes=("a",), images=None):
     """One prediction of one call."""
-    session.open_prediction(sigma)
-    return session.open_call(lanes, images or [0] * len(lanes), list(range(len(lanes))))
+    prediction = session.predict_at(sigma)
+    return prediction.open_call(lanes, images or [0] * len(lanes), list(range(len(lanes))))
+
+
+class Toy:
+    """A target whose truth is a function of the place.
+
+    `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a
+    draft, None: there is no check.
+    """
+
+    def __init__(self, feature, errors=None):
+        self.feature, self.errors = feature, errors
+
+    def draft(self, call, rows):
+        errors = [self.errors(call, row) for row in rows] if self.errors else None
+        accepted, _ = call.judge(rows, errors)
+        return accepted, call.forecast(HEAD_INPUT, accepted)
+
+    def compute(self, call, rows):
+        truth = [torch.tensor([float(self.feature(call.point.coordinate, row))]) for row in rows]
+        call.observe(HEAD_INPUT, rows, truth)
+        return truth
 
 
 def play(session, feature, lanes=("a",), images=None, errors=None):
-    """Sample: `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a draft."""
+    """Sample with a `Toy`. Returns what each row was served, call by call."""
     served = []
     images = images or list(range(len(lanes)))
     for sigma in session.schedule.sigmas[:-1]:
-        session.open_prediction(sigma)
-        call = session.open_call(lanes, images, [0] * len(lanes))
-        outputs = dict(zip(call.draft_rows, call.forecast(HEAD_INPUT, call.draft_rows), strict=True))
-        found = [errors(call, row) for row in call.draft_rows] if errors else None
-        _, rejected = call.judge(call.draft_rows, found)
-        for row in sorted(call.full_rows + rejected):
-            outputs[row] = torch.tensor([feature(call.point.coordinate, row)])
-            call.observe(HEAD_INPUT, [row], [outputs[row]])
+        call = session.predict_at(sigma).open_call(lanes, images, [0] * len(lanes))
+        served.append([out.item() for out in join(call.answer(Toy(feature, errors)))])
         call.close(0.01)
-        served.append([outputs[row].item() for row in range(len(lanes))])
     return served
 
 
@@ -95,7 +110,7 @@ def test_images_decide_for_themselves():
     session = Session(config(threshold=0.1), SIGMAS)
     play(session, lambda s, row: s, lanes=("easy", "hard"), errors=lambda call, row: (0.0, 1.0)[row])
     verdicts = [{r.verdict for c in session.report.calls for r in c.rows if r.image == image} for image in (0, 1)]
-    assert verdicts == [{"computed", "drafted"}, {"computed", "rejected"}]
+    assert verdicts == [{"computed", "accepted"}, {"computed", "rejected"}]
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch():
@@ -109,7 +124,7 @@ def test_branches_of_one_image_decide_together():
     session = Session(config(threshold=0.1), SIGMAS)
     play(session, lambda s, row: s, lanes=("cond", "uncond"), images=[0, 0], errors=lambda call, row: (0.0, 1.0)[row])
     rejected = [c for c in session.report.calls if c.rows[1].verdict == "rejected"]
-    assert rejected and all(c.rows[0].verdict == "rejected" and c.rows[0].reason == "joint" for c in rejected)
+    assert rejected and all(c.rows[0].verdict == "rejected" and c.rows[0].reason == "coupled" for c in rejected)
 
 
 def test_a_new_lane_makes_its_image_compute():
@@ -120,7 +135,7 @@ def test_a_new_lane_makes_its_image_compute():
         call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert call.draft_rows == [] and call.full_rows == [0, 1]
-    assert [r.reason for r in session.report.calls[-1].rows] == ["joint", "warmup"]
+    assert [r.reason for r in session.report.calls[-1].rows] == ["coupled", "warmup"]
 
 
 def test_window():
@@ -178,7 +193,7 @@ def test_a_feature_of_another_shape_starts_the_lane_anew():
     for i, sigma in enumerate(SIGMAS[:4]):
         call = open_call(session, sigma)
         call.observe(HEAD_INPUT, [0], [torch.zeros(2 if i < 3 else 3)])
-    assert [a.shape[0] for a in session.lanes["a", 0].exit.anchors] == [3]
+    assert [a.shape[0] for a in session.lanes["a", 0].head_input.anchors] == [3]
 
 
 def test_hindcast_is_offered_only_where_a_forecast_exists():
@@ -195,14 +210,14 @@ def test_hindcast_is_offered_only_where_a_forecast_exists():
     assert [c.rows[0].hindcast for c in session.report.calls] == [None, None, 0.25, 0.25]
 
 
-def test_two_opinions_by_hand():
+def test_the_embedded_pair_by_hand():
     session = Session(config(forecaster=Reuse(), verifier=Embedded()), SIGMAS)
     for sigma, value in zip(SIGMAS[:3], (0.0, 1.0, 4.0), strict=True):
         call = open_call(session, sigma)
         call.observe(HEAD_INPUT, [0], [torch.tensor([value])])
         call.close(0.0)
     call = open_call(session, SIGMAS[3])
-    assert len(session.lanes["a", 0].exit.anchors) == 3  # the verifier's depth, though reuse needs one
+    assert len(session.lanes["a", 0].head_input.anchors) == 3  # the verifier's depth, though reuse needs one
     low, high = call.embedded_pair([0])
     assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)  # the line and the parabola through 0, 1, 4
     assert call.forecast(HEAD_INPUT, [0])[0].item() == 4.0
@@ -221,15 +236,18 @@ def test_report_json():
     session.report.finished, session.report.seconds = True, 1.5
     report = json.loads(json.dumps(write(session.report), allow_nan=False))
     totals = report["totals"]
-    assert report["schema"] == 1 and report["model"] == "Flux" and report["steps"] == STEPS and report["finished"]
-    assert totals["calls"] == STEPS == totals["rows"] == totals["computed"] + totals["drafted"]
+    assert report["schema"] == 2 and report["model"] == "Flux" and report["steps"] == STEPS and report["finished"]
+    assert totals["calls"] == STEPS == totals["rows"] == totals["computed"] + totals["accepted"]
     assert totals["rejected"] == session.report.count("rejected") > 0
+    assert totals["drafted"] == totals["accepted"] + totals["rejected"]
+    assert totals["acceptance_rate"] == pytest.approx(totals["accepted"] / totals["drafted"])
+    assert report["level"] == "features"  # last_block needs them
     assert report["settings"] == config(threshold=0.1).to_dict()
-    assert report["seconds"]["per_computed_call"] == report["seconds"]["per_drafted_call"] == 0.01
+    assert report["seconds"]["per_computed_call"] == report["seconds"]["per_accepted_call"] == 0.01
     assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
     assert Mask(computed=json.dumps(report["mask"])).policy(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
-    assert f"{totals['drafted']} of {totals['rows']} evaluations drafted" in session.report.summary
+    assert f"{totals['accepted']} of {totals['rows']} evaluations drafted" in session.report.summary
 
 
 def schedule(steps):
@@ -265,7 +283,7 @@ def test_target_follows_its_plan(speedup, expected):
     """28 calls of which 8 or 14 are computed: 25 calls in 5 gaps of 5, or in 11 gaps of 2 and 3."""
     session = Session(config(budget=Target(speedup=speedup)), schedule(28))
     play(session, lambda s, row: s, errors=lambda call, row: 9.0)
-    assert "".join(c.rows[0].verdict[0] for c in session.report.calls) == expected
+    assert "".join("d" if c.rows[0].verdict == "accepted" else "c" for c in session.report.calls) == expected
 
 
 @pytest.mark.parametrize("heun", [False, True])
@@ -281,7 +299,7 @@ def test_target_spaces_its_computations_evenly(heun):
         call.close(0.0)
     verdicts = [c.rows[0].verdict for c in session.report.calls]
     places = [i for i, verdict in enumerate(verdicts) if verdict == "computed"]
-    gaps = [b - a for a, b in pairwise(places[verdicts.index("drafted") - 1 : -1])]
+    gaps = [b - a for a, b in pairwise(places[verdicts.index("accepted") - 1 : -1])]
     assert max(gaps) - min(gaps) <= 3, places
 
 
@@ -289,34 +307,34 @@ def test_deferred_serves_the_failed_draft_and_computes_the_next_call():
     session = Session(config(threshold=0.1, budget=Threshold(deferred=1, max_streak=4)), SIGMAS)
     play(session, lambda s, row: s, errors=lambda call, row: 0.5)
     verdicts = [c.rows[0].verdict for c in session.report.calls]
-    assert verdicts[3:9] == ["drafted", "computed"] * 3
+    assert verdicts[3:9] == ["accepted", "computed"] * 3
     assert session.report.calls[3].rows[0].error == 0.5
 
 
 def test_branches_in_separate_calls_of_one_prediction_decide_together():
     session = Session(config(threshold=0.1), SIGMAS)
     for sigma in SIGMAS[:4]:
-        session.open_prediction(sigma)
+        prediction = session.predict_at(sigma)
         for branch, name in enumerate(("cond", "uncond")):
-            call = session.open_call([name], [0], [branch])
+            call = prediction.open_call([name], [0], [branch])
             accepted, rejected = call.judge(call.draft_rows, [1.0] * len(call.draft_rows))
             assert not accepted
             call.observe(HEAD_INPUT, call.full_rows + rejected, [torch.zeros(1)])
             call.close(0.0)
-    assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [("rejected", "rejected"), ("computed", "joint")]
+    assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [("rejected", "rejected"), ("computed", "coupled")]
 
 
 def test_what_is_asked_twice_in_a_prediction_has_two_lanes():
     """An extra pass with the same conditioning, even of another shape, must not get the first one's anchors."""
     session = Session(config(), SIGMAS)
     for sigma in SIGMAS[:4]:
-        session.open_prediction(sigma)
+        prediction = session.predict_at(sigma)
         for size in (2, 3):
-            call = session.open_call(["a"], [0], [0])
+            call = prediction.open_call(["a"], [0], [0])
             call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(size)] * len(call.full_rows))
             call.close(0.0)
-    assert {key: lane.exit.anchors[0].shape[0] for key, lane in session.lanes.items()} == {("a", 0): 2, ("a", 1): 3}
-    assert [c.rows[0].verdict for c in session.report.calls[-2:]] == ["drafted"] * 2
+    assert {key: lane.head_input.anchors[0].shape[0] for key, lane in session.lanes.items()} == {("a", 0): 2, ("a", 1): 3}
+    assert [c.rows[0].verdict for c in session.report.calls[-2:]] == ["accepted"] * 2
 
 
 def test_lanes_that_do_not_come_back_are_forgotten():
@@ -333,24 +351,11 @@ def test_lanes_that_do_not_come_back_are_forgotten():
 def test_rows_that_cannot_be_told_apart_decide_together_and_keep_their_images():
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:5]):
-        session.open_prediction(sigma)
         lanes = ["a", "b"] if i < 4 else ["a", "new"]
-        call = session.open_call(lanes, [0, 1], [0, 0], together=True)
+        call = session.predict_at(sigma).open_call(lanes, [0, 1], [0, 0], coupled=True)
         call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
         call.close(0.0)
     assert call.full_rows == [0, 1] and [r.image for r in session.report.calls[-1].rows] == [0, 1]
-
-
-def test_guided_outputs_by_hand():
-    session = Session(config(), SIGMAS)
-    session.open_prediction(SIGMAS[0], guidance=3.0)
-    call = session.open_call(["c0", "c1", "u0", "other"], [0, 1, 0, 1], [0, 0, 1, 2])
-    outputs = torch.tensor([[2.0], [5.0], [1.0], [7.0]])
-    # image 0: 1 + 3 (2 - 1); image 1 has no uncond here
-    assert call.combine_cfg([0, 1, 2, 3], outputs).tolist() == [[4.0], [5.0], [4.0], [7.0]]
-    assert call.combine_cfg([2, 1, 0], outputs[[2, 1, 0]]).tolist() == [[4.0], [5.0], [4.0]]
-    session.open_prediction(SIGMAS[1])
-    assert session.open_call(["c0", "u0"], [0, 0], [0, 1]).combine_cfg([0, 1], outputs[:2]).tolist() == [[2.0], [5.0]]
 
 
 def test_a_verifier_that_needs_two_anchors_waits_for_them():
@@ -363,23 +368,36 @@ def test_a_verifier_that_needs_two_anchors_waits_for_them():
     assert [c.rows[0].reason for c in session.report.calls] == ["warmup", "anchors", "draft"]
 
 
+class Slopes:
+    """A target for one image: the slope of the path, as level prediction has it."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def draft(self, call, rows):
+        call.judge(rows, [0.0] * len(rows))
+        return rows, call.forecast(HEAD_INPUT, rows)
+
+    def compute(self, call, rows):
+        if call.session.caching:
+            call.observe(HEAD_INPUT, rows, [self.slope] * len(rows))
+        return [self.slope] * len(rows)
+
+
 def sample(session, truth, x, jumps=(), short_at=None):
-    """Euler along `truth(sigma)` [images, ...], everything of the session used as the bridge does; memory runs out at step `short_at`."""
+    """Euler along `truth(sigma)` [images, ...], with all of the session as ComfyUI's side uses it;
+    memory runs out at step `short_at`."""
     for i, (sigma, following) in enumerate(pairwise(SIGMAS)):
         if i in jumps:
             x = x + 10 * (-1) ** i  # the line through the last two places does not lead there
-        session.arrive(torch.tensor(sigma), x)
+        prediction = session.predict(torch.tensor(sigma), x)
         if i == short_at:
             session.stop_caching()
-            session.arrive(torch.tensor(sigma), x)
-        call = session.open_call([0], [0], [0])
-        computed = call.full_rows
-        slope = truth(sigma) if computed else call.forecast(HEAD_INPUT, [0])[0]
-        call.judge(call.draft_rows, [0.0] * len(call.draft_rows))
-        if session.caching:
-            call.observe(HEAD_INPUT, computed, [slope] * len(computed))
+            prediction = session.predict(torch.tensor(sigma), x)
+        call = prediction.open_call([0], [0], [0])
+        slope = join(call.answer(Slopes(truth(sigma)[0])))
         call.close(0.0)
-        denoised = session.serve(x, x - sigma * slope)
+        denoised = prediction.serve(x, x - sigma * slope)
         x = x + (x - denoised) / sigma * (following - sigma)
     return [call.rows[0].reason for call in session.report.calls]
 
@@ -409,7 +427,8 @@ def test_after_memory_ran_out_nothing_is_kept_and_the_call_is_made_again():
     reasons = sample(session, slope, torch.zeros(1, 2), short_at=9)
     assert len(reasons) == STEPS and session.report.out_of_memory == 9
     assert set(reasons[9:]) == {"memory"} and session.cache_bytes == 0
-    assert [call.prediction for call in session.report.calls] == list(range(1, STEPS + 1))
+    numbers = [call.prediction for call in session.report.calls]
+    assert numbers == [*range(1, 10), *range(11, STEPS + 2)], "the tenth was dropped, and asked again"
 
 
 def test_the_report_says_where_anchors_were_kept():

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from speca_core.verifiers import VERIFIERS, relative_error
+from speca_core.tensors import relative_error
+from speca_core.verifiers import VERIFIERS
 
 every_verifier = pytest.mark.parametrize("verifier", [v() for v in VERIFIERS.values()], ids=lambda v: v.name)
 

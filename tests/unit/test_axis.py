@@ -13,7 +13,7 @@ SIGMAS = [1.0, 0.6, 0.2, 0.0]
 
 @pytest.mark.parametrize(("sigma", "position"), [(1.0, 0), (0.6, 1), (0.8, 0.5), (0.3, 1.75), (0.0, 3), (1.5, 0), (-1.0, 3)])
 def test_position_is_interpolated_and_clamped(sigma, position):
-    assert Schedule(SIGMAS).moment(sigma).position == pytest.approx(position)
+    assert Schedule(SIGMAS).point(sigma).position == pytest.approx(position)
 
 
 def test_a_sigma_that_went_through_float32_lands_on_its_index():
@@ -25,7 +25,7 @@ def test_a_sigma_that_went_through_float32_lands_on_its_index():
 
 
 def test_rising_schedules_work_too():
-    assert Schedule([0.0, 0.5, 1.0]).moment(0.25).position == pytest.approx(0.5)
+    assert Schedule([0.0, 0.5, 1.0]).point(0.25).position == pytest.approx(0.5)
 
 
 def test_progress_and_last_step():

@@ -31,7 +31,7 @@ def test_heun_goes_on_from_behind_a_full_step():
     assert solver.sigmas == pytest.approx((1.0, 0.9, 0.9, 0.6, 0.6, 0.2, 0.2))
     expected = [(-0.1, 0.0), (-0.05, 0.05), (-0.3, 0.0), (-0.15, 0.15), (-0.4, 0.0), (-0.2, 0.2), (-0.2, 0.0)]
     assert flat(solver.strides) == pytest.approx(flat(expected), abs=1e-6)
-    assert solver.echo == pytest.approx(1, rel=1e-3), "the same addition at both turns of a step moves on from the right place"
+    assert solver.feedback_gain == pytest.approx(1, rel=1e-3), "the same addition at both turns of a step moves on from the right place"
 
 
 def test_a_turn_is_told_by_its_sigma():
@@ -58,8 +58,8 @@ def test_a_schedule_too_long_to_be_tried():
 
 def test_the_echo_of_a_slope_too_much():
     solver = found(two_step)  # 1 at a step: 1/3 is to be added at the next, 1/9 at the one after it
-    assert solver.echo == pytest.approx(1 / 3, rel=1e-3)
-    assert found(euler).echo == 0 and SamplerResponse((3.0, 2.0, 1.0), ((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).echo == pytest.approx(2)
+    assert solver.feedback_gain == pytest.approx(1 / 3, rel=1e-3)
+    assert found(euler).feedback_gain == 0 and SamplerResponse((3.0, 2.0, 1.0), ((-1.0, 0.0), (-1.0, 0.5), (-1.0, -2.0))).feedback_gain == pytest.approx(2)
 
 
 def test_one_step():

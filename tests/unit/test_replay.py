@@ -11,7 +11,7 @@ from speca_core import Session, SpecaConfig
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import Accumulated, Target, Threshold
 from speca_core.errors import ConfigError
-from speca_core.replay import PSNR, Clock, Rates, laws_of, predict, psnr_band, reach
+from speca_core.replay import PSNR, Clock, Rates, laws_of, psnr_band, reach, replay
 from speca_core.report import CallRecord, RowRecord, RunReport
 from speca_core.report_json import read, write
 from speca_core.verifiers import NoCheck
@@ -24,22 +24,33 @@ FULL, DRAFT = 0.1, 0.01  # seconds
 def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO, **settings):
     """Run a session on a model whose errors follow the law exactly; coordinates are steps (see SIGMAS)."""
 
+    class Lawful:
+        def errors(self, call, rows, factor=1.0):
+            place = call.point.coordinate
+            anchors = [call.lanes[row].head_input.coordinates for row in rows]
+            return [
+                factor * rate(place, row) * reach(place, known)
+                for row, known in zip(rows, anchors, strict=True)
+            ]
+
+        def draft(self, call, rows):
+            checked = call.session.config.verifier.name != "none"
+            accepted, _ = call.judge(rows, self.errors(call, rows) if checked else None)
+            return accepted, accepted
+
+        def compute(self, call, rows):
+            scorable = call.scorable(rows)
+            call.score(scorable, self.errors(call, scorable, ratio(call.point.coordinate)))
+            call.observe(HEAD_INPUT, rows, [torch.zeros(1)] * len(rows))
+            return rows
+
     session = Session(config(**settings), SIGMAS, model="Flux")
     for sigma in SIGMAS[:-1]:
-        session.open_prediction(sigma)
-        call = session.open_call(list(lanes), list(lanes), [0] * len(lanes))
-        place = call.point.coordinate
-        error = {
-            row: rate(place, row) * reach(place, call.lanes[row].exit.coordinates) for row in range(len(lanes)) if call.lanes[row].exit
-        }
-        checked = session.config.verifier.name != "none"
-        _, rejected = call.judge(call.draft_rows, [error[row] for row in call.draft_rows] if checked else None)
-        computed = sorted(call.full_rows + rejected)
-        scorable = call.scorable(computed)
-        call.score(scorable, [ratio(place) * error[row] for row in scorable])
-        call.observe(HEAD_INPUT, computed, [torch.zeros(1)] * len(computed))
-        drafts = len(call.draft_rows)
-        call.close((DRAFT * drafts + FULL * len(computed)) / len(lanes))
+        prediction = session.predict_at(sigma)
+        call = prediction.open_call(list(lanes), list(lanes), [0] * len(lanes))
+        call.answer(Lawful())
+        drafts, computed = len(call.draft_rows), len(call.full_rows) + len(call.rejected_rows)
+        call.close((DRAFT * drafts + FULL * computed) / len(lanes))
     session.report.finished = True
     session.report.seconds = sum(call.seconds for call in session.report.calls) + 0.5
     return read(json.loads(json.dumps(write(session.report))))
@@ -73,8 +84,8 @@ def test_a_replay_under_the_same_settings_is_the_run():
     rates = {"rate": lambda place, lane: RATE * (1 + 0.8 * math.sin(place)), "ratio": lambda place: RATIO * (2 if place % 2 < 1 else 0.5)}
     report = record(threshold=0.05, budget=Accumulated(), **rates)
     verdicts = [row.verdict for call in report.calls for row in call.rows]
-    assert {"drafted", "rejected", "computed"} == set(verdicts)
-    replayed = predict(report, report.settings)
+    assert {"accepted", "rejected", "computed"} == set(verdicts)
+    replayed = replay(report, report.settings)
     assert rows_of(replayed) == rows_of(report)
     for found, recorded in zip(replayed.calls, report.calls, strict=True):
         for key in ("error", "hindcast"):
@@ -108,7 +119,7 @@ def test_where_the_law_holds_the_prediction_is_the_outcome(threshold, budget):
 
     before = record(rate, lanes=(0, 1), threshold=0.1, budget=Accumulated())
     after = record(rate, lanes=(0, 1), threshold=threshold, budget=budget)
-    predicted = predict(before, after.settings)
+    predicted = replay(before, after.settings)
     assert rows_of(predicted) == rows_of(after)
     assert predicted.seconds == pytest.approx(after.seconds, rel=0.01)
     assert predicted.plain_seconds == pytest.approx(after.plain_seconds, rel=0.01)
@@ -116,7 +127,7 @@ def test_where_the_law_holds_the_prediction_is_the_outcome(threshold, budget):
 
 def test_the_same_settings_give_the_same_run():
     before = record(threshold=0.06)
-    again = predict(before, before.settings)
+    again = replay(before, before.settings)
     assert rows_of(again) == rows_of(before) and again.seconds == pytest.approx(before.seconds)
 
 
@@ -125,12 +136,12 @@ def test_hindcasts_alone_tell_the_rate_too():
     assert plain.count("accepted") == 0
     # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the hindcasts.
     assert laws_of(plain)[0].estimate.at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
-    assert predict(plain, config(threshold=0.2).to_dict()).count("accepted") > 0
+    assert replay(plain, config(threshold=0.2).to_dict()).count("accepted") > 0
 
 
 def test_an_unverified_run_follows_its_budget():
     before = record(threshold=0.5, verifier=NoCheck(), budget=Threshold(max_streak=2))
-    longer = predict(before, {**before.settings, "budget": Threshold(max_streak=4).to_dict()})
+    longer = replay(before, {**before.settings, "budget": Threshold(max_streak=4).to_dict()})
     assert longer.count("accepted") > before.count("accepted") and longer.count("rejected") == 0
 
 
@@ -143,7 +154,7 @@ def test_seconds_go_with_the_rows():
 
 def test_mixed_calls_cost_what_mixed_calls_cost():
     report = record(lambda place, lane: RATE * (1 + lane), lanes=(0, 1), threshold=0.1)
-    mixed = [call for call in report.calls if {row.verdict for row in call.rows} == {"drafted", "rejected"}]
+    mixed = [call for call in report.calls if {row.verdict for row in call.rows} == {"accepted", "rejected"}]
     assert mixed
     for call in mixed:
         call.seconds *= 1.4
@@ -165,29 +176,29 @@ def test_mixed_calls_cost_what_mixed_calls_cost():
 def test_what_cannot_be_told_is_refused(changed, word):
     before = record(threshold=0.1)
     with pytest.raises(ConfigError, match=word):
-        predict(before, before.settings | changed)
+        replay(before, before.settings | changed)
 
 
 def test_an_empty_record_is_refused():
     empty = Session(config(threshold=0.1), SIGMAS).report
     assert len(empty.calls) == 0 < STEPS
     with pytest.raises(ConfigError, match="no calls"):
-        predict(empty, empty.settings)
+        replay(empty, empty.settings)
 
 
 def test_the_same_settings_give_the_same_verdicts_where_all_rows_decide_together():
     session = Session(SpecaConfig(0.1), [1.0 - i / 20 for i in range(21)])
     for step in range(20):
-        session.open_prediction(1.0 - step / 20)
-        call = session.open_call(["a", "b", "c"], [0, 1, 2], [0, 0, 0], together=True)
+        prediction = session.predict_at(1.0 - step / 20)
+        call = prediction.open_call(["a", "b", "c"], [0, 1, 2], [0, 0, 0], coupled=True)
         errors = [0.03, 0.2 if step % 4 == 3 else 0.03, 0.03]
         _, rejected = call.judge(call.draft_rows, [errors[row] for row in call.draft_rows])
         computed = sorted(call.full_rows + rejected)
         call.observe(HEAD_INPUT, computed, [torch.zeros(1)] * len(computed))
         call.close(0.1)
     recorded = read(json.loads(json.dumps(write(session.report))))
-    assert recorded.joint
-    again = predict(recorded, recorded.settings)
+    assert recorded.coupled
+    again = replay(recorded, recorded.settings)
     assert all(len({row.verdict == "accepted" for row in call.rows}) == 1 for call in again.calls)
 
 
@@ -195,9 +206,9 @@ def test_a_place_that_the_sampler_visits_twice_has_an_error_of_its_own():
     def row(verdict, error=None, hindcast=None):
         return [RowRecord(0, 0, verdict, "", error, 1.0, hindcast)]
 
-    calls = [(0, row("computed")), (1, row("computed")), (1, row("computed", hindcast=0.5)), (2, row("drafted", 0.1)), (3, row("computed"))]
-    calls += [(3, row("computed", hindcast=0.3)), (4, row("computed")), (4, row("computed", hindcast=0.1)), (4, row("drafted", 0.2))]
+    calls = [(0, row("computed")), (1, row("computed")), (1, row("computed", hindcast=0.5)), (2, row("accepted", 0.1)), (3, row("computed"))]
+    calls += [(3, row("computed", hindcast=0.3)), (4, row("computed")), (4, row("computed", hindcast=0.1)), (4, row("accepted", 0.2))]
     made = [CallRecord(i, SIGMAS[place], place, 1.0, rows, i + 1) for i, (place, rows) in enumerate(calls)]
     report = RunReport("", config().to_dict(), STEPS, made, sigmas=SIGMAS)
     law = laws_of(report)[0]
-    assert law.again == 0.3 and len(law.estimate.places) == 1
+    assert law.revisit == 0.3 and len(law.estimate.places) == 1

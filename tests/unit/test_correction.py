@@ -121,11 +121,11 @@ def integrated(sampler, repair):
     """Where a sampler ends on slopes that are drafted but for every third."""
     sigmas = [1 - i / 24 for i in range(25)]
     config = SpecaConfig(1.0, Newton(1, 0.0), NoCheck(), Interval(interval=3, warmup=6, max_streak=9))
-    session = Session(config, sigmas, solver=response_of(sampler, sigmas) if repair else None)
+    session = Session(config, sigmas, response=response_of(sampler, sigmas) if repair else None)
 
     def model(x, sigma):
-        session.arrive(sigma[0], x)
-        call = session.open_call(["a"], [0], [0])
+        prediction = session.predict(sigma[0], x)
+        call = prediction.open_call(["a"], [0], [0])
         call.judge(call.draft_rows, None)
         slope = truth(sigma)[:, None]
         if call.full_rows:
@@ -133,7 +133,7 @@ def integrated(sampler, repair):
         else:
             slope = call.forecast(HEAD_INPUT, [0])[0][None]
         call.close(0.0)
-        return session.serve(x, x - sigma * slope)
+        return prediction.serve(x, x - sigma * slope)
 
     return sampler(model, torch.tensor([[5.0]]), sigmas).item()
 
@@ -193,9 +193,9 @@ def test_what_a_sampler_looks_back_at_is_cancelled_also_after_a_jump_and_for_a_r
         if i == 7:
             ride.hindsight.forget(0)
         served = ride.hindsight.serve(ride.schedule.point(sigmas[i]), x, x - sigma * (1 + size * (i == 4)), {0} if i == 4 else ())
-        account = ride.hindsight.accounts[0]
-        kept = [*(v for _, v in account.anchors), *(v for _, v in account.drafts.values()), *account.off.values()]
-        assert len(account.off) <= 2 and ride.hindsight.nbytes == 4 * len(kept)
+        account = ride.hindsight.images[0]
+        kept = [*(v for _, v in account.anchors), *(v for _, v in account.drafts.values()), *account.residuals.values()]
+        assert len(account.residuals) <= 2 and ride.hindsight.nbytes == 4 * len(kept)
         return served
 
     end = three_step(model, torch.zeros(1, 1, dtype=torch.float64), sigmas)
@@ -216,5 +216,5 @@ def test_without_a_solver_nothing_is_repaired():
     hindsight = DeferredCorrection(None)
     for sigma, drafted in zip(SIGMAS, [(), (), {0}, (), ()], strict=False):
         denoised = torch.rand(1, 2)
-        assert hindsight.serve(Schedule(SIGMAS).moment(sigma), torch.zeros(1, 2), denoised, drafted) is denoised
+        assert hindsight.serve(Schedule(SIGMAS).point(sigma), torch.zeros(1, 2), denoised, drafted) is denoised
     assert hindsight.nbytes == 0

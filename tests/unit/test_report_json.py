@@ -24,7 +24,7 @@ def test_packing_loses_nothing_and_halves_the_size():
 
 
 def test_a_run_without_calls_packs_too():
-    report = Session(config(), SIGMAS).write(report) | {"settings": {}}
+    report = write(Session(config(), SIGMAS).report) | {"settings": {}}
     assert unpack(pack(report)) == report
 
 
@@ -34,7 +34,7 @@ def test_a_report_comes_back_from_its_json():
     assert write(back) == write(report) and back.repaired == 3
 
 
-@pytest.mark.parametrize("damage", [{"schema": 2}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
+@pytest.mark.parametrize("damage", [{"schema": 3}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
 def test_what_is_no_report_is_refused(damage):
     with pytest.raises((KeyError, TypeError, ValueError)):
         read(write(recorded()) | damage)
