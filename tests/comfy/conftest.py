@@ -1,4 +1,5 @@
-"""These tests run in the real ComfyUI (COMFYUI_PATH names it), on CPU; the pack is loaded as ComfyUI loads it."""
+"""These tests run in the real ComfyUI (COMFYUI_PATH names it), on CPU; the pack is loaded as
+ComfyUI loads it."""
 
 import importlib.util
 import os
@@ -7,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-# Tiny tensors: a second thread costs more than it gives, and several processes share the cores. Before torch starts; servers inherit it.
+# Tiny tensors: a second thread costs more than it gives, and several processes share the cores.
+# Before torch starts; servers inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PACK = Path(__file__).resolve().parents[2]
 COMFY = Path(os.environ["COMFYUI_PATH"])
 
-# ComfyUI's own modules (nodes, server, utils) must win over ours of the same name: the repo's root is never on sys.path here.
+# ComfyUI's own modules (nodes, server, utils) must win over ours of the same name: the repo's root
+# is never on sys.path here.
 sys.path.insert(0, str(COMFY))
 
 import comfy.options  # noqa: E402
@@ -34,7 +37,9 @@ torch.set_grad_enabled(False)
 
 def load_pack():
     """The pack as `nodes.load_custom_node` loads it, under the name `speca_pack`."""
-    spec = importlib.util.spec_from_file_location("speca_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    spec = importlib.util.spec_from_file_location(
+        "speca_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["speca_pack"] = module
     spec.loader.exec_module(module)
@@ -91,7 +96,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "family(name): a test of one tiny model; no test where this ComfyUI does not have it yet")
+    config.addinivalue_line(
+        "markers",
+        "family(name): a test of one tiny model; no test where this ComfyUI does not have it yet",
+    )
     config.addinivalue_line("markers", "long: takes long; run with --long")
 
 
@@ -100,7 +108,9 @@ def pytest_collection_modifyitems(config, items):
 
     def wanted(item):
         family = item.get_closest_marker("family")
-        return (config.getoption("--long") or not item.get_closest_marker("long")) and not (family and family.args[0] in NOT_YET)
+        return (config.getoption("--long") or not item.get_closest_marker("long")) and not (
+            family and family.args[0] in NOT_YET
+        )
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]

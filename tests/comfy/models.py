@@ -1,6 +1,7 @@
 """Models for the tests: our trained tiny Flux, and tiny random instances of ComfyUI's own classes.
 
-Random weights say nothing about quality, but bit-exactness, row independence and bookkeeping do not need any.
+Random weights say nothing about quality, but bit-exactness, row independence and bookkeeping do not
+need any.
 """
 
 import functools
@@ -15,7 +16,8 @@ from conftest import PACK
 from speca_pack.speca_core import SpecaConfig
 from tiny import TINY, random
 
-features = functools.partial(SpecaConfig, level="features")  # settings of tests that are about the inside of a model
+# Settings of tests that are about the inside of a model.
+features = functools.partial(SpecaConfig, level="features")
 CPU = torch.device("cpu")
 
 
@@ -34,7 +36,8 @@ def build(name, seed=0):
         else:
             parameter.copy_(1.0 + 0.1 * torch.randn(parameter.shape, generator=generator))
     for name, buffer in model.diffusion_model.named_buffers():
-        if name.endswith(("pos_embed", "pos_emb", "inv_freq", "beta")):  # ComfyUI leaves it uninitialised for the checkpoint to fill
+        # ComfyUI leaves it uninitialised for the checkpoint to fill.
+        if name.endswith(("pos_embed", "pos_emb", "inv_freq", "beta")):
             buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
@@ -50,14 +53,30 @@ def noise_tiny(name, images, seed=7):
 
 
 def sample_tiny(model, name, images=None, steps=10, cfg=3.0, sampler="euler", **kwargs):
-    """Sample a tiny model through ComfyUI's own KSampler; a nested latent comes back packed into one tensor."""
+    """Sample a tiny model through ComfyUI's own KSampler; a nested latent comes back packed into
+    one tensor."""
     tiny = TINY[name]
     noise = noise_tiny(name, range(tiny.batch) if images is None else images)
-    blank = comfy.nested_tensor.NestedTensor([0 * part for part in noise.unbind()]) if noise.is_nested else 0 * noise
+    blank = (
+        comfy.nested_tensor.NestedTensor([0 * part for part in noise.unbind()])
+        if noise.is_nested
+        else 0 * noise
+    )
     positive, negative = ([[random(seed, 1, *tiny.text), tiny.extra(seed)]] for seed in (1, 2))
     getattr(model.model.diffusion_model, "clear_kv_cache", lambda: None)()  # of the run before
     latent = comfy.sample.sample(
-        model, noise, steps, cfg, sampler, tiny.scheduler, positive, negative, blank, disable_pbar=True, seed=7, **kwargs
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler,
+        tiny.scheduler,
+        positive,
+        negative,
+        blank,
+        disable_pbar=True,
+        seed=7,
+        **kwargs,
     )
     if latent.is_nested:
         latent, _ = comfy.utils.pack_latents(latent.unbind())
@@ -66,7 +85,9 @@ def sample_tiny(model, name, images=None, steps=10, cfg=3.0, sampler="euler", **
 
 
 def trained_flux():
-    return comfy.sd.load_diffusion_model(str(PACK / "demo/models/diffusion_models/flux_tiny.safetensors"))
+    return comfy.sd.load_diffusion_model(
+        str(PACK / "demo/models/diffusion_models/flux_tiny.safetensors")
+    )
 
 
 def caption(text):
@@ -81,24 +102,53 @@ def caption(text):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
-CAPTIONS = ("a big red circle left of a small blue star on green stripes", "a big white ring on black checks")
+CAPTIONS = (
+    "a big red circle left of a small blue star on green stripes",
+    "a big white ring on black checks",
+)
 
 
-def sample_flux(model, prompt=CAPTIONS[0], batch=2, steps=28, cfg=3.0, sampler="euler", seed=5, noise=None, **kwargs):
+def sample_flux(
+    model,
+    prompt=CAPTIONS[0],
+    batch=2,
+    steps=28,
+    cfg=3.0,
+    sampler="euler",
+    seed=5,
+    noise=None,
+    **kwargs,
+):
     """Sample the trained Flux through ComfyUI's own KSampler."""
     latent = torch.zeros(batch, 16, 16, 16)
     noise = comfy.sample.prepare_noise(latent, seed) if noise is None else noise
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "simple", caption(prompt), caption(""), latent, disable_pbar=True, seed=seed, **kwargs
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler,
+        "simple",
+        caption(prompt),
+        caption(""),
+        latent,
+        disable_pbar=True,
+        seed=seed,
+        **kwargs,
     )
 
 
 def psnr(images, reference):
     """PSNR in dB of each image, [B, H, W, C] in 0..1."""
-    return [(10 * torch.log10(1 / (a - b).square().mean())).item() for a, b in zip(images, reference, strict=True)]
+    return [
+        (10 * torch.log10(1 / (a - b).square().mean())).item()
+        for a, b in zip(images, reference, strict=True)
+    ]
 
 
 def decoder():
     import comfy.utils
 
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(PACK / "demo/models/vae/tiny_vae.safetensors"))).decode
+    return comfy.sd.VAE(
+        sd=comfy.utils.load_torch_file(str(PACK / "demo/models/vae/tiny_vae.safetensors"))
+    ).decode

@@ -1,6 +1,7 @@
 """What the default settings do under each of ComfyUI's samplers, on the trained tiny Flux.
 
-`COMFYUI_PATH=... python tests/comfy/samplers.py > docs/samplers.md` measures all of them (some minutes) and writes the page.
+`COMFYUI_PATH=... python tests/comfy/samplers.py > docs/samplers.md` measures all of them (some
+minutes) and writes the page.
 """
 
 import conftest  # isort: skip # noqa: F401 - puts ComfyUI on the path and loads the pack
@@ -21,7 +22,8 @@ PROMISE = 20.0  # dB of the worst image to the plain run with the same noise, un
 
 @dataclass(frozen=True)
 class Measured:
-    """One sampler: calls, shares of the evaluations, dB of each image; `fewer` is a plain run with as many evaluations."""
+    """One sampler: calls, shares of the evaluations, dB of each image; `fewer` is a plain run with
+    as many evaluations."""
 
     sampler: str
     calls: int
@@ -34,7 +36,12 @@ class Measured:
 
 def settings(sampler, steps=STEPS, batch=2):
     """CFG++ samplers take a guidance of their own scale."""
-    return {"sampler": sampler, "steps": steps, "batch": batch, "cfg": 1.5 if sampler.endswith("cfg_pp") else 3.0}
+    return {
+        "sampler": sampler,
+        "steps": steps,
+        "batch": batch,
+        "cfg": 1.5 if sampler.endswith("cfg_pp") else 3.0,
+    }
 
 
 def measure(flux, decode, sampler, batch=2, compare=False):
@@ -48,9 +55,14 @@ def measure(flux, decode, sampler, batch=2, compare=False):
     if compare and drafted:
         steps = max(2, round(STEPS * (1 - drafted)))
         fewer = psnr(decode(sample_flux(flux, **settings(sampler, steps, batch))), picture)
-    quality = [100.0 if torch.equal(a, b) else db for a, b, db in zip(latent, plain, psnr(decode(latent), picture), strict=True)]
+    quality = [
+        100.0 if torch.equal(a, b) else db
+        for a, b, db in zip(latent, plain, psnr(decode(latent), picture), strict=True)
+    ]
     finite = bool(torch.isfinite(latent).all())
-    return Measured(sampler, len(report.calls), drafted, report.count("rejected") / rows, quality, fewer, finite)
+    return Measured(
+        sampler, len(report.calls), drafted, report.count("rejected") / rows, quality, fewer, finite
+    )
 
 
 PAGE = """# Samplers
@@ -81,7 +93,9 @@ def page(batch=2):
         made = measure(flux, decode, sampler, batch, compare=True)
         equal = not made.drafted
         cells = [sampler, made.calls, f"{made.drafted:.0%}", f"{made.rejected:.0%}"]
-        cells += ["equal", "equal"] if equal else [f"{mean(made.psnr):.1f}", f"{min(made.psnr):.1f}"]
+        cells += (
+            ["equal", "equal"] if equal else [f"{mean(made.psnr):.1f}", f"{min(made.psnr):.1f}"]
+        )
         cells += [f"{mean(made.fewer):.1f}", f"{min(made.fewer):.1f}"] if made.fewer else ["", ""]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return PAGE.format(steps=STEPS, batch=batch, rows="\n".join(rows), promise=PROMISE)

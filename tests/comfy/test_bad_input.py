@@ -1,4 +1,5 @@
-"""Whatever comes in: a clear error before sampling, or what the plain model does with it. Never a hang, never a silent fallback."""
+"""Whatever comes in: a clear error before sampling, or what the plain model does with it. Never a
+hang, never a silent fallback."""
 
 import functools
 import itertools
@@ -22,7 +23,8 @@ from test_nodes import widget_values
 from test_server import finish, graph
 from tiny import random
 
-EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}  # drafts whatever is finite
+# Drafts whatever is finite.
+EAGER = {"threshold": math.inf, "budget": Threshold(warmup=1, max_streak=3)}
 WAYS = {name: features(**EAGER, verifier=verifier()) for name, verifier in VERIFIERS.items()} | {
     "prediction": features(**EAGER, level="prediction")
 }
@@ -38,9 +40,19 @@ def conditioning(seed, text=TINY["flux"].text):
     return [[random(seed, 1, *text), TINY["flux"].extra(seed)]]
 
 
-def sample(model, sigmas=(1.0, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0), noise=None, sampler="euler", positive=None, negative=None):
+def sample(
+    model,
+    sigmas=(1.0, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0),
+    noise=None,
+    sampler="euler",
+    positive=None,
+    negative=None,
+):
     noise = random(3, 1, 16, 8, 8) if noise is None else noise
-    positive, negative = (conditioning(seed) if given is None else given for seed, given in ((1, positive), (2, negative)))
+    positive, negative = (
+        conditioning(seed) if given is None else given
+        for seed, given in ((1, positive), (2, negative))
+    )
     return comfy.sample.sample_custom(
         model, noise, 3.0, comfy.samplers.sampler_object(sampler), torch.tensor(sigmas), positive, negative, torch.zeros_like(noise),
         disable_pbar=True, seed=3,
@@ -56,7 +68,8 @@ def outcome(function, *args, **kwargs):
 
 
 def same(a, b):
-    """Two outcomes: both the same kind of error with the same message, or equal latents, NaN equal to NaN."""
+    """Two outcomes: both the same kind of error with the same message, or equal latents, NaN equal
+    to NaN."""
     if isinstance(a, Exception) or isinstance(b, Exception):
         return type(a) is type(b) and str(a) == str(b)
     return torch.equal(a.nan_to_num(nan=12345.0), b.nan_to_num(nan=12345.0))
@@ -65,8 +78,15 @@ def same(a, b):
 # --- the node ----------------------------------------------------------------------------------------------------------------------------
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=4,
 )
 
@@ -74,9 +94,13 @@ anything = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(widget=st.sampled_from(sorted(widget_values())), value=anything)
 def test_any_value_of_any_widget_is_taken_or_explained(nodes, flux, widget, value):
-    made = outcome(nodes["SpeCaAccelerate"].execute, model=flux, **(widget_values() | {widget: value}))
+    made = outcome(
+        nodes["SpeCaAccelerate"].execute, model=flux, **(widget_values() | {widget: value})
+    )
     if isinstance(made, Exception):
-        assert isinstance(made, ConfigError) and ("expected" in str(made) or "Choose" in str(made) or "has no setting" in str(made))
+        assert isinstance(made, ConfigError) and (
+            "expected" in str(made) or "Choose" in str(made) or "has no setting" in str(made)
+        )
     else:
         assert made.result[0].model is flux.model
 
@@ -139,12 +163,16 @@ def plain_and_off(flux):
     """The plain model's outcome, and that of threshold 0."""
     return functools.lru_cache(None)(
         lambda schedule, sampler: [
-            outcome(sample, model, SCHEDULES[schedule], sampler=sampler) for model in (flux, accelerate(flux, features(threshold=0.0)))
+            outcome(sample, model, SCHEDULES[schedule], sampler=sampler)
+            for model in (flux, accelerate(flux, features(threshold=0.0)))
         ]
     )
 
 
-@pytest.mark.parametrize(("way", "sampler"), [*((way, "euler") for way in WAYS), ("embedded", "heun"), ("embedded", "dpmpp_2m")])
+@pytest.mark.parametrize(
+    ("way", "sampler"),
+    [*((way, "euler") for way in WAYS), ("embedded", "heun"), ("embedded", "dpmpp_2m")],
+)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_odd_schedules_end_as_with_the_plain_model(flux, plain_and_off, way, sampler, schedule):
     plain, off = plain_and_off(schedule, sampler)
@@ -173,11 +201,23 @@ def test_a_schedule_that_is_not_finite_is_refused_before_sampling(flux, bad):
 
 @each_way
 @pytest.mark.parametrize(
-    ("positive", "negative"), [([], None), (None, []), ([], []), (conditioning(1, (0, 32)), None), (None, conditioning(2, (9, 32)))]
+    ("positive", "negative"),
+    [
+        ([], None),
+        (None, []),
+        ([], []),
+        (conditioning(1, (0, 32)), None),
+        (None, conditioning(2, (9, 32))),
+    ],
 )
 def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, negative):
     plain = outcome(sample, flux, positive=positive, negative=negative)
-    assert same(outcome(sample, accelerate(flux, features(threshold=0.0)), positive=positive, negative=negative), plain)
+    assert same(
+        outcome(
+            sample, accelerate(flux, features(threshold=0.0)), positive=positive, negative=negative
+        ),
+        plain,
+    )
     latent = outcome(sample, accelerate(flux, WAYS[way]), positive=positive, negative=negative)
     if isinstance(plain, Exception):
         assert same(latent, plain)
@@ -191,12 +231,14 @@ WRONG = {
     "nothing": None, "text": "many", "negative": -1, "huge": 1e9, "nan": float("nan"), "list": [], "object": {"a": 1}, "true": True,
     "a latent": ["6", 0],
 }  # fmt: skip
-SEEDS = itertools.count()  # of each prompt another, so that none comes from the cache: old versions leave out its outputs
+# Of each prompt another, so that none comes from the cache: old versions leave out its outputs.
+SEEDS = itertools.count()
 WIDGETS = [widget for widget in graph()["7"]["inputs"] if widget != "model"]
 
 
 def run(address, prompt):
-    """What the server makes of a prompt: ("refused", message), ("error", message) or ("success", settings of the run)."""
+    """What the server makes of a prompt: ("refused", message), ("error", message) or ("success",
+    settings of the run)."""
     prompt["8"]["inputs"]["seed"] = next(SEEDS)
     try:
         entry = finish(address, prompt)
@@ -210,7 +252,8 @@ def run(address, prompt):
 
 @pytest.mark.parametrize("wrong", [*WRONG, "absent"])
 def test_wrong_values_in_a_workflow_are_refused_or_explained_or_right(comfy, wrong):
-    """Of each widget. What runs ran with what was asked for; nothing hangs, and the server works on."""
+    """Of each widget. What runs ran with what was asked for; nothing hangs, and the server works
+    on."""
     for widget in WIDGETS:
         prompt = graph()
         prompt["6"]["inputs"] |= {"width": 64, "height": 64}
@@ -223,8 +266,20 @@ def test_wrong_values_in_a_workflow_are_refused_or_explained_or_right(comfy, wro
         if how == "refused":
             assert what.startswith("400") and kind in what, widget
         elif how == "error":
-            assert what.startswith("SpeCaAccelerate: ") and (knob or kind) in what and "expected" in what, (widget, what)
+            assert (
+                what.startswith("SpeCaAccelerate: ")
+                and (knob or kind) in what
+                and "expected" in what
+            ), (widget, what)
         else:
-            used = what[kind][knob] if knob else what[kind]["name"] if isinstance(what[kind], dict) else what[kind]
-            assert used == (bool(value) if isinstance(used, bool) else value), "ComfyUI takes the truth of anything for a switch"
+            used = (
+                what[kind][knob]
+                if knob
+                else what[kind]["name"]
+                if isinstance(what[kind], dict)
+                else what[kind]
+            )
+            assert used == (bool(value) if isinstance(used, bool) else value), (
+                "ComfyUI takes the truth of anything for a switch"
+            )
     assert run(comfy, graph())[0] == "success"

@@ -21,24 +21,38 @@ from speca_pack.speca_core.report_json import unpack, write
 
 @pytest.fixture(scope="module")
 def vae():
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(PACK / "demo/models/vae/tiny_vae.safetensors")))
+    return comfy.sd.VAE(
+        sd=comfy.utils.load_torch_file(str(PACK / "demo/models/vae/tiny_vae.safetensors"))
+    )
 
 
 @pytest.fixture(scope="module")
 def latents():
     """Two images: plain, and accelerated."""
     flux = trained_flux()
-    return [{"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)} for t in (0.0, 0.3)]
+    return [
+        {"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)}
+        for t in (0.0, 0.3)
+    ]
 
 
 def test_pictures_numbers_and_words(nodes, vae, latents):
     plain, fast = latents
     output = nodes["SpeCaCompare"].execute(plain=plain, accelerated=fast, vae=vae)
     sheets, psnr, text = output.result
-    assert sheets.shape[0] == 2 and sheets.shape[2] > 3 * 128 and sheets.min() >= 0 and sheets.max() <= 1
+    assert (
+        sheets.shape[0] == 2
+        and sheets.shape[2] > 3 * 128
+        and sheets.min() >= 0
+        and sheets.max() <= 1
+    )
     # The same numbers from the decoded pictures themselves.
-    before, after = ((vae.decode(latent["samples"]).clamp(0, 1) * 255).round().numpy() for latent in latents)
-    expected = min(10 * math.log10(255**2 / np.mean((a - b) ** 2)) for a, b in zip(before, after, strict=True))
+    before, after = (
+        (vae.decode(latent["samples"]).clamp(0, 1) * 255).round().numpy() for latent in latents
+    )
+    expected = min(
+        10 * math.log10(255**2 / np.mean((a - b) ** 2)) for a, b in zip(before, after, strict=True)
+    )
     assert psnr == pytest.approx(expected, abs=1e-6) and f"{psnr:.1f} dB" in text
     seconds = [find(latent["samples"]).seconds for latent in latents]
     assert f"measured speed-up: {seconds[0] / seconds[1]:.2f} x" in text
@@ -46,7 +60,9 @@ def test_pictures_numbers_and_words(nodes, vae, latents):
 
 
 def test_equal_latents_are_equal(nodes, vae, latents):
-    _, psnr, text = nodes["SpeCaCompare"].execute(plain=latents[0], accelerated=latents[0], vae=vae).result
+    _, psnr, text = (
+        nodes["SpeCaCompare"].execute(plain=latents[0], accelerated=latents[0], vae=vae).result
+    )
     assert psnr == math.inf and "equal" in text
 
 
@@ -57,7 +73,11 @@ def test_of_two_runs_that_made_one_latent_each_side_has_its_own():
     for order in ((plain, fast), (fast, plain)):
         for report in order:
             remember(latent, report)
-        assert find(latent, plain=True) is plain and find(latent, plain=False) is fast and find(latent) is order[1]
+        assert (
+            find(latent, plain=True) is plain
+            and find(latent, plain=False) is fast
+            and find(latent) is order[1]
+        )
     alone = latent + 1
     remember(alone, fast)
     assert find(alone, plain=True) is fast
@@ -65,17 +85,26 @@ def test_of_two_runs_that_made_one_latent_each_side_has_its_own():
 
 def test_a_latent_that_speca_did_not_make_has_no_seconds(nodes, vae, latents):
     other = {"samples": latents[0]["samples"] + 0.01}
-    _, psnr, text = nodes["SpeCaCompare"].execute(plain=other, accelerated=latents[1], vae=vae).result
+    _, psnr, text = (
+        nodes["SpeCaCompare"].execute(plain=other, accelerated=latents[1], vae=vae).result
+    )
     assert math.isfinite(psnr) and "seconds unknown" in text and "measured" not in text
 
 
 def test_an_accelerated_run_in_the_place_of_the_plain_one_is_called_so(nodes, vae, latents):
-    assert "threshold to 0" in nodes["SpeCaCompare"].execute(plain=latents[1], accelerated=latents[1], vae=vae).result[2]
+    assert (
+        "threshold to 0"
+        in nodes["SpeCaCompare"]
+        .execute(plain=latents[1], accelerated=latents[1], vae=vae)
+        .result[2]
+    )
 
 
 def test_different_shapes_are_explained(nodes, vae, latents):
     with pytest.raises(SpecaError, match=r"expected the same\. Give both"):
-        nodes["SpeCaCompare"].execute(plain=latents[0], accelerated={"samples": torch.zeros(1, 16, 16, 16)}, vae=vae)
+        nodes["SpeCaCompare"].execute(
+            plain=latents[0], accelerated={"samples": torch.zeros(1, 16, 16, 16)}, vae=vae
+        )
 
 
 def test_of_a_video_the_worst_frame_decides(nodes):
@@ -84,7 +113,9 @@ def test_of_a_video_the_worst_frame_decides(nodes):
     decoded[1.0][0, 2] += 0.1
     vae = SimpleNamespace(decode=lambda latent: decoded[latent.max().item()])
     plain, fast = ({"samples": torch.full((1, 16, 1, 8, 8), value)} for value in (0.0, 1.0))
-    sheets, psnr, text = nodes["SpeCaCompare"].execute(plain=plain, accelerated=fast, vae=vae).result
+    sheets, psnr, text = (
+        nodes["SpeCaCompare"].execute(plain=plain, accelerated=fast, vae=vae).result
+    )
     assert sheets.shape[0] == 4 and "number 3 of 4" in text
     assert psnr == pytest.approx(-20 * math.log10((153 - 128) / 255), abs=0.01)
 
@@ -92,13 +123,19 @@ def test_of_a_video_the_worst_frame_decides(nodes):
 def workflow():
     """A node of ours at the top, and one in a subgraph that is used as node 5."""
     accelerate = {"id": 7, "type": "SpeCaAccelerate", "properties": {}}
-    inner = {"id": "uuid", "nodes": [{"id": 2, "type": "SpeCaAccelerate"}, {"id": 3, "type": "KSampler"}]}
+    inner = {
+        "id": "uuid",
+        "nodes": [{"id": 2, "type": "SpeCaAccelerate"}, {"id": 3, "type": "KSampler"}],
+    }
     return {"nodes": [accelerate, {"id": 5, "type": "uuid"}], "definitions": {"subgraphs": [inner]}}
 
 
 def test_the_run_is_stamped_at_its_node(latents):
     report = find(latents[1]["samples"])
-    for path, place in (("7", lambda w: w["nodes"][0]), ("5:2", lambda w: w["definitions"]["subgraphs"][0]["nodes"][0])):
+    for path, place in (
+        ("7", lambda w: w["nodes"][0]),
+        ("5:2", lambda w: w["definitions"]["subgraphs"][0]["nodes"][0]),
+    ):
         saved = workflow()
         report.ids = {"node": path, "sampler": "8", "run": "new", "prompt": "p", "workflow": "w"}
         old = {"ids": {"node": path, "sampler": "8", "run": "old"}}

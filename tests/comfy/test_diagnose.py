@@ -1,4 +1,5 @@
-"""What a run tells about itself: one line at INFO, more at DEBUG, and a text for bug reports that gives nothing private away."""
+"""What a run tells about itself: one line at INFO, more at DEBUG, and a text for bug reports that
+gives nothing private away."""
 
 import logging
 import math
@@ -51,8 +52,14 @@ def test_one_line_at_info_and_the_rest_at_debug(caplog):
     with caplog.at_level(logging.DEBUG, "speca"):
         latent = sample_tiny(fast, "flux")
     ours = [record for record in caplog.records if record.name == "speca"]
-    assert [record.message for record in ours if record.levelno >= logging.INFO] == [f"SpeCa: {find(latent).summary}"]
-    assert any(diagnose(find(latent)) in record.message for record in ours if record.levelno == logging.DEBUG)
+    assert [record.message for record in ours if record.levelno >= logging.INFO] == [
+        f"SpeCa: {find(latent).summary}"
+    ]
+    assert any(
+        diagnose(find(latent)) in record.message
+        for record in ours
+        if record.levelno == logging.DEBUG
+    )
 
 
 def test_a_run_prints_nothing(capsys):

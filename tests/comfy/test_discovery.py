@@ -1,4 +1,5 @@
-"""Models whose class is in no table: found, rehearsed, and then as good as those that are in it, or refused before anything is lost."""
+"""Models whose class is in no table: found, rehearsed, and then as good as those that are in it, or
+refused before anything is lost."""
 
 import math
 
@@ -24,11 +25,15 @@ from tiny import Tiny
 from torch import nn
 
 EAGER = features(math.inf, Newton(1, 0.0), budget=Threshold(warmup=2, max_streak=2))
-each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
+each_way = pytest.mark.parametrize(
+    "verifier",
+    [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")],
+    ids=lambda v: v.name,
+)
 
-# One of each kind: two streams, one stream, injectors between blocks, refiners before them, streams in tuples, rows in another dimension
-# or in none, no head, a pixel decoder behind the blocks, long skips. HiDream-O1 is not among them: its first call fills a cache, and
-# looking at it is a call.
+# One of each kind: two streams, one stream, injectors between blocks, refiners before them, streams
+# in tuples, rows in another dimension or in none, no head, a pixel decoder behind the blocks, long
+# skips. HiDream-O1 is not among them: its first call fills a cache, and looking at it is a call.
 KINDS = ("flux", "radiance", "sd3", "hunyuan_video", "hunyuan_dit", "wan", "wan_vace", "qwen", "z_image", "hidream", "ltxv", "ltxav",
          "cosmos", "cogvideo", "pixeldit", "minimax")  # fmt: skip
 
@@ -73,7 +78,8 @@ def test_it_is_looked_at_once(unlisted):
     looked, calls[:] = len(calls), []
     again = sample_tiny(accelerate(model, EAGER), "flux")
     hook.remove()
-    assert torch.equal(first, again) and len(calls) == 10 and looked == 10 + 4  # watched, moved, rehearsed in full and as a draft
+    # Watched, moved, rehearsed in full and as a draft.
+    assert torch.equal(first, again) and len(calls) == 10 and looked == 10 + 4
 
 
 class Block(nn.Module):
@@ -81,7 +87,9 @@ class Block(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.qkv, self.out, self.text, self.time = (nn.Linear(width, n) for n in (3 * width, width, width, width))
+        self.qkv, self.out, self.text, self.time = (
+            nn.Linear(width, n) for n in (3 * width, width, width, width)
+        )
 
     def forward(self, text, level, *, tokens):
         both = torch.cat([tokens, self.text(text)], 1)
@@ -91,7 +99,8 @@ class Block(nn.Module):
 
 
 class HomeMade(nn.Module):
-    """A diffusion transformer that nobody has seen before: keyword-only stream, a tuple with another thing first, a head that is a list."""
+    """A diffusion transformer that nobody has seen before: keyword-only stream, a tuple with
+    another thing first, a head that is a list."""
 
     def __init__(self, width=32, depth=4, **unused):
         super().__init__()
@@ -202,7 +211,9 @@ def test_a_class_never_seen(tried, verifier):
 def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_checked(tried):
     model, sample = tried(Skipping)
     assert find(sample(accelerate(model, EAGER))).count("accepted") > 0
-    with pytest.raises(UnsupportedModel, match=r"output is off by .*with the verifier last_block; try embedded"):
+    with pytest.raises(
+        UnsupportedModel, match=r"output is off by .*with the verifier last_block; try embedded"
+    ):
         sample(accelerate(model, features(verifier=VERIFIERS["last_block"]())))
 
 
@@ -219,11 +230,16 @@ def test_what_cannot_work_is_refused_at_the_first_call(tried, kind, reason):
     model, sample = tried(kind)
     fast = accelerate(model, features())
     with pytest.raises(
-        UnsupportedModel, match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to prediction"
+        UnsupportedModel,
+        match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to prediction",
     ):
         sample(fast)
     diffusion_model = model.model.diffusion_model
-    assert hooks(diffusion_model) == 0 and "trunk" not in vars(diffusion_model) and "leave" not in vars(diffusion_model)
+    assert (
+        hooks(diffusion_model) == 0
+        and "trunk" not in vars(diffusion_model)
+        and "leave" not in vars(diffusion_model)
+    )
     assert KEY not in fast.model_options["transformer_options"]
 
 
@@ -250,13 +266,21 @@ def test_a_unet_whose_name_is_not_known_is_refused(unet, monkeypatch):
 
 
 def test_the_default_settings_work_with_a_unet(unet):
-    """Nothing of its inside is touched. Its batch may be a video's frames, so that all of it is computed or none."""
+    """Nothing of its inside is touched. Its batch may be a video's frames, so that all of it is
+    computed or none."""
     plain = sample_tiny(unet, "unet", steps=20)
     assert torch.isfinite(plain).all()
-    assert torch.equal(sample_tiny(accelerate(unet, SpecaConfig(threshold=0.0)), "unet", steps=20), plain)
+    assert torch.equal(
+        sample_tiny(accelerate(unet, SpecaConfig(threshold=0.0)), "unet", steps=20), plain
+    )
     latent = sample_tiny(accelerate(unet, SpecaConfig(threshold=math.inf)), "unet", steps=20)
     report = find(latent)
-    assert report.joint and report.count("accepted") and report.repaired and torch.isfinite(latent).all()
+    assert (
+        report.joint
+        and report.count("accepted")
+        and report.repaired
+        and torch.isfinite(latent).all()
+    )
 
 
 def test_the_table_comes_first(monkeypatch):

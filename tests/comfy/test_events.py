@@ -19,13 +19,16 @@ spaces = iter(range(1, 1000))
 
 
 def follow(address, prompt, workflow=None, interrupt=False):
-    """Queue a graph as a page does. Returns the `speca.run` events that it got, those that another page got, and how it ended."""
+    """Queue a graph as a page does. Returns the `speca.run` events that it got, those that another
+    page got, and how it ended."""
 
     async def listen():
         own, other = uuid.uuid4().hex, uuid.uuid4().hex
         found = {own: [], other: []}
         async with aiohttp.ClientSession() as session:
-            sockets = {who: await session.ws_connect(f"{address}/ws?clientId={who}") for who in found}
+            sockets = {
+                who: await session.ws_connect(f"{address}/ws?clientId={who}") for who in found
+            }
             extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
             body = {"prompt": prompt, "client_id": own, "extra_data": extra}
             async with session.post(f"{address}/prompt", json=body) as response:
@@ -40,14 +43,21 @@ def follow(address, prompt, workflow=None, interrupt=False):
                     found[own].append(event["data"])
                     if interrupt and len(found[own]) == 2:
                         await (await session.post(f"{address}/interrupt", json={})).read()
-                elif event["type"] in ("execution_success", "execution_error", "execution_interrupted"):
+                elif event["type"] in (
+                    "execution_success",
+                    "execution_error",
+                    "execution_interrupted",
+                ):
                     end = event["type"]
             while not sockets[other].closed:
                 try:
                     message = await sockets[other].receive(timeout=0.3)
                 except asyncio.TimeoutError:
                     break
-                if message.type == aiohttp.WSMsgType.TEXT and json.loads(message.data)["type"] == events.EVENT:
+                if (
+                    message.type == aiohttp.WSMsgType.TEXT
+                    and json.loads(message.data)["type"] == events.EVENT
+                ):
                     found[other].append(message.data)
         return found[own], found[other], end
 
@@ -70,7 +80,10 @@ def test_events_carry_the_whole_run_to_the_page_that_queued_it(comfy):
     assert [event["ended"] for event in own] == [False] * (len(own) - 1) + [True]
     ids = {json.dumps({k: v for k, v in event["ids"].items() if k != "prompt"}) for event in own}
     (named,) = map(json.loads, ids)
-    assert named == {"workflow": "the-workflow", "node": "7", "sampler": "8", "run": named["run"]} and own[0]["ids"]["prompt"]
+    assert (
+        named == {"workflow": "the-workflow", "node": "7", "sampler": "8", "run": named["run"]}
+        and own[0]["ids"]["prompt"]
+    )
     report = unpack(own[-1]["report"])
     history = ask(comfy, f"/history/{own[0]['ids']['prompt']}")[own[0]["ids"]["prompt"]]
     assert report == json.loads(history["outputs"]["9"]["speca_report"][0])
@@ -78,19 +91,30 @@ def test_events_carry_the_whole_run_to_the_page_that_queued_it(comfy):
 
 def test_two_nodes_two_samplers_each_run_has_its_ids(comfy):
     prompt = fresh()
-    prompt |= {"27": {**prompt["7"]}, "28": json.loads(json.dumps(prompt["8"])), "29": json.loads(json.dumps(prompt["9"]))}
+    prompt |= {
+        "27": {**prompt["7"]},
+        "28": json.loads(json.dumps(prompt["8"])),
+        "29": json.loads(json.dumps(prompt["9"])),
+    }
     prompt["28"]["inputs"] |= {"model": ["27", 0], "seed": 9}
     prompt["29"]["inputs"]["latent"] = ["28", 0]
     own, _, end = follow(comfy, prompt)
     assert end == "execution_success"
-    assert {(event["ids"]["node"], event["ids"]["sampler"]) for event in own} == {("7", "8"), ("27", "28")}
+    assert {(event["ids"]["node"], event["ids"]["sampler"]) for event in own} == {
+        ("7", "8"),
+        ("27", "28"),
+    }
     assert len({event["ids"]["run"] for event in own}) == 2
 
 
 def test_an_interrupted_run_ends_without_being_finished(comfy):
     own, _, end = follow(comfy, fresh(steps=200), interrupt=True)
     assert end == "execution_interrupted"
-    assert own[-1]["ended"] and not own[-1]["report"]["finished"] and 0 < len(own[-1]["report"]["calls"]["values"]) < 200
+    assert (
+        own[-1]["ended"]
+        and not own[-1]["report"]["finished"]
+        and 0 < len(own[-1]["report"]["calls"]["values"]) < 200
+    )
 
 
 def test_nobody_is_told_without_a_server():
@@ -116,7 +140,11 @@ class BrokenServer:
 def test_an_event_that_cannot_be_sent_is_logged_and_sampling_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(events, "page_server", BrokenServer)
     samples = sample_flux(accelerate(trained_flux(), features(), "7"), batch=1, steps=6)
-    assert samples.isfinite().all() and "could not be told" in caplog.text and "the loop is closed" in caplog.text
+    assert (
+        samples.isfinite().all()
+        and "could not be told" in caplog.text
+        and "the loop is closed" in caplog.text
+    )
 
 
 def refused(address, body, content="application/json"):
@@ -133,10 +161,18 @@ def test_the_server_answers_what_if(comfy):
     asked = ask(comfy, "/speca/what_if", {"report": report, "settings": settings})
     answer = unpack(asked["report"])
     assert asked["psnr"] is None, "nothing is drafted"
-    assert answer["totals"]["drafted"] == 0 and answer["totals"]["rows"] == 12 and answer["settings"] == settings
-    no_telling = ask(comfy, "/speca/what_if", {"report": report, "settings": settings | {"threshold": 9}})
+    assert (
+        answer["totals"]["accepted"] == 0
+        and answer["totals"]["rows"] == 12
+        and answer["settings"] == settings
+    )
+    no_telling = ask(
+        comfy, "/speca/what_if", {"report": report, "settings": settings | {"threshold": 9}}
+    )
     assert "threshold" in no_telling["error"] and "expected" in no_telling["error"]
-    code, reason = refused(comfy, json.dumps({"report": report, "settings": {"threshold": 0.1}}).encode())
+    code, reason = refused(
+        comfy, json.dumps({"report": report, "settings": {"threshold": 0.1}}).encode()
+    )
     assert code == 400 and "expected" in reason
 
 
@@ -146,7 +182,10 @@ def test_the_server_answers_what_if(comfy):
         (b"{}", "application/json"),
         (b"[1]", "application/json"),
         (b"no json", "application/json"),
-        (b'{"report": {"calls": {"columns": [], "values": [[1]]}, "row_columns": []}, "settings": {}}', "application/json"),
+        (
+            b'{"report": {"calls": {"columns": [], "values": [[1]]}, "row_columns": []}, "settings": {}}',
+            "application/json",
+        ),
         (b"{}", "text/plain"),
     ],
 )
@@ -159,7 +198,9 @@ def test_a_flood_of_rows_is_refused(comfy):
     report = own_report()
     row = report["calls"][-1]["rows"][0]
     report["calls"][-1]["rows"] = [row] * 20_001
-    code, reason = refused(comfy, json.dumps({"report": pack(report), "settings": report["settings"]}).encode())
+    code, reason = refused(
+        comfy, json.dumps({"report": pack(report), "settings": report["settings"]}).encode()
+    )
     assert code == 400 and "at most 20000" in reason
 
 

@@ -1,7 +1,9 @@
-"""A fault anywhere, at any time: the model is as before, nothing of ours is held, and the next run does not notice.
+"""A fault anywhere, at any time: the model is as before, nothing of ours is held, and the next run
+    does not notice.
 
-Faults come from outside the product: every function of the pack, every block of the model, the sampler's callback and foreign wrappers on
-both sides of ours are counted as they begin and end, and one chosen beginning or end raises.
+Faults come from outside the product: every function of the pack, every block of the model, the
+    sampler's callback and foreign wrappers on both sides of ours are counted as they begin and end,
+    and one chosen beginning or end raises.
 """
 
 import functools
@@ -29,8 +31,15 @@ from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.verifiers import VERIFIERS
 
-# Every dialect: two stacks and in-place blocks, no diffusion-model wrapper, modules between blocks, a ModuleDict, two streams in one.
-CASES = {"flux": "first_block", "sd3": "last_block", "wan_vace": "embedded", "cosmos": "first_block", "ltxav": "embedded"}
+# Every dialect: two stacks and in-place blocks, no diffusion-model wrapper, modules between blocks,
+# a ModuleDict, two streams in one.
+CASES = {
+    "flux": "first_block",
+    "sd3": "last_block",
+    "wan_vace": "embedded",
+    "cosmos": "first_block",
+    "ltxav": "embedded",
+}
 STEPS = 7
 EXCEPTIONS = (RuntimeError, comfy.model_management.InterruptProcessingException, KeyboardInterrupt)
 
@@ -65,7 +74,9 @@ class Faults:
 
 
 def is_ours(function):
-    return isinstance(function, types.FunctionType) and (function.__module__ or "").startswith(speca_core.__name__)
+    return isinstance(function, types.FunctionType) and (function.__module__ or "").startswith(
+        speca_core.__name__
+    )
 
 
 @pytest.fixture
@@ -75,13 +86,20 @@ def faults(monkeypatch):
     wrapped = functools.lru_cache(None)(counter.around)
     for found in pkgutil.walk_packages(speca_core.__path__, speca_core.__name__ + "."):
         importlib.import_module(found.name)
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith(speca_core.__name__)]
-    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    modules = [
+        module for name, module in list(sys.modules.items()) if name.startswith(speca_core.__name__)
+    ]
+    classes = {
+        value for module in modules for value in vars(module).values() if isinstance(value, type)
+    }
     for owner in [*modules, *(c for c in classes if c.__module__.startswith(speca_core.__name__))]:
         for name, value in list(vars(owner).items()):
-            if is_ours(value) and not (name.startswith("__") and name != "__init__" and name != "__call__"):
+            if is_ours(value) and not (
+                name.startswith("__") and name != "__init__" and name != "__call__"
+            ):
                 monkeypatch.setattr(owner, name, wrapped(value))
-    monkeypatch.setattr(events, "PAUSE", 0.0)  # else a slow run sends more events than a fast one, and places change their numbers
+    # Else a slow run sends more events than a fast one, and places change their numbers.
+    monkeypatch.setattr(events, "PAUSE", 0.0)
     return counter
 
 
@@ -89,7 +107,12 @@ def watched(name, verifier, faults):
     """A tiny model with SpeCa between two foreign packs, whose blocks and callbacks count as well."""
     model = build(name)
     foreign = model.clone()
-    kinds = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL)
+    kinds = (
+        WrappersMP.OUTER_SAMPLE,
+        WrappersMP.PREDICT_NOISE,
+        WrappersMP.CALC_COND_BATCH,
+        WrappersMP.APPLY_MODEL,
+    )
 
     def add(to, who):
         for kind in kinds:
@@ -103,7 +126,10 @@ def watched(name, verifier, faults):
             to.add_wrapper_with_key(kind, who, wrapper)
 
     add(foreign, "outer pack")
-    settings = {"verifier": VERIFIERS[verifier](), "budget": Threshold(warmup=2, max_streak=2, decay=1.0)}
+    settings = {
+        "verifier": VERIFIERS[verifier](),
+        "budget": Threshold(warmup=2, max_streak=2, decay=1.0),
+    }
     unchecked = find(sample(accelerate(model, features(math.inf, **settings)), name, faults))
     errors = [row.error for call in unchecked.calls for row in call.rows if row.error is not None]
     threshold = statistics.median(errors)  # some drafts pass, some do not
@@ -121,7 +147,9 @@ def watched(name, verifier, faults):
 
 def sample(model, name, faults):
     """One image, so that a run is short."""
-    return sample_tiny(model, name, [0], steps=STEPS, callback=lambda *_: faults.place("the callback"))
+    return sample_tiny(
+        model, name, [0], steps=STEPS, callback=lambda *_: faults.place("the callback")
+    )
 
 
 class State:
@@ -135,19 +163,28 @@ class State:
     def check(self, model):
         for path, module in model.model.named_modules():
             before = self.attributes[path]
-            assert {key: id(value) for key, value in vars(module).items()} == {key: id(value) for key, value in before.items()}, path
+            assert {key: id(value) for key, value in vars(module).items()} == {
+                key: id(value) for key, value in before.items()
+            }, path
         weights = model.model.state_dict()
-        assert list(weights) == list(self.weights) and all(torch.equal(weights[key], kept) for key, kept in self.weights.items())
+        assert list(weights) == list(self.weights) and all(
+            torch.equal(weights[key], kept) for key, kept in self.weights.items()
+        )
         assert str(model.model_options) == self.options
 
 
 def tensors_alive():
     gc.collect()
-    return [(tuple(thing.shape), thing.dtype) for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    return [
+        (tuple(thing.shape), thing.dtype)
+        for thing in gc.get_objects()
+        if isinstance(thing, torch.Tensor)
+    ]
 
 
 def spread(places, count):
-    """`count` numbers of places: each kind of place in turn, early and late ones, the same in every session."""
+    """`count` numbers of places: each kind of place in turn, early and late ones, the same in every
+    session."""
     chooser = random.Random(1)
     by_name = defaultdict(list)
     for number, name in enumerate(places):
@@ -166,7 +203,7 @@ def inject(name, verifier, faults, count):
     model, fast = watched(name, verifier, faults)
     expected = sample(fast, name, faults)
     report = find(expected)
-    verdicts = {verdict: report.count(verdict) for verdict in ("computed", "drafted", "rejected")}
+    verdicts = {verdict: report.count(verdict) for verdict in ("computed", "accepted", "rejected")}
     assert all(verdicts.values()), f"a run that does everything was wanted: {verdicts}"
     faults.arm(None, None)
     assert torch.equal(sample(fast, name, faults), expected)
@@ -189,7 +226,8 @@ def inject(name, verifier, faults, count):
                 pytest.fail(f"the fault {places[at]} was swallowed")
             where = places[at]
             assert raised is fault, f"{where}: it came out as {raised!r}"
-            fault.__traceback__ = fault.__context__ = None  # it holds the frames that it came through
+            # It holds the frames that it came through.
+            fault.__traceback__ = fault.__context__ = None
             faults.arm(None, None)
             assert not tensors_alive(), where
             state.check(model)

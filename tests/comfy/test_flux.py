@@ -43,11 +43,16 @@ def test_images_of_a_batch_decide_for_themselves(flux):
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
     fast = accelerate(flux, features())
     together = sample_flux(fast, noise=noise)
-    verdicts = [[{r.verdict for r in call.rows if r.image == image} for image in (0, 1)] for call in find(together).calls]
+    verdicts = [
+        [{r.verdict for r in call.rows if r.image == image} for image in (0, 1)]
+        for call in find(together).calls
+    ]
     assert any(a != b for a, b in verdicts), "the two images never differed; choose another seed"
     for image in (0, 1):
         alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
-        assert [v[image] for v in verdicts] == [{r.verdict for r in call.rows} for call in find(alone).calls]
+        assert [v[image] for v in verdicts] == [
+            {r.verdict for r in call.rows} for call in find(alone).calls
+        ]
         torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
 
 
@@ -55,25 +60,42 @@ def test_images_of_a_batch_decide_for_themselves(flux):
 def test_samplers(flux, sampler):
     """Each sampler's calls are answered; threshold zero stays bit-identical, drafts stay finite."""
     plain = sample_flux(flux, sampler=sampler, steps=12, batch=1)
-    assert torch.equal(sample_flux(accelerate(flux, features(threshold=1e-12)), sampler=sampler, steps=12, batch=1), plain)
-    latent = sample_flux(accelerate(flux, features(threshold=1.0, verifier=LastBlock())), sampler=sampler, steps=12, batch=1)
+    assert torch.equal(
+        sample_flux(
+            accelerate(flux, features(threshold=1e-12)), sampler=sampler, steps=12, batch=1
+        ),
+        plain,
+    )
+    latent = sample_flux(
+        accelerate(flux, features(threshold=1.0, verifier=LastBlock())),
+        sampler=sampler,
+        steps=12,
+        batch=1,
+    )
     assert torch.isfinite(latent).all()
     assert find(latent).count("accepted") > 0
 
 
 def test_noise_that_no_forecast_can_foresee_is_noticed(flux):
-    """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %, and none is worth a try."""
-    latent = sample_flux(accelerate(flux, features(threshold=1.0)), sampler="euler_ancestral", steps=12, batch=1)
+    """An ancestral sampler adds fresh noise at every step: forecasts are off by more than 100 %,
+    and none is worth a try."""
+    latent = sample_flux(
+        accelerate(flux, features(threshold=1.0)), sampler="euler_ancestral", steps=12, batch=1
+    )
     reasons = [call.rows[0].reason for call in find(latent).calls]
     assert reasons[:10] == ["warmup"] * 2 + ["jump"] * 8
-    assert set(reasons[10:]) <= {"jump", "anchors", "last_step"}, "towards the end there is less noise than movement"
+    assert set(reasons[10:]) <= {"jump", "anchors", "last_step"}, (
+        "towards the end there is less noise than movement"
+    )
     assert torch.equal(latent, sample_flux(flux, sampler="euler_ancestral", steps=12, batch=1))
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_guidance_off_and_on(flux, cfg):
     report = find(sample_flux(accelerate(flux, features()), cfg=cfg))
-    assert {row.branch for call in report.calls for row in call.rows} == ({0} if cfg == 1.0 else {0, 1})
+    assert {row.branch for call in report.calls for row in call.rows} == (
+        {0} if cfg == 1.0 else {0, 1}
+    )
 
 
 def test_branches_in_separate_calls(flux, monkeypatch):
@@ -83,9 +105,14 @@ def test_branches_in_separate_calls(flux, monkeypatch):
     monkeypatch.setattr(flux.model, "memory_required", lambda *a, **k: 1e18)
     apart = sample_flux(fast)
     report = find(apart)
-    assert all(len({row.branch for row in call.rows}) == 1 for call in report.calls) and len(report.calls) == 56
+    assert (
+        all(len({row.branch for row in call.rows}) == 1 for call in report.calls)
+        and len(report.calls) == 56
+    )
     assert report.count("accepted") > 0
-    torch.testing.assert_close(sample_flux(accelerate(flux, features(threshold=0.0))), plain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        sample_flux(accelerate(flux, features(threshold=0.0))), plain, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_one_model_in_two_samplers_keeps_two_runs(flux):
@@ -103,9 +130,24 @@ def test_partial_denoise(flux, plain):
     from models import caption
 
     result = comfy.sample.sample(
-        fast, noise, 20, 3.0, "euler", "simple", caption(CAPTIONS[0]), caption(""), plain, denoise=0.5, disable_pbar=True, seed=1
+        fast,
+        noise,
+        20,
+        3.0,
+        "euler",
+        "simple",
+        caption(CAPTIONS[0]),
+        caption(""),
+        plain,
+        denoise=0.5,
+        disable_pbar=True,
+        seed=1,
     )
-    assert find(result).steps == 20 and find(result).calls[0].sigma < 0.95 and result.shape == latent.shape
+    assert (
+        find(result).steps == 20
+        and find(result).calls[0].sigma < 0.95
+        and result.shape == latent.shape
+    )
 
 
 def test_bfloat16(flux):
@@ -114,7 +156,10 @@ def test_bfloat16(flux):
     settings = {"steps": 8, "batch": 1, "cfg": 1.0}  # bfloat16 is slow on most CPUs
     plain = sample_flux(half, **settings)
     assert not torch.equal(plain, sample_flux(flux, **settings)), "this run was not in bfloat16"
-    assert torch.equal(sample_flux(accelerate(half, features(threshold=1e-12, verifier=FirstBlock())), **settings), plain)
+    assert torch.equal(
+        sample_flux(accelerate(half, features(threshold=1e-12, verifier=FirstBlock())), **settings),
+        plain,
+    )
     latent = sample_flux(accelerate(half, features(threshold=1.0)), **settings)
     assert torch.isfinite(latent).all() and find(latent).count("accepted") > 0
 
@@ -129,7 +174,9 @@ def test_interrupting_leaves_nothing_behind(flux):
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sample_flux(fast, callback=interrupt)
-    assert "double_blocks" not in vars(flux.model.diffusion_model) and "final_layer" not in vars(flux.model.diffusion_model)
+    assert "double_blocks" not in vars(flux.model.diffusion_model) and "final_layer" not in vars(
+        flux.model.diffusion_model
+    )
     assert KEY not in fast.model_options["transformer_options"]
     assert torch.equal(sample_flux(fast), expected)
 
@@ -146,17 +193,41 @@ def test_two_nodes_in_a_row_the_later_wins(flux, caplog):
 def test_one_log_line_per_run(flux, caplog):
     with caplog.at_level(logging.INFO, "speca"):
         sample_flux(accelerate(flux, features()), steps=12)
-    assert len([r for r in caplog.records if r.name == "speca"]) == 1 and "evaluations drafted" in caplog.text
+    assert (
+        len([r for r in caplog.records if r.name == "speca"]) == 1
+        and "evaluations drafted" in caplog.text
+    )
 
 
-ONCE = ("ddim", "deis", "dpmpp_2m", "euler", "gradient_estimation", "ipndm", "ipndm_v", "lms", "res_multistep", "uni_pc", "uni_pc_bh2")
+ONCE = (
+    "ddim",
+    "deis",
+    "dpmpp_2m",
+    "euler",
+    "gradient_estimation",
+    "ipndm",
+    "ipndm_v",
+    "lms",
+    "res_multistep",
+    "uni_pc",
+    "uni_pc_bh2",
+)
 TWICE = ("heun", "dpm_2", "exp_heun_2_x0")
 
 
-@pytest.mark.parametrize(("sampler", "repaired"), [*((name, True) for name in (*ONCE, *TWICE)), ("heunpp2", False), ("sa_solver", False)])
+@pytest.mark.parametrize(
+    ("sampler", "repaired"),
+    [*((name, True) for name in (*ONCE, *TWICE)), ("heunpp2", False), ("sa_solver", False)],
+)
 def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
     on, off = (
-        sample_flux(accelerate(flux, features(threshold=1.0, hindsight=hindsight)), sampler=sampler, steps=12, batch=1, cfg=1.0)
+        sample_flux(
+            accelerate(flux, features(threshold=1.0, hindsight=hindsight)),
+            sampler=sampler,
+            steps=12,
+            batch=1,
+            cfg=1.0,
+        )
         for hindsight in (True, False)
     )
     assert torch.equal(on, off) != repaired
@@ -164,13 +235,24 @@ def test_hindsight_only_where_the_sampler_is_known(flux, sampler, repaired):
 
 
 @pytest.mark.parametrize(
-    ("level", "sampler"), [*(("features", name) for name in ("euler", "dpmpp_2m", "uni_pc", *TWICE)), ("prediction", "euler")]
+    ("level", "sampler"),
+    [
+        *(("features", name) for name in ("euler", "dpmpp_2m", "uni_pc", *TWICE)),
+        ("prediction", "euler"),
+    ],
 )
 def test_hindsight_brings_the_picture_closer(flux, level, sampler):
     decode = decoder()
     plain = decode(sample_flux(flux, cfg=1.0, sampler=sampler))
     on, off = (
-        psnr(decode(sample_flux(accelerate(flux, features(hindsight=h, level=level)), cfg=1.0, sampler=sampler)), plain)
+        psnr(
+            decode(
+                sample_flux(
+                    accelerate(flux, features(hindsight=h, level=level)), cfg=1.0, sampler=sampler
+                )
+            ),
+            plain,
+        )
         for h in (True, False)
     )
     assert sum(on) / len(on) > sum(off) / len(off) + 1
@@ -179,7 +261,12 @@ def test_hindsight_brings_the_picture_closer(flux, level, sampler):
 def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
     """uni_pc does."""
     sigmas = torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])
-    assert response_of(comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas) and sigmas[-1] == 0
+    assert (
+        response_of(
+            comfy.samplers.sampler_object("uni_pc"), SimpleNamespace(model_patcher=flux), sigmas
+        )
+        and sigmas[-1] == 0
+    )
 
 
 def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):
@@ -191,25 +278,41 @@ def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):
 
 def test_a_trial_that_fails_is_said_and_is_no_reason_for_the_run_to_fail(flux, caplog):
     """CFG++ needs what only a run has."""
-    sampler = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object("gradient_estimation").sampler_function, {"cfg_pp": True})
-    assert response_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0])) is None
+    sampler = comfy.samplers.KSAMPLER(
+        comfy.samplers.sampler_object("gradient_estimation").sampler_function, {"cfg_pp": True}
+    )
+    assert (
+        response_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0]))
+        is None
+    )
     assert "could not be tried out" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("sampler", "options"),
-    [("euler", {"s_churn": 5.0}), ("heun", {"s_churn": 5.0}), ("lms", {"order": 2}), ("gradient_estimation", {"cfg_pp": True})],
+    [
+        ("euler", {"s_churn": 5.0}),
+        ("heun", {"s_churn": 5.0}),
+        ("lms", {"order": 2}),
+        ("gradient_estimation", {"cfg_pp": True}),
+    ],
 )
 def test_trying_the_sampler_out_leaves_the_run_alone(flux, sampler, options):
     """Churn draws noise, which the run must get; CFG++ fails outside a run."""
 
     def sample(model):
-        chosen = comfy.samplers.KSAMPLER(comfy.samplers.sampler_object(sampler).sampler_function, options)
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 8)
+        chosen = comfy.samplers.KSAMPLER(
+            comfy.samplers.sampler_object(sampler).sampler_function, options
+        )
+        sigmas = comfy.samplers.calculate_sigmas(
+            model.get_model_object("model_sampling"), "simple", 8
+        )
         noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)
         text, latent = caption(CAPTIONS[0]), torch.zeros_like(noise)
-        return comfy.sample.sample_custom(model, noise, 1.0, chosen, sigmas, text, text, latent, disable_pbar=True, seed=1)
+        return comfy.sample.sample_custom(
+            model, noise, 1.0, chosen, sigmas, text, text, latent, disable_pbar=True, seed=1
+        )
 
     assert torch.equal(sample(accelerate(flux, features(threshold=0.0))), sample(flux))
 
@@ -237,22 +340,34 @@ def test_a_drafted_prediction_runs_nothing_and_images_decide_for_themselves(flux
     together = sample_flux(counted, noise=noise)
     report = find(together)
     computed = [[r.verdict != "accepted" for r in call.rows] for call in report.calls]
-    assert sum(evaluated) == 2 * sum(map(sum, computed)), "cond and uncond of computed images, and nothing else"
-    assert [True, False] in computed or [False, True] in computed, "the two images never differed; choose another seed"
+    assert sum(evaluated) == 2 * sum(map(sum, computed)), (
+        "cond and uncond of computed images, and nothing else"
+    )
+    assert [True, False] in computed or [False, True] in computed, (
+        "the two images never differed; choose another seed"
+    )
     for image in (0, 1):
         alone = sample_flux(fast, batch=1, noise=noise[image : image + 1])
-        assert [v[image] for v in computed] == [call.rows[0].verdict != "accepted" for call in find(alone).calls]
+        assert [v[image] for v in computed] == [
+            call.rows[0].verdict != "accepted" for call in find(alone).calls
+        ]
         torch.testing.assert_close(together[image : image + 1], alone, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("verifier", [Embedded(), LastBlock(), FirstBlock(), NoCheck()], ids=lambda v: v.name)
+@pytest.mark.parametrize(
+    "verifier", [Embedded(), LastBlock(), FirstBlock(), NoCheck()], ids=lambda v: v.name
+)
 def test_tokens_that_come_and_go_during_a_run(flux, verifier):
-    """A patch may add tokens at some steps, as reference caches do: anchors of another length are neither served nor compared."""
+    """A patch may add tokens at some steps, as reference caches do: anchors of another length are
+    neither served nor compared."""
     lengths = []
 
     def longer(args):
         if 6 <= len(lengths) < 12:
-            args = args | {name: torch.cat((args[name], args[name][:, :2]), dim=1) for name in ("img", "img_ids")}
+            args = args | {
+                name: torch.cat((args[name], args[name][:, :2]), dim=1)
+                for name in ("img", "img_ids")
+            }
         lengths.append(args["img"].shape[1])
         return args
 

@@ -1,7 +1,10 @@
-"""Every graph: SpeCa among ComfyUI's other nodes, on the trained tiny Flux where the picture counts, on random models elsewhere.
+"""Every graph: SpeCa among ComfyUI's other nodes, on the trained tiny Flux where the picture
+counts,
+    on random models elsewhere.
 
-A graph is a function from a model and a seed's noise to a latent. `holds` says of each the same four things: threshold 0 is the plain
-graph bit for bit, settings that are lax enough for ten steps draft, what comes out is finite and near plain, nothing stays behind.
+A graph is a function from a model and a seed's noise to a latent. `holds` says of each the same
+four things: threshold 0 is the plain graph bit for bit, settings that are lax enough for ten steps
+draft, what comes out is finite and near plain, nothing stays behind.
 """
 
 import logging
@@ -54,7 +57,11 @@ import nodes as core
 
 STEPS = 10
 LAX = features(threshold=0.7)
-each_way = pytest.mark.parametrize("verifier", [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")], ids=lambda v: v.name)
+each_way = pytest.mark.parametrize(
+    "verifier",
+    [VERIFIERS[v]() for v in ("embedded", "last_block", "first_block")],
+    ids=lambda v: v.name,
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,9 @@ def blank(batch=1, height=16, width=16):
 def ksampler(model, words, latent=None, steps=STEPS, cfg=3.0, sampler="euler", denoise=1.0, seed=5):
     """ComfyUI's own KSampler node."""
     positive, negative = words
-    (made,) = core.KSampler().sample(model, seed, steps, cfg, sampler, "simple", positive, negative, latent or blank(), denoise)
+    (made,) = core.KSampler().sample(
+        model, seed, steps, cfg, sampler, "simple", positive, negative, latent or blank(), denoise
+    )
     return made["samples"]
 
 
@@ -83,7 +92,9 @@ def advanced(guider, model, steps=STEPS, latent=None, sampler="euler"):
     sigmas = nodes_custom_sampler.BasicScheduler.execute(model, "simple", steps, 1.0).result[0]
     noise = nodes_custom_sampler.RandomNoise.execute(5).result[0]
     sampler = nodes_custom_sampler.KSamplerSelect.execute(sampler).result[0]
-    return nodes_custom_sampler.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent or blank()).result[0]["samples"]
+    return nodes_custom_sampler.SamplerCustomAdvanced.execute(
+        noise, guider, sampler, sigmas, latent or blank()
+    ).result[0]["samples"]
 
 
 def off(latent, plain):
@@ -94,13 +105,19 @@ def off(latent, plain):
 def left_behind(model):
     diffusion_model = model.model.diffusion_model
     family = family_of(diffusion_model)
-    places = [resolve(diffusion_model, path) for path in (*family.stacks, *family.heads, *family.between)]
+    places = [
+        resolve(diffusion_model, path) for path in (*family.stacks, *family.heads, *family.between)
+    ]
     return [name for parent, name in places if name in vars(parent)]
 
 
 def holds(graph, *models, near=0.4, config=LAX):
-    """The four things; `graph(wrap)` samples with every model put through `wrap`. Returns the latent that was drafted."""
-    options = [{k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()} for model in models]
+    """The four things; `graph(wrap)` samples with every model put through `wrap`. Returns the
+    latent that was drafted."""
+    options = [
+        {k: dict(v) if isinstance(v, dict) else v for k, v in model.model_options.items()}
+        for model in models
+    ]
     plain = graph(lambda model: model)
     assert torch.isfinite(plain).all()
     zero = graph(lambda model: accelerate(model, features(threshold=0.0)))
@@ -142,7 +159,14 @@ def with_block_patch(model):
 def with_attention_patch(model):
     """An attention patch, as many packs set it: keys and values are touched, the output too."""
     model = model.clone()
-    model.set_model_attn1_patch(lambda q, k, v, pe=None, attn_mask=None, extra_options=None: {"q": 1.02 * q, "k": k, "v": v, "pe": pe})
+    model.set_model_attn1_patch(
+        lambda q, k, v, pe=None, attn_mask=None, extra_options=None: {
+            "q": 1.02 * q,
+            "k": k,
+            "v": v,
+            "pe": pe,
+        }
+    )
     model.set_model_attn1_output_patch(lambda out, extra: 0.98 * out)
     return model
 
@@ -223,7 +247,8 @@ def test_patched_models(flux, words, name):
 @each_way
 @pytest.mark.parametrize("blocks", [("0", "0"), ("3", "11")], ids=["the first", "the last"])
 def test_skip_layer_guidance_of_the_very_block_that_a_verifier_runs(flux, words, verifier, blocks):
-    """The extra pass leaves that block out, so a draft of it cannot be checked, and none may be served unchecked."""
+    """The extra pass leaves that block out, so a draft of it cannot be checked, and none may be
+    served unchecked."""
     patched = nodes_slg.SkipLayerGuidanceDiT.execute(flux, 2.0, 0.0, 1.0, *blocks).result[0]
     report = find(ksampler(accelerate(patched, features(1.0, verifier=verifier)), words))
     for call in report.calls:
@@ -243,24 +268,36 @@ def control_net(flux):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = comfy.ldm.flux.controlnet.ControlNetFlux(
-            operations=comfy.ops.disable_weight_init, dtype=torch.float32, device=torch.device("cpu"), **parameters
+            operations=comfy.ops.disable_weight_init,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+            **parameters,
         )
         for parameter in net.parameters():
-            parameter.copy_(torch.randn(parameter.shape) * (0.3 / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.02))
-    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"), extra_conds=["y", "guidance"])
+            parameter.copy_(
+                torch.randn(parameter.shape)
+                * (0.3 / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.02)
+            )
+    return comfy.controlnet.ControlNet(
+        net, load_device=torch.device("cpu"), extra_conds=["y", "guidance"]
+    )
 
 
 def with_control(words, flux, start=0.0, end=1.0):
     positive, negative = words
     hint = random(4, 1, 128, 128, 3).sigmoid()
-    return core.ControlNetApplyAdvanced().apply_controlnet(positive, negative, control_net(flux), hint, 0.7, start, end)
+    return core.ControlNetApplyAdvanced().apply_controlnet(
+        positive, negative, control_net(flux), hint, 0.7, start, end
+    )
 
 
 def regions(words, flux):
     """Two prompts, each for its half: areas and a mask, which come in calls of their own size."""
     positive, negative = words
     area = core.ConditioningSetArea().append(positive, 128, 64, 0, 0, 1.0)[0]
-    other = core.ConditioningSetAreaPercentage().append(caption(CAPTIONS[1]), 1.0, 0.5, 0.0, 0.5, 1.0)[0]
+    other = core.ConditioningSetAreaPercentage().append(
+        caption(CAPTIONS[1]), 1.0, 0.5, 0.0, 0.5, 1.0
+    )[0]
     return core.ConditioningCombine().combine(area, other)[0], negative
 
 
@@ -307,7 +344,9 @@ def test_conditionings(flux, words, name):
 def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flux, words):
     """Nothing is drafted from what another prompt was answered."""
     made = timed(words, flux)
-    latent = ksampler(accelerate(flux, features(threshold=math.inf, level="prediction")), made, steps=20)
+    latent = ksampler(
+        accelerate(flux, features(threshold=math.inf, level="prediction")), made, steps=20
+    )
     rows = [call.rows[0] for call in find(latent).calls]
     assert [row.lane for row in rows].count(1) == 1, "at the bound itself ComfyUI asks about both"
     for lane in (0, 2):
@@ -315,24 +354,43 @@ def test_prompts_that_take_turns_have_lanes_of_their_own_at_level_prediction(flu
 
 
 def test_a_control_that_ends_has_lanes_of_its_own_at_level_prediction(flux, words):
-    latent = ksampler(accelerate(flux, features(threshold=math.inf, level="prediction")), with_control(words, flux, 0.0, 0.5), steps=20)
+    latent = ksampler(
+        accelerate(flux, features(threshold=math.inf, level="prediction")),
+        with_control(words, flux, 0.0, 0.5),
+        steps=20,
+    )
     assert {row.lane for call in find(latent).calls for row in call.rows} == {0, 1}
 
 
 def test_ranges_are_compared_as_comfyui_compares():
     """In float32, in which a sigma of .8 lies above the .8 that a node's percent has become."""
     sigma = torch.tensor(0.8).item()
-    conds = {"positive": [{"uuid": "a", "timestep_start": 0.8}, {"uuid": "b", "timestep_end": 0.8}, {"uuid": "c", "timestep_end": 0.81}]}
+    conds = {
+        "positive": [
+            {"uuid": "a", "timestep_start": 0.8},
+            {"uuid": "b", "timestep_end": 0.8},
+            {"uuid": "c", "timestep_end": 0.81},
+        ]
+    }
     assert sigma > 0.8 and asked_at(sigma, conds) == ("a", "b")
 
 
 def test_a_patch_that_looks_at_the_whole_batch_gets_all_of_it(flux, words):
     """Mahiro takes a mean over the batch: what stands in a drafted image's place would be in it."""
     fast = accelerate(node(nodes_mahiro.Mahiro)(flux), features(threshold=0.2, level="prediction"))
-    rows = [[row.verdict == "accepted" for row in call.rows] for call in find(ksampler(fast, words, blank(3), steps=28)).calls]
+    rows = [
+        [row.verdict == "accepted" for row in call.rows]
+        for call in find(ksampler(fast, words, blank(3), steps=28)).calls
+    ]
     assert [True] * 3 in rows and all(len(set(row)) == 1 for row in rows)
-    alone = find(ksampler(accelerate(flux, features(threshold=0.2, level="prediction")), words, blank(3), steps=28))
-    assert any(len({row.verdict == "accepted" for row in call.rows}) == 2 for call in alone.calls), "without it each decides for itself"
+    alone = find(
+        ksampler(
+            accelerate(flux, features(threshold=0.2, level="prediction")), words, blank(3), steps=28
+        )
+    )
+    assert any(
+        len({row.verdict == "accepted" for row in call.rows}) == 2 for call in alone.calls
+    ), "without it each decides for itself"
 
 
 def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux, words):
@@ -340,21 +398,32 @@ def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux, words):
 
     def tiled(apply, options):
         halves = [options["input"][..., :8], options["input"][..., 8:]]
-        conds = {k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for k, v in options["c"].items()}
+        conds = {
+            k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v
+            for k, v in options["c"].items()
+        }
         made = apply(torch.cat(halves), torch.cat([options["timestep"]] * 2), **conds)
         sizes.append(len(made))
         return torch.cat(made.chunk(2), dim=-1)
 
     model = flux.clone()
     model.set_model_unet_function_wrapper(tiled)
-    latent = ksampler(accelerate(model, features(threshold=0.2, level="prediction")), words, blank(2), steps=28, cfg=1.0)
+    latent = ksampler(
+        accelerate(model, features(threshold=0.2, level="prediction")),
+        words,
+        blank(2),
+        steps=28,
+        cfg=1.0,
+    )
     computed = [[row.verdict != "accepted" for row in call.rows] for call in find(latent).calls]
     assert [True, False] in computed or [False, True] in computed
     assert set(sizes) == {4} and torch.isfinite(latent).all()
 
 
 def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():
-    latent = sample_tiny(accelerate(build("ace15"), features(threshold=math.inf, level="prediction")), "ace15")
+    latent = sample_tiny(
+        accelerate(build("ace15"), features(threshold=math.inf, level="prediction")), "ace15"
+    )
     assert find(latent).joint and find(latent).count("accepted")
 
 
@@ -376,9 +445,13 @@ def test_a_prediction_may_be_asked_for_without_options(options):
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
 def test_a_sampler_that_listens_to_the_model_is_not_kept_waiting(flux, words, sampler, caplog):
-    """CFG++ goes by the model's answer to one prompt, which no forecast of the guided prediction has."""
+    """CFG++ goes by the model's answer to one prompt, which no forecast of the guided prediction
+    has."""
     fast = accelerate(flux, features(threshold=math.inf, level="prediction"))
-    assert torch.equal(ksampler(fast, words, cfg=1.5, sampler=sampler), ksampler(flux, words, cfg=1.5, sampler=sampler))
+    assert torch.equal(
+        ksampler(fast, words, cfg=1.5, sampler=sampler),
+        ksampler(flux, words, cfg=1.5, sampler=sampler),
+    )
     assert caplog.text.count("needs the model's answer to each prompt") == 1
     rescaled = node(nodes_mahiro.Mahiro)(flux)
     latent = ksampler(accelerate(rescaled, features(threshold=math.inf, level="prediction")), words)
@@ -395,9 +468,14 @@ def scheduled_lora(words, flux, keyframes):
     hooks = comfy.hooks.create_hook_lora(weights, 1.0, 0.0)
     previous = None
     for strength, start in keyframes:
-        previous = nodes_hooks.CreateHookKeyframe().create_hook_keyframe(strength, start, previous)[0]
+        previous = nodes_hooks.CreateHookKeyframe().create_hook_keyframe(strength, start, previous)[
+            0
+        ]
     hooks = nodes_hooks.SetHookKeyframes().set_hook_keyframes(hooks, previous)[0]
-    return [nodes_hooks.ConditioningSetProperties().set_properties(c, 1.0, "default", hooks=hooks)[0] for c in words]
+    return [
+        nodes_hooks.ConditioningSetProperties().set_properties(c, 1.0, "default", hooks=hooks)[0]
+        for c in words
+    ]
 
 
 def test_lora_hooks_with_a_schedule(flux, words):
@@ -405,7 +483,9 @@ def test_lora_hooks_with_a_schedule(flux, words):
     weight = flux.model.state_dict()["diffusion_model.single_blocks.5.linear2.weight"].clone()
     assert not torch.equal(ksampler(flux, made), ksampler(flux, words)), "the hooks did nothing"
     holds(lambda wrap: ksampler(wrap(flux), made), flux)
-    assert torch.equal(flux.model.state_dict()["diffusion_model.single_blocks.5.linear2.weight"], weight)
+    assert torch.equal(
+        flux.model.state_dict()["diffusion_model.single_blocks.5.linear2.weight"], weight
+    )
 
 
 # --- guiders, samplers in a row, latents -------------------------------------------------------------------------------------------------
@@ -414,11 +494,15 @@ GUIDERS = {
     "BasicGuider": lambda model, p, n: nodes_custom_sampler.BasicGuider.execute(model, p),
     "CFGGuider": lambda model, p, n: nodes_custom_sampler.CFGGuider.execute(model, p, n, 3.0),
     "CFG 1": lambda model, p, n: nodes_custom_sampler.CFGGuider.execute(model, p, n, 1.0),
-    "DualCFGGuider": lambda model, p, n: nodes_custom_sampler.DualCFGGuider.execute(model, p, caption(CAPTIONS[1]), n, 2.0, 2.0, "regular"),
+    "DualCFGGuider": lambda model, p, n: nodes_custom_sampler.DualCFGGuider.execute(
+        model, p, caption(CAPTIONS[1]), n, 2.0, 2.0, "regular"
+    ),
     "DualCFGGuider, nested": lambda model, p, n: nodes_custom_sampler.DualCFGGuider.execute(
         model, p, caption(CAPTIONS[1]), n, 2.0, 2.0, "nested"
     ),
-    "PerpNegGuider": lambda model, p, n: nodes_perpneg.PerpNegGuider.execute(model, p, caption(CAPTIONS[1]), n, 3.0, 0.5),
+    "PerpNegGuider": lambda model, p, n: nodes_perpneg.PerpNegGuider.execute(
+        model, p, caption(CAPTIONS[1]), n, 3.0, 0.5
+    ),
 }
 
 
@@ -442,7 +526,9 @@ def test_split_sigmas_through_two_samplers(flux, words):
         euler = nodes_custom_sampler.KSamplerSelect.execute("euler").result[0]
         custom = nodes_custom_sampler.SamplerCustom.execute
         half = custom(model, True, 5, 3.0, positive, negative, euler, high, blank()).result[0]
-        return custom(model, False, 5, 3.0, positive, negative, euler, low, half).result[0]["samples"]
+        return custom(model, False, 5, 3.0, positive, negative, euler, low, half).result[0][
+            "samples"
+        ]
 
     holds(graph, flux)
 
@@ -452,8 +538,36 @@ def test_advanced_samplers_hand_noise_on(flux, words):
 
     def graph(wrap):
         model, sampler = wrap(flux), core.KSamplerAdvanced()
-        half = sampler.sample(model, "enable", 5, 20, 3.0, "euler", "simple", positive, negative, blank(), 0, 10, "enable")[0]
-        return sampler.sample(model, "disable", 5, 20, 3.0, "euler", "simple", positive, negative, half, 10, 10000, "disable")[0]["samples"]
+        half = sampler.sample(
+            model,
+            "enable",
+            5,
+            20,
+            3.0,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            blank(),
+            0,
+            10,
+            "enable",
+        )[0]
+        return sampler.sample(
+            model,
+            "disable",
+            5,
+            20,
+            3.0,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            half,
+            10,
+            10000,
+            "disable",
+        )[0]["samples"]
 
     holds(graph, flux)
 
@@ -466,10 +580,17 @@ def picture(flux, words):
 
 @pytest.mark.parametrize("differential", [False, True])
 def test_inpainting(flux, words, picture, differential):
-    """The noise mask mixes the known picture in after every call; with DifferentialDiffusion the mask itself changes."""
+    """The noise mask mixes the known picture in after every call; with DifferentialDiffusion the
+    mask itself changes."""
     soft = torch.linspace(0, 1, 128).expand(1, 128, 128)
-    latent = core.SetLatentNoiseMask().set_mask({"samples": picture}, soft if differential else (soft > 0.5).float())[0]
-    patch = nodes_differential_diffusion.DifferentialDiffusion.execute(flux, 1.0).result[0] if differential else flux
+    latent = core.SetLatentNoiseMask().set_mask(
+        {"samples": picture}, soft if differential else (soft > 0.5).float()
+    )[0]
+    patch = (
+        nodes_differential_diffusion.DifferentialDiffusion.execute(flux, 1.0).result[0]
+        if differential
+        else flux
+    )
     holds(lambda wrap: ksampler(wrap(patch), words, latent, steps=14), flux)
 
 
@@ -496,7 +617,8 @@ FLUX = str(PACK / "demo/models/diffusion_models/flux_tiny.safetensors")
 
 
 class Packed(comfy.ops.disable_weight_init):
-    """Weights kept as int8 with one scale per row and unpacked when they are used, as GGUF loaders do it."""
+    """Weights kept as int8 with one scale per row and unpacked when they are used, as GGUF loaders
+    do it."""
 
     class Linear(comfy.ops.disable_weight_init.Linear):
         def forward(self, x):
@@ -527,7 +649,12 @@ def test_half_precision(words, dtype):
     name = "flux"
     model = build(name)
     model.set_model_compute_dtype(dtype)
-    holds(lambda wrap: sample_tiny(wrap(model), name, cfg=1.0), model, config=features(threshold=1.0), near=1.0)
+    holds(
+        lambda wrap: sample_tiny(wrap(model), name, cfg=1.0),
+        model,
+        config=features(threshold=1.0),
+        near=1.0,
+    )
 
 
 def test_weights_that_do_not_fit(words, monkeypatch):
@@ -537,7 +664,9 @@ def test_weights_that_do_not_fit(words, monkeypatch):
 
     def little_room(self, device_to=None, *_, **__):
         load(self, device_to, 6_000_000)
-        left_out.append(sum(hasattr(module, "prev_comfy_cast_weights") for module in self.model.modules()))
+        left_out.append(
+            sum(hasattr(module, "prev_comfy_cast_weights") for module in self.model.modules())
+        )
 
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", little_room)
     holds(lambda wrap: ksampler(wrap(with_lora(model)), words), model)
@@ -547,8 +676,12 @@ def test_weights_that_do_not_fit(words, monkeypatch):
 # --- torch.compile -----------------------------------------------------------------------------------------------------------------------
 
 
-# The eager backend generates no code; the default one writes C++, which takes minutes for a whole model.
-generates = pytest.mark.skipif(not shutil.which("g++"), reason="torch's default backend generates C++, and there is no compiler")
+# The eager backend generates no code; the default one writes C++, which takes minutes for a whole
+# model.
+generates = pytest.mark.skipif(
+    not shutil.which("g++"),
+    reason="torch's default backend generates C++, and there is no compiler",
+)
 
 
 @pytest.mark.parametrize(
@@ -566,8 +699,14 @@ def test_torch_compile(backend, what):
 
     def compiled(patched):
         patched = patched.clone(disable_dynamic=True)
-        blocks = [f"diffusion_model.{path}.{i}" for path, n in (("double_blocks", 2), ("single_blocks", 3)) for i in range(n)]
-        set_torch_compile_wrapper(patched, backend, keys=["diffusion_model"] if what == "whole" else blocks)
+        blocks = [
+            f"diffusion_model.{path}.{i}"
+            for path, n in (("double_blocks", 2), ("single_blocks", 3))
+            for i in range(n)
+        ]
+        set_torch_compile_wrapper(
+            patched, backend, keys=["diffusion_model"] if what == "whole" else blocks
+        )
         return patched
 
     bare = sample_tiny(accelerate(model, features(threshold=1.0)), "flux")
@@ -581,16 +720,31 @@ def test_torch_compile(backend, what):
 # --- video -------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform", "looped_uniform", "batched"])
+@pytest.mark.parametrize(
+    "schedule", ["standard_static", "standard_uniform", "looped_uniform", "batched"]
+)
 def test_context_windows(schedule):
     """Static windows are lanes of their own; windows that shift never come back, and are computed."""
     model = build("wan")
-    patch = nodes_context_windows.WanContextWindowsManualNode.execute(model, 9, 4, schedule, 1, False, "pyramid", False).result[0]
+    patch = nodes_context_windows.WanContextWindowsManualNode.execute(
+        model, 9, 4, schedule, 1, False, "pyramid", False
+    ).result[0]
 
     def graph(wrap):
         noise = random(7, 1, 16, 7, 4, 4)
         words = [[[random(seed, 1, 6, 32), {}]] for seed in (1, 2)]
-        return comfy.sample.sample(wrap(patch), noise, 10, 3.0, "euler", "simple", *words, 0 * noise, disable_pbar=True, seed=7)
+        return comfy.sample.sample(
+            wrap(patch),
+            noise,
+            10,
+            3.0,
+            "euler",
+            "simple",
+            *words,
+            0 * noise,
+            disable_pbar=True,
+            seed=7,
+        )
 
     if schedule in ("standard_static", "batched"):
         holds(graph, model, config=features(threshold=1.0), near=1.0)
@@ -602,7 +756,8 @@ def test_context_windows(schedule):
 
 
 def test_two_experts(words):
-    """Wan 2.2: one model for the noisy half of the schedule, another one for the rest, each behind its own SpeCa node."""
+    """Wan 2.2: one model for the noisy half of the schedule, another one for the rest, each behind
+    its own SpeCa node."""
     high, low = build("wan", 0), build("wan", 1)
     noise = random(7, 1, 16, 3, 4, 4)
     words = [[[random(seed, 1, 6, 32), {}]] for seed in (1, 2)]
@@ -610,8 +765,12 @@ def test_two_experts(words):
     def graph(wrap):
         sampler = core.KSamplerAdvanced()
         latent = {"samples": 0 * noise}
-        half = sampler.sample(wrap(high), "enable", 7, 20, 3.0, "euler", "simple", *words, latent, 0, 10, "enable")[0]
-        return sampler.sample(wrap(low), "disable", 7, 20, 3.0, "euler", "simple", *words, half, 10, 10000, "disable")[0]["samples"]
+        half = sampler.sample(
+            wrap(high), "enable", 7, 20, 3.0, "euler", "simple", *words, latent, 0, 10, "enable"
+        )[0]
+        return sampler.sample(
+            wrap(low), "disable", 7, 20, 3.0, "euler", "simple", *words, half, 10, 10000, "disable"
+        )[0]["samples"]
 
     holds(graph, high, low, config=features(threshold=1.0), near=1.0)
 
@@ -628,7 +787,8 @@ def lazy(model):
 
 
 def tea(model):
-    """How TeaCache, MagCache and First Block Cache get in: a function in place of the model's, from a module of their name."""
+    """How TeaCache, MagCache and First Block Cache get in: a function in place of the model's, from
+    a module of their name."""
     model = model.clone()
 
     def unet_wrapper_function(apply, options):
@@ -642,11 +802,17 @@ def tea(model):
 @pytest.mark.parametrize("cache", [easy, tea])
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_cache_below_is_refused_before_sampling(flux, words, cache, order):
-    both = accelerate(cache(flux), features()) if order == "before" else cache(accelerate(flux, features()))
+    both = (
+        accelerate(cache(flux), features())
+        if order == "before"
+        else cache(accelerate(flux, features()))
+    )
     calls = []
     hook = flux.model.diffusion_model.register_forward_hook(lambda *_: calls.append(1))
     try:
-        with pytest.raises(ConfigError, match=r"another cache is on this model.*Remove or bypass one of the two"):
+        with pytest.raises(
+            ConfigError, match=r"another cache is on this model.*Remove or bypass one of the two"
+        ):
             ksampler(both, words)
     finally:
         hook.remove()
@@ -678,5 +844,7 @@ def test_whatever_answers_in_the_models_place_is_noticed(flux, words):
 
 def test_a_function_in_place_of_the_model_that_is_no_cache(flux, words):
     model = flux.clone()
-    model.set_model_unet_function_wrapper(lambda apply, options: apply(options["input"], options["timestep"], **options["c"]))
+    model.set_model_unet_function_wrapper(
+        lambda apply, options: apply(options["input"], options["timestep"], **options["c"])
+    )
     holds(lambda wrap: ksampler(wrap(model), words), flux)

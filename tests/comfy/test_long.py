@@ -1,4 +1,5 @@
-"""Two clients, hundreds of runs, a server that is killed: nothing is mixed up, nothing grows, the same seed gives the same bytes."""
+"""Two clients, hundreds of runs, a server that is killed: nothing is mixed up, nothing grows, the
+same seed gives the same bytes."""
 
 import concurrent.futures
 import gc
@@ -35,7 +36,9 @@ def fresh(tmp_path):
     """Starts a server of its own: (address, process)."""
 
     def start():
-        return load_tools("server").server(Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt")
+        return load_tools("server").server(
+            Path(sys.executable), COMFY, "127.0.0.1", 0, tmp_path / "log.txt"
+        )
 
     return start
 
@@ -43,7 +46,10 @@ def fresh(tmp_path):
 def variant(number, steps=8):
     """One of many graphs: another seed, size, number of images, sampler and settings."""
     chooser = random.Random(number)
-    made = graph(threshold=chooser.choice([0.0, 0.05, 0.2, 1.0]), level=chooser.choice(["features", "prediction"]))
+    made = graph(
+        threshold=chooser.choice([0.0, 0.05, 0.2, 1.0]),
+        level=chooser.choice(["features", "prediction"]),
+    )
     made["6"]["inputs"] |= {
         "width": chooser.choice([64, 96, 128]),
         "height": chooser.choice([64, 128]),
@@ -63,8 +69,12 @@ def pictures(address, entry):
     """The bytes of all pictures that a graph saved."""
     found = []
     for picture in entry["outputs"]["11"]["images"]:
-        where = urllib.parse.urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{address}/view?{where}", timeout=60) as response:
+        where = urllib.parse.urlencode(
+            {key: picture[key] for key in ("filename", "subfolder", "type")}
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"{address}/view?{where}", timeout=60
+        ) as response:
             found.append(response.read())
     return found
 
@@ -73,7 +83,12 @@ def outcome(address, entry):
     """What a run made: its pictures and its report, less the times and ids."""
     assert entry["status"]["status_str"] == "success", entry["status"]
     report = json.loads(entry["outputs"]["9"]["speca_report"][0])
-    return pictures(address, entry), report["settings"], report["steps"], [call["rows"] for call in report["calls"]]
+    return (
+        pictures(address, entry),
+        report["settings"],
+        report["steps"],
+        [call["rows"] for call in report["calls"]],
+    )
 
 
 def wait(address, identity, limit=600):
@@ -87,7 +102,9 @@ def wait(address, identity, limit=600):
 
 def forget(address):
     """Let the server compute everything anew."""
-    request = urllib.request.Request(address + "/free", json.dumps({"unload_models": True, "free_memory": True}).encode())
+    request = urllib.request.Request(
+        address + "/free", json.dumps({"unload_models": True, "free_memory": True}).encode()
+    )
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).read()
 
 
@@ -95,11 +112,18 @@ def test_two_clients_on_one_server_get_what_each_asked_for(comfy):
     """Queued at the same time, each run is as if it were alone."""
     numbers = [1, 2, 3, 4]
     with concurrent.futures.ThreadPoolExecutor(len(numbers)) as clients:
-        identities = list(clients.map(lambda number: queue(comfy, variant(number), f"client-{number % 2}"), numbers))
+        identities = list(
+            clients.map(
+                lambda number: queue(comfy, variant(number), f"client-{number % 2}"), numbers
+            )
+        )
     together = [outcome(comfy, wait(comfy, identity)) for identity in identities]
     for number, found in zip(numbers, together, strict=True):
         wanted = variant(number)
-        assert (found[1]["threshold"], found[1]["level"]) == (wanted["7"]["inputs"]["threshold"], wanted["7"]["inputs"]["level"])
+        assert (found[1]["threshold"], found[1]["level"]) == (
+            wanted["7"]["inputs"]["threshold"],
+            wanted["7"]["inputs"]["level"],
+        )
         assert found[2] == wanted["8"]["inputs"]["steps"]
     forget(comfy)
     for number, found in zip(reversed(numbers), reversed(together), strict=True):
@@ -108,12 +132,15 @@ def test_two_clients_on_one_server_get_what_each_asked_for(comfy):
 
 @pytest.mark.long
 def test_two_hundred_queued_runs(fresh):
-    """A hundred graphs, all queued at once, twice: the same bytes, and the server's memory stays as it is."""
+    """A hundred graphs, all queued at once, twice: the same bytes, and the server's memory stays as
+    it is."""
     with fresh() as (address, process):
         server = psutil.Process(process.pid)
         rounds, sizes = [], []
         for turn in range(2):
-            identities = [queue(address, variant(number), f"client-{number % 2}") for number in range(100)]
+            identities = [
+                queue(address, variant(number), f"client-{number % 2}") for number in range(100)
+            ]
             rounds.append([])
             for identity in identities:
                 rounds[turn].append(outcome(address, wait(address, identity)))
@@ -122,7 +149,11 @@ def test_two_hundred_queued_runs(fresh):
     assert rounds[0] == rounds[1]
     grown = sum(sizes[-20:]) / 20 - sum(sizes[80:100]) / 20
     log.info(
-        "resident memory: %.0f MB after 1 run, %.0f after 100, %.0f after 200; rounds' ends %+.1f", sizes[0], sizes[99], sizes[-1], grown
+        "resident memory: %.0f MB after 1 run, %.0f after 100, %.0f after 200; rounds' ends %+.1f",
+        sizes[0],
+        sizes[99],
+        sizes[-1],
+        grown,
     )
     assert grown < 40
 
@@ -149,7 +180,11 @@ FAMILIES = ("flux", "sd3", "wan_vace", "cosmos", "ltxav", "qwen", "z_image", "hu
 
 def settings(chooser):
     verifier = chooser.choice(list(VERIFIERS))
-    level = chooser.choice(["features", "prediction"]) if VERIFIERS[verifier].block == "" else "features"
+    level = (
+        chooser.choice(["features", "prediction"])
+        if VERIFIERS[verifier].block == ""
+        else "features"
+    )
     budget = chooser.choice([name for name in BUDGETS if name != "mask"])
     return features(
         chooser.choice([0.05, 0.3, 1.0]), FORECASTERS[chooser.choice(list(FORECASTERS))](), VERIFIERS[verifier](), BUDGETS[budget](),
@@ -163,7 +198,13 @@ def a_run(models, number):
     config = settings(chooser)
     images = list(range(chooser.choice([1, TINY[name].batch])))
     fast = accelerate(models[name], config)
-    latent = sample_tiny(fast, name, images, steps=chooser.choice([6, 9, 14]), sampler=chooser.choice(["euler", "dpmpp_2m", "heun"]))
+    latent = sample_tiny(
+        fast,
+        name,
+        images,
+        steps=chooser.choice([6, 9, 14]),
+        sampler=chooser.choice(["euler", "dpmpp_2m", "heun"]),
+    )
     return latent, [[row.verdict for row in call.rows] for call in find(latent).calls]
 
 

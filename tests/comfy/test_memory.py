@@ -1,4 +1,5 @@
-"""Memory: announced to ComfyUI to the byte, and where it runs out, a run ends as the plain model would."""
+"""Memory: announced to ComfyUI to the byte, and where it runs out, a run ends as the plain model
+would."""
 
 import functools
 import gc
@@ -17,10 +18,11 @@ from speca_pack.nodes.runtime import memory
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.diagnose import diagnose
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.targets import RUNS
+from speca_pack.speca_core import tensors
 from speca_pack.speca_core.anchors import FeatureHistory
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.report_json import write
-from speca_pack.speca_core.session import Session
 from speca_pack.speca_core.tensors import weighted_sum
 from speca_pack.speca_core.verifiers import VERIFIERS
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +34,9 @@ WAYS = {
     "flux": features(math.inf, verifier=VERIFIERS["first_block"](), budget=BUDGET),
     "sd3": features(math.inf, verifier=VERIFIERS["last_block"](), budget=BUDGET),
     "ltxav": features(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET),
-    "wan_vace": features(math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET, level="prediction"),
+    "wan_vace": features(
+        math.inf, verifier=VERIFIERS["embedded"](), budget=BUDGET, level="prediction"
+    ),
 }
 each_way = pytest.mark.parametrize("name", WAYS)
 
@@ -48,19 +52,29 @@ def sample(patcher, name, **kwargs):
 
 def allocations(function, outputs, inputs):
     """The tensors among `outputs` whose memory is none of the `inputs`'."""
-    given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)}
+    given = {
+        leaf.untyped_storage().data_ptr()
+        for leaf in tree_leaves(inputs)
+        if isinstance(leaf, torch.Tensor)
+    }
     made = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
     return [tensor for tensor in made if tensor.untyped_storage().data_ptr() not in given]
 
 
 def ours():
-    """The line of the pack that the present operation was asked for, or None if something else asked for it."""
+    """The line of the pack that the present operation was asked for, or None if something else
+    asked for it."""
     frame = sys._getframe(2)
-    while frame and ("/torch/" in frame.f_code.co_filename or frame.f_code.co_filename.startswith("<")):
+    while frame and (
+        "/torch/" in frame.f_code.co_filename or frame.f_code.co_filename.startswith("<")
+    ):
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
-    tried = path.name in ("solver.py", "attach.py")  # the sampler, before the run: kilobytes; where that fails there are no repairs
-    return f"{path.name}:{frame.f_lineno}" if PACK / "speca_core" in path.parents and not tried else None
+    # The sampler is tried before the run, in kilobytes; where that fails nothing is corrected
+    # later.
+    tried = path.name in ("sampler_response.py", "samplers.py", "attach.py")
+    own = {PACK / "speca_core", PACK / "nodes"} & {*path.parents}
+    return f"{path.name}:{frame.f_lineno}" if own and not tried else None
 
 
 class Allocations(TorchDispatchMode):
@@ -80,20 +94,23 @@ class Allocations(TorchDispatchMode):
         return outputs
 
 
-def without_caching_from(monkeypatch, call):
-    """Let every run give up by itself when it is about to make this call."""
-    plain = Session.open_prediction
+def stopping_at(kind, call):
+    """A kind of run that drops its cache by itself when it is about to make this call."""
 
-    def open_prediction(self, *args, **kwargs):
-        plain(self, *args, **kwargs)
-        if len(self.report.calls) == call:
-            self.stop_caching()
+    class StoppingRun(kind):
+        def predict(self, executor, x, timestep, model_options, seed):
+            if self.session.caching and len(self.session.report.calls) == call:
+                self.session.predict(timestep.flatten()[0], x)
+                self.session.stop_caching()
+            return super().predict(executor, x, timestep, model_options, seed)
 
-    monkeypatch.setattr(Session, "open_prediction", open_prediction)
+    return StoppingRun
 
 
-def fail(fast, name, monkeypatch, choose):
+def fail(patcher, name, choose):
     """Let each chosen allocation fail: from that prediction on, the run is the plain model's."""
+    config = WAYS[name]
+    fast = accelerate(patcher, config)
     run = functools.partial(sample, fast, name, images=[0])
     with Allocations() as counted:
         expected = run()
@@ -108,18 +125,23 @@ def fail(fast, name, monkeypatch, choose):
         assert call is not None, place
         later = [row for record in report.calls[call:] for row in record.rows]
         assert later and {(row.verdict, row.reason) for row in later} == {("computed", "memory")}
-        assert report.finished and [record.index for record in report.calls] == list(range(len(whole.calls)))
-        assert f"out of memory at call {call}" in report.summary and write(report)["out_of_memory"] == call
+        assert report.finished and [record.index for record in report.calls] == list(
+            range(len(whole.calls))
+        )
+        assert (
+            f"out of memory at call {call}" in report.summary
+            and write(report)["out_of_memory"] == call
+        )
         if call not in references:
-            with monkeypatch.context() as patch:
-                without_caching_from(patch, call)
-                references[call] = run()
+            kind = stopping_at(RUNS[config.effective_level], call)
+            stopping = accelerate(patcher, config, run=kind)
+            references[call] = sample(stopping, name, images=[0])
         assert torch.equal(latent, references[call]), place
     assert torch.equal(run(), expected), "the next run caches again"
 
 
 @each_way
-def test_an_allocation_that_fails_ends_the_caching_and_not_the_run(model, name, monkeypatch):
+def test_an_allocation_that_fails_ends_the_caching_and_not_the_run(model, name):
     """At every line of ours that allocates."""
 
     def each_line_once(places):
@@ -127,14 +149,14 @@ def test_an_allocation_that_fails_ends_the_caching_and_not_the_run(model, name, 
         assert len(numbers) >= 6
         return numbers.values()
 
-    fail(accelerate(model(name), WAYS[name]), name, monkeypatch, each_line_once)
+    fail(model(name), name, each_line_once)
 
 
 @pytest.mark.long
 @each_way
-def test_any_allocation_that_fails_ends_the_caching_and_not_the_run(model, name, monkeypatch):
+def test_any_allocation_that_fails_ends_the_caching_and_not_the_run(model, name):
     """At every line of ours, every time."""
-    fail(accelerate(model(name), WAYS[name]), name, monkeypatch, lambda places: range(len(places)))
+    fail(model(name), name, lambda places: range(len(places)))
 
 
 def test_what_was_kept_is_free_when_the_plain_call_begins(model, monkeypatch):
@@ -219,14 +241,20 @@ def test_the_anchors_are_announced_to_the_byte(model, name, estimates):
     assert known == (plain[0] + size, plain[1] + size)
     sample(model(name), name, images=[0])
     alone = estimates[-1]
-    assert scaled == (alone[0] + size // 2, alone[1] + size // 2) and find(one).cache_bytes == size // 2
+    assert (
+        scaled == (alone[0] + size // 2, alone[1] + size // 2)
+        and find(one).cache_bytes == size // 2
+    )
     assert shorter == scaled and find(half).cache_bytes <= size // 2
     sample(model(name), name)
-    assert estimates[-1] == plain and "memory_required" not in vars(model(name).model), "it is gone afterwards"
+    assert estimates[-1] == plain and "memory_required" not in vars(model(name).model), (
+        "it is gone afterwards"
+    )
 
 
 def test_anchors_that_do_not_fit_beside_the_weights_go_to_the_host(model, monkeypatch, estimates):
-    """From the second run on: the first tells how large they are. Here the host is the device; what is decided is the same."""
+    """From the second run on: the first tells how large they are. Here the host is the device; what
+    is decided is the same."""
     monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
     monkeypatch.setattr(memory, "spare", lambda patcher, need: room)
     fast = accelerate(model("flux"), WAYS["flux"])
@@ -240,12 +268,18 @@ def test_anchors_that_do_not_fit_beside_the_weights_go_to_the_host(model, monkey
     latents.append(sample(fast, "flux"))
     assert [*places, find(latents[-1]).placement] == ["device", "device", "host"]
     plain, fits, short = estimates
-    assert fits == (plain[0] + report.cache_bytes, plain[1] + report.cache_bytes) and short == plain, "for the host nothing is announced"
+    assert (
+        fits == (plain[0] + report.cache_bytes, plain[1] + report.cache_bytes) and short == plain
+    ), "for the host nothing is announced"
     assert torch.equal(latents[0], latents[1]) and torch.equal(latents[1], latents[2])
-    assert find(latents[-1]).cache_bytes == report.cache_bytes and "on the host" in diagnose(find(latents[-1]))
+    assert find(latents[-1]).cache_bytes == report.cache_bytes and "on the host" in diagnose(
+        find(latents[-1])
+    )
 
 
-def test_where_memory_ran_out_the_next_run_keeps_its_anchors_on_the_host(model, monkeypatch, estimates):
+def test_where_memory_ran_out_the_next_run_keeps_its_anchors_on_the_host(
+    model, monkeypatch, estimates
+):
     monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
     monkeypatch.setattr(memory, "spare", lambda patcher, need: math.inf)
     fast, record = accelerate(model("flux"), WAYS["flux"]), FeatureHistory.record
@@ -267,7 +301,10 @@ def test_what_a_device_has_to_spare(model, weights, monkeypatch):
     need = memory.need_of(patcher, WAYS["flux"], (1, 16, 8, 8), {"positive": [1]})
     monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda device: 10**12)
     monkeypatch.setattr(type(patcher), "model_size", lambda self: weights)
-    work = patcher.model.memory_required([2, 16, 8, 8]) + comfy.model_management.extra_reserved_memory()
+    work = (
+        patcher.model.memory_required([2, 16, 8, 8])
+        + comfy.model_management.extra_reserved_memory()
+    )
     assert memory.spare(patcher, need) == 10**12 - weights - work
 
 
@@ -282,11 +319,13 @@ def test_weighted_sums_have_no_temporary_as_large_as_an_anchor(monkeypatch):
 
     anchors = [torch.randn(64, 128).to(torch.bfloat16) for _ in range(3)]
     whole = weighted_sum([0.5, -1.0, 1.5], anchors)
-    monkeypatch.setattr(history, "PART", 1024)
+    monkeypatch.setattr(tensors, "PART", 1024)
     with Sizes():
         parts = weighted_sum([0.5, -1.0, 1.5], anchors)
     assert torch.equal(parts, whole)
-    assert sorted(sizes)[-2:] == [4 * 1024, whole.nbytes], "the result, and parts of 1024 numbers in float32"
+    assert sorted(sizes)[-2:] == [4 * 1024, whole.nbytes], (
+        "the result, and parts of 1024 numbers in float32"
+    )
 
 
 def test_a_run_without_conditionings_says_nothing_about_others(monkeypatch):

@@ -15,7 +15,9 @@ def widget_values(**changed):
     """What ComfyUI passes for an untouched node."""
     config = SpecaConfig().to_dict() | changed
     for kind in ("forecaster", "verifier", "budget"):
-        config[kind] = {kind if key == "name" else key: value for key, value in config[kind].items()}
+        config[kind] = {
+            kind if key == "name" else key: value for key, value in config[kind].items()
+        }
     return config
 
 
@@ -47,21 +49,23 @@ def test_ids_and_widget_names_are_public_api(nodes):
     assert list(inputs_of(nodes["SpeCaCompare"])) == ["plain", "accelerated", "vae"]
 
 
-def test_only_the_chosen_knobs_show(nodes):
+def test_only_the_chosen_settings_show(nodes):
     inputs = inputs_of(nodes["SpeCaAccelerate"])
     for name, table in (("forecaster", FORECASTERS), ("verifier", VERIFIERS), ("budget", BUDGETS)):
         options = {option["key"]: option["inputs"] for option in inputs[name][1]["options"]}
         assert list(options) == list(table)
         for key, settings in table.items():
             knobs = [k for k in settings().to_dict() if k != "name"]
-            assert list(options[key].get("required", {})) == knobs
+            assert list(options[key].get("optional", {})) == knobs
     assert inputs["threshold"][1]["display"] == "slider"
 
 
 def test_the_first_entry_of_each_table_is_the_default():
     # ComfyUI preselects a combo's first entry: an untouched node must mean SpecaConfig().
     config = SpecaConfig()
-    assert [config.forecaster.name, config.verifier.name, config.budget.name] == [next(iter(t)) for t in (FORECASTERS, VERIFIERS, BUDGETS)]
+    assert [config.forecaster.name, config.verifier.name, config.budget.name] == [
+        next(iter(t)) for t in (FORECASTERS, VERIFIERS, BUDGETS)
+    ]
     assert config.forecaster == type(config.forecaster)() and config.budget == type(config.budget)()
 
 
@@ -72,9 +76,22 @@ def test_an_untouched_node_and_its_report(nodes, flux):
     latent, picture, text = output.result
     report = json.loads(text)
     assert latent["samples"] is samples
-    assert picture.shape[0] == 1 and picture.shape[2:] == (1000, 3) and picture.min() >= 0 and picture.max() <= 1
-    assert report["totals"]["calls"] == 28 and report["totals"]["drafted"] > 0 and report["settings"] == SpecaConfig().to_dict()
-    assert output.ui["speca_report"] == (text,) and "evaluations drafted" in output.ui["text"][0] and output.ui["images"]
+    assert (
+        picture.shape[0] == 1
+        and picture.shape[2:] == (1000, 3)
+        and picture.min() >= 0
+        and picture.max() <= 1
+    )
+    assert (
+        report["totals"]["calls"] == 28
+        and report["totals"]["accepted"] > 0
+        and report["settings"] == SpecaConfig().to_dict()
+    )
+    assert (
+        output.ui["speca_report"] == (text,)
+        and "evaluations drafted" in output.ui["text"][0]
+        and output.ui["images"]
+    )
 
 
 def test_a_latent_of_another_maker_passes_with_a_message(nodes):

@@ -1,14 +1,23 @@
 """Some rows of a call, without ComfyUI."""
 
 import torch
-
-from nodes.runtime.rows import take
+from speca_pack.nodes.runtime.rows import take
 
 
 def test_rows_are_taken_from_everything_that_has_them():
-    call = {"a": torch.arange(4), "b": [torch.arange(8).reshape(4, 2), None], "c": torch.arange(3), "d": 5, "shape": torch.Size([4, 2])}
+    call = {
+        "a": torch.arange(4),
+        "b": [torch.arange(8).reshape(4, 2), None],
+        "c": torch.arange(3),
+        "d": 5,
+        "shape": torch.Size([4, 2]),
+    }
     some = take(call, [1, 3], 4)
-    assert some["a"].tolist() == [1, 3] and some["b"][0].tolist() == [[2, 3], [6, 7]] and some["b"][1] is None
+    assert (
+        some["a"].tolist() == [1, 3]
+        and some["b"][0].tolist() == [[2, 3], [6, 7]]
+        and some["b"][1] is None
+    )
     assert some["c"] is call["c"] and some["d"] == 5 and some["shape"] == call["shape"]
 
 

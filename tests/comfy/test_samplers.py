@@ -13,10 +13,11 @@ from speca_pack.speca_core import SpecaConfig
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
-pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # ComfyUI's dpm_fast and dpm_adaptive
+# ComfyUI's dpm_fast and dpm_adaptive.
+pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")
 
-# Fresh noise at every step: forecasts are off by more than 100 %. That is noticed before any is tried. CFG++ needs the model's answer to
-# each prompt.
+# Fresh noise at every step: forecasts are off by more than 100 %. That is noticed before any is
+# tried. CFG++ needs the model's answer to each prompt.
 PLAIN = re.compile("ancestral|(?<!er)_sde|lcm|ddpm|seeds|cfg_pp")
 SHARP = re.compile("er_sde|sa_solver")  # steps that turn sharply: few drafts pass
 
@@ -39,9 +40,23 @@ def decode():
 @every_sampler
 def test_threshold_zero_is_plain_with_the_same_noise(tiny, sampler):
     plain = sample_tiny(tiny, "flux", steps=12, cfg=1.5, sampler=sampler)
-    assert torch.equal(sample_tiny(accelerate(tiny, SpecaConfig(threshold=0.0)), "flux", steps=12, cfg=1.5, sampler=sampler), plain)
+    assert torch.equal(
+        sample_tiny(
+            accelerate(tiny, SpecaConfig(threshold=0.0)), "flux", steps=12, cfg=1.5, sampler=sampler
+        ),
+        plain,
+    )
     # Rejected drafts must not be seen either: neither by a stateful solver nor by the noise.
-    assert torch.equal(sample_tiny(accelerate(tiny, SpecaConfig(threshold=1e-12)), "flux", steps=12, cfg=1.5, sampler=sampler), plain)
+    assert torch.equal(
+        sample_tiny(
+            accelerate(tiny, SpecaConfig(threshold=1e-12)),
+            "flux",
+            steps=12,
+            cfg=1.5,
+            sampler=sampler,
+        ),
+        plain,
+    )
 
 
 @every_sampler
@@ -57,4 +72,6 @@ def test_the_default_settings(flux, decode, sampler):
 
 def test_the_page_lists_every_sampler():
     page = (PACK / "docs/samplers.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| (\w+) \| \d", page, re.M) == list(SAMPLERS), "run python tests/comfy/samplers.py > docs/samplers.md"
+    assert re.findall(r"^\| (\w+) \| \d", page, re.M) == list(SAMPLERS), (
+        "run python tests/comfy/samplers.py > docs/samplers.md"
+    )

@@ -15,12 +15,15 @@ WORKFLOW = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-
 def ask(address, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as response:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        request, timeout=60
+    ) as response:
         return json.load(response)
 
 
 def graph(**changed):
-    """The demo's graph, smaller: one image, twelve steps; `changed` sets inputs of the accelerate node."""
+    """The demo's graph, smaller: one image, twelve steps; `changed` sets inputs of the accelerate
+    node."""
     made = copy.deepcopy(WORKFLOW)
     made["6"]["inputs"]["batch_size"] = 1
     made["8"]["inputs"]["steps"] = 12
@@ -40,11 +43,14 @@ def finish(address, prompt):
 
 
 def test_the_demos_workflow_runs_and_reports(comfy):
-    entry = finish(comfy, graph(threshold=0.3))  # with so few steps the default drafts next to nothing
+    # With so few steps the default drafts next to nothing.
+    entry = finish(comfy, graph(threshold=0.3))
     assert entry["status"]["status_str"] == "success"
     shown = entry["outputs"]["9"]
     report = json.loads(shown["speca_report"][0])
-    assert report["totals"]["calls"] == 12 and report["totals"]["drafted"] > 0 and report["finished"]
+    assert (
+        report["totals"]["calls"] == 12 and report["totals"]["accepted"] > 0 and report["finished"]
+    )
     assert shown["images"] and "evaluations drafted" in shown["text"][0]
     assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
 
@@ -55,12 +61,16 @@ def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
     bare["10"]["inputs"]["samples"] = ["8", 0]
     finish(comfy, bare)
     entry = finish(comfy, graph(threshold=0.19))
-    cached = next(data["nodes"] for kind, data in entry["status"]["messages"] if kind == "execution_cached")
+    cached = next(
+        data["nodes"] for kind, data in entry["status"]["messages"] if kind == "execution_cached"
+    )
     assert "8" in cached and "9" not in cached
     assert json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]["threshold"] == 0.19
 
 
-@pytest.mark.parametrize(("changed", "word"), [({"threshold": 7.0}, "threshold"), ({"budget.warmup": "many"}, "warmup")])
+@pytest.mark.parametrize(
+    ("changed", "word"), [({"threshold": 7.0}, "threshold"), ({"budget.warmup": "many"}, "warmup")]
+)
 def test_bad_widget_values_are_refused_with_their_name(comfy, changed, word):
     with pytest.raises(urllib.error.HTTPError) as refused:
         finish(comfy, graph(**changed))
@@ -71,7 +81,9 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
     """ComfyUI lets it pass; we say what there is."""
     entry = finish(comfy, graph(forecaster="nonsense"))
     assert entry["status"]["status_str"] == "error"
-    assert "forecaster is None; expected one of newton, fitted" in json.dumps(entry["status"]["messages"])
+    assert "forecaster is None; expected one of newton, fitted" in json.dumps(
+        entry["status"]["messages"]
+    )
 
 
 def test_an_error_leaves_the_next_run_as_it_was(comfy):
@@ -88,10 +100,15 @@ def test_an_error_leaves_the_next_run_as_it_was(comfy):
 
 def test_the_example_workflow_is_the_demos(comfy):
     """example_workflows and demo/workflow_api.json hold the same nodes with the same values."""
-    example = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
+    example = json.loads(
+        (PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8")
+    )
     nodes = {str(node["id"]): node for node in example["nodes"]}
-    wanted = {name: node for name, node in WORKFLOW.items() if name != "12"}  # the page shows the timeline without a node to save it
-    assert {name: node["type"] for name, node in nodes.items()} == {name: node["class_type"] for name, node in wanted.items()}
+    # The page shows the timeline without a node to save it.
+    wanted = {name: node for name, node in WORKFLOW.items() if name != "12"}
+    assert {name: node["type"] for name, node in nodes.items()} == {
+        name: node["class_type"] for name, node in wanted.items()
+    }
     values = [v for k, v in WORKFLOW["7"]["inputs"].items() if k != "model"]
     assert nodes["7"]["widgets_values"] == values
 

@@ -1,4 +1,5 @@
-"""ComfyUI's official workflow templates with SpeCa Accelerate before the sampler, through ComfyUI's own executor."""
+"""ComfyUI's official workflow templates with SpeCa Accelerate before the sampler, through ComfyUI's
+own executor."""
 
 import asyncio
 import copy
@@ -15,7 +16,9 @@ from workflows import GUIDED, SAMPLERS, prompt_of
 
 import nodes as core
 
-ACCELERATE = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-8"))["7"]["inputs"]
+ACCELERATE = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-8"))["7"][
+    "inputs"
+]
 
 # Template, tiny model(s) in the order in which their loaders appear, what the latent node is told.
 TEMPLATES = {
@@ -90,9 +93,13 @@ class Keep:
 def executor(nodes):
     """ComfyUI's own, with its own nodes, ours and those above."""
     asyncio.run(core.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
-    core.NODE_CLASS_MAPPINGS.update(nodes | {"TinyModel": TinyModel, "TinyText": TinyText, "Keep": Keep})
+    core.NODE_CLASS_MAPPINGS.update(
+        nodes | {"TinyModel": TinyModel, "TinyText": TinyText, "Keep": Keep}
+    )
     loop = asyncio.new_event_loop()
-    yield execution.PromptExecutor(server.PromptServer(loop), execution.CacheType.NONE, {"ram": 0.0, "ram_inactive": 0.0})
+    yield execution.PromptExecutor(
+        server.PromptServer(loop), execution.CacheType.NONE, {"ram": 0.0, "ram_inactive": 0.0}
+    )
     del server.PromptServer.instance  # the tests after these run without a server
     loop.close()
     for name in (*nodes, "TinyModel", "TinyText", "Keep"):
@@ -107,7 +114,9 @@ def tiny_prompt(template):
     def replaced(node, slot, kind):
         if kind == "MODEL" and not any(held["type"] == "MODEL" for held in node.get("inputs", [])):
             return ["TinyModel", {"name": family, "seed": seeds.setdefault(node["id"], len(seeds))}]
-        if kind == "CONDITIONING" and any(held["type"] == "CLIP" for held in node.get("inputs", [])):
+        if kind == "CONDITIONING" and any(
+            held["type"] == "CLIP" for held in node.get("inputs", [])
+        ):
             return ["TinyText", {"name": family, "seed": seeds.setdefault(node["id"], len(seeds))}]
         return None
 
@@ -144,7 +153,9 @@ def run(executor, prompt):
     outputs = [name for name in prompt if name.endswith(":keep")]
     with torch.inference_mode(False):
         executor.execute(prompt, "test", {}, outputs)
-    assert executor.success, [message for message in executor.status_messages if message[0] == "execution_error"]
+    assert executor.success, [
+        message for message in executor.status_messages if message[0] == "execution_error"
+    ]
     assert len(Keep.kept) == len(outputs)
     return list(Keep.kept)
 
@@ -152,18 +163,26 @@ def run(executor, prompt):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_with_speca_before_its_samplers(executor, template):
     prompt, samplers = tiny_prompt(template)
-    valid, error, _, errors = asyncio.run(execution.validate_prompt("test", accelerated(prompt, 0.0), None))
+    valid, error, _, errors = asyncio.run(
+        execution.validate_prompt("test", accelerated(prompt, 0.0), None)
+    )
     assert valid, (error, errors)
     plain = run(executor, prompt)
-    assert all(torch.equal(a, b) for a, b in zip(run(executor, accelerated(prompt, 0.0)), plain, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(run(executor, accelerated(prompt, 0.0)), plain, strict=True)
+    )
     latents = run(executor, accelerated(prompt, 1.0))
     assert len(latents) == len(samplers) >= 1
     for latent in latents:
         report = find(latent)
         assert torch.isfinite(latent).all() and report.finished, report.summary
-        # HiDream's sampler, uni_pc, zigzags from step to step with random weights, which is seen as jumps.
+        # HiDream's sampler, uni_pc, zigzags from step to step with random weights, which is seen as
+        # jumps.
         jumps = sum(row.reason == "jump" for call in report.calls for row in call.rows)
         if template == "hidream_i1_full":
             assert jumps > report.rows / 2, report.summary
-        else:  # some versions' templates have a LoRA for two steps: nothing is left between warm-up and the last one
+        # Some versions' templates have a LoRA for two steps: nothing is left between warm-up and
+        # the last one.
+        else:
             assert (report.count("accepted") > 0) == (report.steps > 4), report.summary

@@ -1,4 +1,5 @@
-"""Tiny configurations of ComfyUI's own model classes: every family of the table, and the variants that take another way through it."""
+"""Tiny configurations of ComfyUI's own model classes: every family of the table, and the variants
+that take another way through it."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 
 
 class Supported:
-    """ComfyUI's model classes by name; None where this version of ComfyUI does not have the model yet."""
+    """ComfyUI's model classes by name; None where this version of ComfyUI does not have the model
+    yet."""
 
     def __getattr__(self, name):
         return getattr(comfy.supported_models, name, None)
@@ -25,7 +27,11 @@ supported = Supported()
 
 def if_known(model, **settings):
     """Those settings that this version's class takes: some came later than the class."""
-    return {name: value for name, value in settings.items() if name in inspect.signature(model).parameters}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in inspect.signature(model).parameters
+    }
 
 
 def random(seed, *shape):
@@ -38,7 +44,9 @@ def usual(config):
 
 def stable_audio(config):
     """Its constructor wants the weights of the embedder of numbers."""
-    numbers = {key: random(0, *weight.shape) for key, weight in NumberConditioner(768).state_dict().items()}
+    numbers = {
+        key: random(0, *weight.shape) for key, weight in NumberConditioner(768).state_dict().items()
+    }
     return comfy.model_base.StableAudio1(config, numbers, numbers, device=torch.device("cpu"))
 
 
@@ -68,12 +76,15 @@ class Tiny:
     """A tiny model of one family.
 
     Attributes:
-        config: ComfyUI's class of the model; None if this version has none. unet: its configuration.
-        latent: shape without the batch; a list of shapes for a nested latent. text: tokens and channels.
+        config: ComfyUI's class of the model; None if this version has none. unet: its
+            configuration.
+        latent: shape without the batch; a list of shapes for a nested latent. text: tokens and
+            channels.
         extra: further conditioning, made from a seed.
         make: makes the model from its configuration, where the class alone does not.
         cold: calls until its streams have their final length.
-        rounding: how far two computations of the same may differ. Rows of a transposed stream lie otherwise in memory once stacked.
+        rounding: how far two computations of the same may differ. Rows of a transposed stream lie
+            otherwise in memory once stacked.
     """
 
     config: type | None
@@ -124,13 +135,50 @@ HUNYUAN = {
     "patch_size": [1, 2, 2], "qkv_bias": True, "guidance_embed": True, "byt5": False, "meanflow": False,
     "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
 }  # fmt: skip
-HUNYUAN15 = HUNYUAN | {"in_channels": 65, "out_channels": 32, "vec_in_dim": None, "depth": 3, "depth_single_blocks": 0,
-                       "vision_in_dim": 1152, "guidance_embed": False, "use_cond_type_embedding": True}  # fmt: skip
-HUNYUAN_IMAGE = HUNYUAN | {"in_channels": 64, "out_channels": 64, "vec_in_dim": None, "patch_size": [1, 1], "axes_dim": [16, 16]}
-HUNYUAN3D = {"image_model": "hunyuan3d2", "in_channels": 16, "context_in_dim": 32, "hidden_size": 64, "mlp_ratio": 2.0, "num_heads": 2,
-             "depth": 2, "depth_single_blocks": 3, "qkv_bias": True, "guidance_embed": False}  # fmt: skip
-HUNYUAN3D21 = {"image_model": "hunyuan3d2_1", "in_channels": 16, "hidden_size": 64, "context_dim": 32, "depth": 5, "num_heads": 2,
-               "num_moe_layers": 1, "num_experts": 2, "moe_top_k": 1, "guidance_cond_proj_dim": 64}  # fmt: skip
+HUNYUAN15 = HUNYUAN | {
+    "in_channels": 65,
+    "out_channels": 32,
+    "vec_in_dim": None,
+    "depth": 3,
+    "depth_single_blocks": 0,
+    # Fmt: skip.
+    "vision_in_dim": 1152,
+    "guidance_embed": False,
+    "use_cond_type_embedding": True,
+}
+HUNYUAN_IMAGE = HUNYUAN | {
+    "in_channels": 64,
+    "out_channels": 64,
+    "vec_in_dim": None,
+    "patch_size": [1, 1],
+    "axes_dim": [16, 16],
+}
+HUNYUAN3D = {
+    "image_model": "hunyuan3d2",
+    "in_channels": 16,
+    "context_in_dim": 32,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    # Fmt: skip.
+    "depth": 2,
+    "depth_single_blocks": 3,
+    "qkv_bias": True,
+    "guidance_embed": False,
+}
+HUNYUAN3D21 = {
+    "image_model": "hunyuan3d2_1",
+    "in_channels": 16,
+    "hidden_size": 64,
+    "context_dim": 32,
+    "depth": 5,
+    "num_heads": 2,
+    # Fmt: skip.
+    "num_moe_layers": 1,
+    "num_experts": 2,
+    "moe_top_k": 1,
+    "guidance_cond_proj_dim": 64,
+}
 HUNYUAN_DIT = {"image_model": "hydit", "depth": 6, "hidden_size": 64, "num_heads": 2, "text_states_dim": 32, "text_states_dim_t5": 16,
                "text_len": 6, "text_len_t5": 4, "input_size": None}  # fmt: skip
 WAN = {
@@ -182,16 +230,40 @@ PREDICT2 = {
     "use_adaln_lora": True, "adaln_lora_dim": 16, "num_blocks": 3, "num_heads": 2, "extra_per_block_abs_pos_emb": False,
     "rope_enable_fps_modulation": False,
 }  # fmt: skip
-PIXART = {"image_model": "pixart_sigma", "num_heads": 2, "patch_size": 2, "hidden_size": 48, "in_channels": 4, "depth": 3,
-          "model_max_length": 6, "input_size": 8, "pe_interpolation": 1, "micro_condition": False, "caption_channels": 32}  # fmt: skip
+PIXART = {
+    "image_model": "pixart_sigma",
+    "num_heads": 2,
+    "patch_size": 2,
+    "hidden_size": 48,
+    "in_channels": 4,
+    "depth": 3,
+    # Fmt: skip.
+    "model_max_length": 6,
+    "input_size": 8,
+    "pe_interpolation": 1,
+    "micro_condition": False,
+    "caption_channels": 32,
+}
 MOCHI = {
     "image_model": "mochi_preview", "patch_size": 2, "in_channels": 12, "hidden_size_x": 96, "hidden_size_y": 48, "depth": 3,
     "num_heads": 2, "mlp_ratio_x": 128.0, "mlp_ratio_y": 2.0, "use_t5": True, "t5_feat_dim": 32, "t5_token_length": 6,
     "learn_sigma": False, "patch_embed_bias": True, "timestep_mlp_bias": True, "timestep_scale": 1000.0, "use_extended_posenc": True,
     "posenc_preserve_area": True, "rope_theta": 10000.0, "qk_norm": True, "qkv_bias": False, "out_bias": True,
 }  # fmt: skip
-ACE = {"audio_model": "ace", "in_channels": 8, "num_layers": 3, "inner_dim": 64, "attention_head_dim": 32, "num_attention_heads": 2,
-       "mlp_ratio": 2.0, "text_embedding_dim": 32, "lyric_hidden_size": 1024, "lyric_encoder_vocab_size": 32, "max_width": 64}  # fmt: skip
+ACE = {
+    "audio_model": "ace",
+    "in_channels": 8,
+    "num_layers": 3,
+    "inner_dim": 64,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    # Fmt: skip.
+    "mlp_ratio": 2.0,
+    "text_embedding_dim": 32,
+    "lyric_hidden_size": 1024,
+    "lyric_encoder_vocab_size": 32,
+    "max_width": 64,
+}
 ACE15 = {
     "audio_model": "ace1.5", "hidden_size": 64, "text_hidden_dim": 32, "num_dit_layers": 3, "num_lyric_layers": 1, "num_timbre_layers": 1,
     "num_tokenizer_layers": 1, "num_heads": 2, "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 64, "fsq_dim": 64,
@@ -206,8 +278,19 @@ OMNIGEN2 = {"image_model": "omnigen2", "hidden_size": 96, "num_layers": 3, "num_
 BOOGU = {key: value for key, value in OMNIGEN2.items() if key != "text_feat_dim"} | {
     "image_model": "boogu", "num_layers": 4, "num_double_stream_layers": 2, "instruction_feat_dim": 32
 }  # fmt: skip
-KANDINSKY = {"image_model": "kandinsky5", "in_text_dim": 32, "in_text_dim2": 32, "time_dim": 32, "model_dim": 64, "ff_dim": 64,
-             "visual_embed_dim": 132, "num_text_blocks": 1, "num_visual_blocks": 3, "axes_dims": (8, 12, 12)}  # fmt: skip
+KANDINSKY = {
+    "image_model": "kandinsky5",
+    "in_text_dim": 32,
+    "in_text_dim2": 32,
+    "time_dim": 32,
+    "model_dim": 64,
+    "ff_dim": 64,
+    # Fmt: skip.
+    "visual_embed_dim": 132,
+    "num_text_blocks": 1,
+    "num_visual_blocks": 3,
+    "axes_dims": (8, 12, 12),
+}
 COGVIDEO = {"image_model": "cogvideox", "num_attention_heads": 1, "attention_head_dim": 64, "time_embed_dim": 32, "text_embed_dim": 32,
             "num_layers": 3, "sample_width": 4, "sample_height": 4, "sample_frames": 9, "max_text_seq_length": 6,
             "use_rotary_positional_embeddings": True}  # fmt: skip
@@ -218,14 +301,30 @@ JOYIMAGE = {"image_model": "joyimage", "hidden_size": 64, "num_attention_heads":
             "num_layers": 3, "rope_dim_list": [8, 12, 12], "theta": 256}  # fmt: skip
 KREA2 = {"image_model": "krea2", "features": 64, "tdim": 32, "txtdim": 16, "heads": 2, "kvheads": 1, "multiplier": 2, "layers": 3,
          "txtlayers": 2, "txtheads": 1, "txtkvheads": 1}  # fmt: skip
-IDEOGRAM = {"image_model": "ideogram4", "in_channels": 128, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 32,
-            "intermediate_size": 64, "adaln_dim": 32, "llm_features_dim": 32, "mrope_section": (6, 5, 5)}  # fmt: skip
+IDEOGRAM = {
+    "image_model": "ideogram4",
+    "in_channels": 128,
+    "num_layers": 3,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    # Fmt: skip.
+    "intermediate_size": 64,
+    "adaln_dim": 32,
+    "llm_features_dim": 32,
+    "mrope_section": (6, 5, 5),
+}
 ERNIE = {"image_model": "ernie", "hidden_size": 64, "num_attention_heads": 2, "num_layers": 3, "ffn_hidden_size": 64, "text_in_dim": 32,
          "rope_axes_dim": (8, 12, 12)}  # fmt: skip
 PIXELDIT = {"image_model": "pixeldit_t2i", "num_groups": 2, "hidden_size": 64, "pixel_hidden_size": 16, "pixel_attn_hidden_size": 32,
             "pixel_num_groups": 2, "patch_depth": 3, "pixel_depth": 1, "patch_size": 8, "txt_embed_dim": 32,
             "txt_max_length": 6}  # fmt: skip
-PID = PIXELDIT | {"image_model": "pid", "lq_hidden_dim": 32, "lq_num_res_blocks": 1, "sr_scale": 1, "patch_size": 8}
+PID = PIXELDIT | {
+    "image_model": "pid",
+    "lq_hidden_dim": 32,
+    "lq_num_res_blocks": 1,
+    "sr_scale": 1,
+    "patch_size": 8,
+}
 TRIPOSPLAT = {"image_model": "triposplat", "q_token_length": 16, "model_channels": 64, "cond_channels": 32, "num_blocks": 3,
               "num_refiner_blocks": 1, "num_head_channels": 32, "mlp_ratio": 2}  # fmt: skip
 MINIMAX = {

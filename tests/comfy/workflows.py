@@ -1,7 +1,8 @@
 """ComfyUI's official workflow templates as prompts: what the page does when one presses Run, small.
 
-A template is a saved canvas: nodes with a list of widget values, links by number, subgraphs. A prompt names every node's inputs. Only what
-a sampler needs is kept; loaders and encoders give way to tiny ones, and pictures to small ones.
+A template is a saved canvas: nodes with a list of widget values, links by number, subgraphs. A
+    prompt names every node's inputs. Only what a sampler needs is kept; loaders and encoders give
+    way to tiny ones, and pictures to small ones.
 """
 
 import importlib.metadata
@@ -16,13 +17,28 @@ INTO, OUT_OF = -10, -20  # the ids that stand for a subgraph's own inputs and ou
 MUTED, BYPASSED = 2, 4
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
-GUIDED = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "BasicGuider", "CFGGuider", "DualCFGGuider")
+GUIDED = (
+    "KSampler",
+    "KSamplerAdvanced",
+    "SamplerCustom",
+    "BasicGuider",
+    "CFGGuider",
+    "DualCFGGuider",
+)
 
 
 def template(name):
-    """The text of a template, from the packages that this version's package of templates is made of."""
-    packages = [re.match(r"[\w.-]+", line)[0].replace("-", "_") for line in importlib.metadata.requires("comfyui-workflow-templates")]
-    folders = [Path(spec.origin).parent for package in packages if (spec := importlib.util.find_spec(package))]
+    """The text of a template, from the packages that this version's package of templates is made
+    of."""
+    packages = [
+        re.match(r"[\w.-]+", line)[0].replace("-", "_")
+        for line in importlib.metadata.requires("comfyui-workflow-templates")
+    ]
+    folders = [
+        Path(spec.origin).parent
+        for package in packages
+        if (spec := importlib.util.find_spec(package))
+    ]
     (found,) = {path.resolve() for folder in folders for path in folder.rglob(f"{name}.json")}
     return json.loads(found.read_text(encoding="utf-8"))
 
@@ -31,19 +47,27 @@ class Canvas:
     """One level of a template: the whole, or the inside of a subgraph's node.
 
     Args:
-        graph: nodes and links. subgraphs: definitions by id. path: prefix of its nodes' names. outer: the canvas around it, and the node
-            there that stands for this one.
+        graph: nodes and links. subgraphs: definitions by id. path: prefix of its nodes' names.
+            outer: the canvas around it, and the node there that stands for this one.
     """
 
     def __init__(self, graph, subgraphs, path="", outer=None):
         self.nodes = {node["id"]: node for node in graph["nodes"]}
         self.links = {}
         for link in graph["links"]:
-            values = link if isinstance(link, list) else [link[k] for k in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+            values = (
+                link
+                if isinstance(link, list)
+                else [
+                    link[k] for k in ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+                ]
+            )
             self.links[values[0]] = values[1:5]
         self.graph, self.path, self.outer = graph, path, outer
         self.inner = {
-            node["id"]: Canvas(subgraphs[node["type"]], subgraphs, f"{path}{node['id']}:", (self, node))
+            node["id"]: Canvas(
+                subgraphs[node["type"]], subgraphs, f"{path}{node['id']}:", (self, node)
+            )
             for node in graph["nodes"]
             if node["type"] in subgraphs
         }
@@ -56,15 +80,23 @@ class Canvas:
         if origin == INTO:
             name = self.graph["inputs"][slot]["name"]
             canvas, node = self.outer
-            return canvas.source(next((i.get("link") for i in node["inputs"] if i["name"] == name), None))
+            return canvas.source(
+                next((i.get("link") for i in node["inputs"] if i["name"] == name), None)
+            )
         if origin in self.inner:
             inside = self.inner[origin]
-            (end, *_) = [n for n, (_, _, target, at) in inside.links.items() if target == OUT_OF and at == slot]
+            (end, *_) = [
+                n
+                for n, (_, _, target, at) in inside.links.items()
+                if target == OUT_OF and at == slot
+            ]
             return inside.source(end)
         node = self.nodes[origin]
         if node["type"] == "Reroute" or node.get("mode") == BYPASSED:
             kind = node["outputs"][slot]["type"]
-            through = next((i for i in node["inputs"] if node["type"] == "Reroute" or i["type"] == kind), None)
+            through = next(
+                (i for i in node["inputs"] if node["type"] == "Reroute" or i["type"] == kind), None
+            )
             return self.source(through["link"]) if through else None
         return None if node.get("mode") == MUTED else (self, node, slot)
 
@@ -78,7 +110,8 @@ class Canvas:
 
 
 def widgets(node):
-    """Values of a node's widgets by name, as the page lists them: in the order of the inputs, a seed's rule after the seed."""
+    """Values of a node's widgets by name, as the page lists them: in the order of the inputs, a
+    seed's rule after the seed."""
     kinds = core.NODE_CLASS_MAPPINGS[node["type"]].INPUT_TYPES()
     values, made = list(node.get("widgets_values") or []), {}
     for name, spec in {**kinds.get("required", {}), **kinds.get("optional", {})}.items():
@@ -89,7 +122,11 @@ def widgets(node):
             made[name] = values.pop(0)
         elif "default" in options:  # younger than the template
             made[name] = options["default"]
-        if options.get("control_after_generate") and values and values[0] in ("fixed", "increment", "decrement", "randomize"):
+        if (
+            options.get("control_after_generate")
+            and values
+            and values[0] in ("fixed", "increment", "decrement", "randomize")
+        ):
             values.pop(0)
     return made
 
@@ -99,11 +136,14 @@ def prompt_of(name, replaced):
 
     Args:
         name: of the template.
-        replaced: (node, slot, type of the output) -> [class, inputs] of what gives it instead, or None to keep the node.
+        replaced: (node, slot, type of the output) -> [class, inputs] of what gives it instead, or
+            None to keep the node.
     """
     made, samplers = {}, []
     data = template(name)
-    whole = Canvas(data, {graph["id"]: graph for graph in data.get("definitions", {}).get("subgraphs", [])})
+    whole = Canvas(
+        data, {graph["id"]: graph for graph in data.get("definitions", {}).get("subgraphs", [])}
+    )
 
     def visit(canvas, node):
         name = f"{canvas.path}{node['id']}"
@@ -129,8 +169,13 @@ def prompt_of(name, replaced):
 
     def visit_through(canvas, node, held):
         """The input of a node that is left out, in place of its output."""
-        probe = {"id": f"{node['id']}.", "type": "PreviewAny", "inputs": [{**held, "name": "source"}], "widgets_values": []}
-        return made.pop(visit(canvas, measure_response))["inputs"]["source"]
+        probe = {
+            "id": f"{node['id']}.",
+            "type": "PreviewAny",
+            "inputs": [{**held, "name": "source"}],
+            "widgets_values": [],
+        }
+        return made.pop(visit(canvas, probe))["inputs"]["source"]
 
     for canvas, node in whole.all():
         if node["type"] in SAMPLERS:

@@ -22,7 +22,9 @@ def looking_back(model, x, sigmas, shares):
     slopes = []
     for sigma, following in pairwise(sigmas):
         slopes.append(slope(model, x, sigma))
-        newest_first = zip(shares[min(len(slopes), len(shares)) - 1], reversed(slopes), strict=False)
+        newest_first = zip(
+            shares[min(len(slopes), len(shares)) - 1], reversed(slopes), strict=False
+        )
         x = x + (following - sigma) * sum(share * slope for share, slope in newest_first)
     return x
 

@@ -27,7 +27,9 @@ def test_anchors_are_kept_elsewhere_and_come_back_for_use():
     history = FeatureHistory(2, store=elsewhere)
     for at in (0.0, 1.0, 3.0):
         history.record(at, torch.full((2,), at))
-    assert [anchor.device for anchor in history.anchors] == [elsewhere] * 2 and history.device == torch.device("cpu")
+    assert [anchor.device for anchor in history.anchors] == [
+        elsewhere
+    ] * 2 and history.device == torch.device("cpu")
     here = FeatureHistory(3)
     for at in (0.0, 1.0, 3.0):
         here.record(at, torch.full((2,), at))

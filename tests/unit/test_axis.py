@@ -11,7 +11,10 @@ from speca_core.errors import ConfigError
 SIGMAS = [1.0, 0.6, 0.2, 0.0]
 
 
-@pytest.mark.parametrize(("sigma", "position"), [(1.0, 0), (0.6, 1), (0.8, 0.5), (0.3, 1.75), (0.0, 3), (1.5, 0), (-1.0, 3)])
+@pytest.mark.parametrize(
+    ("sigma", "position"),
+    [(1.0, 0), (0.6, 1), (0.8, 0.5), (0.3, 1.75), (0.0, 3), (1.5, 0), (-1.0, 3)],
+)
 def test_position_is_interpolated_and_clamped(sigma, position):
     assert Schedule(SIGMAS).point(sigma).position == pytest.approx(position)
 
@@ -42,7 +45,13 @@ def test_a_moment_belongs_to_the_step_that_it_is_in():
 
 
 @pytest.mark.parametrize(
-    ("sigmas", "expected"), [([1.0, 0.5, 0.0], True), ([1.0, 0.5, 0.5, 0.0], False), ([0.5, 1.0], False), ([1.0, 1.0 - 1e-7], False)]
+    ("sigmas", "expected"),
+    [
+        ([1.0, 0.5, 0.0], True),
+        ([1.0, 0.5, 0.5, 0.0], False),
+        ([0.5, 1.0], False),
+        ([1.0, 1.0 - 1e-7], False),
+    ],
 )
 def test_whether_sigmas_fall(sigmas, expected):
     assert falls(sigmas) == expected
@@ -55,16 +64,21 @@ def test_impossible_schedules_are_refused(sigmas):
 
 
 def test_coordinate_by_hand():
-    # Flow, 4 steps: log((1-s)/s) of 0.9, 0.8, 0.5, 0.2 is -2.197, -1.386, 0, 1.386; scaled so that steps 1 and 3 stay: i = 2 is at 2.
+    # Flow, 4 steps: log((1-s)/s) of 0.9, 0.8, 0.5, 0.2 is -2.197, -1.386, 0, 1.386; scaled so that
+    # steps 1 and 3 stay: i = 2 is at 2.
     schedule = Schedule([0.9, 0.8, 0.5, 0.2, 0.0])
     first = 1 + 2 * (math.log(1 / 9) - math.log(1 / 4)) / (2 * math.log(4))
-    assert [schedule.point(s).coordinate for s in (0.9, 0.8, 0.5, 0.2, 0.0)] == pytest.approx([SNR_SHARE * first, 1, 2, 3, 4])
+    assert [schedule.point(s).coordinate for s in (0.9, 0.8, 0.5, 0.2, 0.0)] == pytest.approx(
+        [SNR_SHARE * first, 1, 2, 3, 4]
+    )
     assert schedule.point(0.65).coordinate == pytest.approx(1.5)
 
 
 def test_coordinate_of_models_with_variance_sigmas():
     schedule = Schedule([8.0, 4.0, 2.0, 1.0, 0.0], flow=False)  # log sigma is even in steps
-    assert [schedule.point(s).coordinate for s in (8.0, 4.0, 2.0, 1.0)] == pytest.approx([0, 1, 2, 3])
+    assert [schedule.point(s).coordinate for s in (8.0, 4.0, 2.0, 1.0)] == pytest.approx(
+        [0, 1, 2, 3]
+    )
 
 
 @given(st.lists(st.floats(0.001, 1.0), min_size=3, max_size=40, unique=True), st.booleans())

@@ -20,10 +20,18 @@ SCHEDULE = Schedule([1 - i / STEPS for i in range(STEPS + 1)])
 
 
 def state(step=10, streak=0, computed=5, schedule=SCHEDULE):
-    return LaneState(schedule.point(schedule.sigmas[step]), distance=streak + 1.0, streak=streak, computed=computed, calls=step)
+    return LaneState(
+        schedule.point(schedule.sigmas[step]),
+        distance=streak + 1.0,
+        streak=streak,
+        computed=computed,
+        calls=step,
+    )
 
 
-every_budget = pytest.mark.parametrize("budget", [b() for b in BUDGETS.values()], ids=lambda b: b.name)
+every_budget = pytest.mark.parametrize(
+    "budget", [b() for b in BUDGETS.values()], ids=lambda b: b.name
+)
 
 
 @every_budget
@@ -32,7 +40,10 @@ def test_limits(budget):
     assert policy.decide(state(computed=budget.warmup - 1)) is Reason.WARMUP
     assert policy.decide(state(step=STEPS - 1)) is Reason.LAST_STEP
     assert policy.decide(state(streak=budget.max_streak)) is Reason.STREAK
-    assert type(budget)(protect_last=0).policy(0.1).decide(state(step=STEPS - 1)) is not Reason.LAST_STEP
+    assert (
+        type(budget)(protect_last=0).policy(0.1).decide(state(step=STEPS - 1))
+        is not Reason.LAST_STEP
+    )
 
 
 @every_budget
@@ -44,7 +55,9 @@ def test_a_zero_threshold_drafts_nothing(budget):
 @every_budget
 def test_a_larger_threshold_never_tightens(budget):
     small, large = budget.policy(0.05), budget.policy(0.1)
-    assert all(small.tolerance(state(step=s)) <= large.tolerance(state(step=s)) for s in range(STEPS))
+    assert all(
+        small.tolerance(state(step=s)) <= large.tolerance(state(step=s)) for s in range(STEPS)
+    )
 
 
 def test_threshold_tolerance_by_hand():
@@ -55,7 +68,9 @@ def test_threshold_tolerance_by_hand():
 
 
 def test_threshold_floor_is_a_fraction():
-    assert Threshold(decay=0.01, floor=0.5).policy(0.2).tolerance(state(step=STEPS)) == pytest.approx(0.1)
+    assert Threshold(decay=0.01, floor=0.5).policy(0.2).tolerance(
+        state(step=STEPS)
+    ) == pytest.approx(0.1)
 
 
 def test_threshold_min_streak_serves_unchecked():
@@ -66,7 +81,11 @@ def test_threshold_min_streak_serves_unchecked():
 
 def test_interval_counts_calls():
     policy = Interval(interval=3, max_streak=9).policy(0.1)
-    assert [policy.decide(state(streak=s)) for s in range(3)] == [Reason.DRAFT, Reason.DRAFT, Reason.BUDGET]
+    assert [policy.decide(state(streak=s)) for s in range(3)] == [
+        Reason.DRAFT,
+        Reason.DRAFT,
+        Reason.BUDGET,
+    ]
     assert Interval(interval=1).policy(0.1).decide(state()) is Reason.BUDGET
 
 
@@ -94,7 +113,8 @@ def test_accumulated_spends_until_nothing_is_left():
     assert policy.tolerance(state()) == pytest.approx(0.1)
     policy.on_accepted(state(), 0.04)
     assert policy.decide(state(streak=1)) is Reason.DRAFT
-    assert policy.tolerance(state(streak=1)) == pytest.approx(0.03)  # .06 is left, and the second draft's error counts twice
+    # .06 is left, and the second draft's error counts twice.
+    assert policy.tolerance(state(streak=1)) == pytest.approx(0.03)
     policy.on_accepted(state(streak=1), 0.03)
     assert policy.decide(state(streak=2)) is Reason.BUDGET
     policy.on_computed(state(streak=2), None, rejected=None)
@@ -108,13 +128,16 @@ def test_accumulated_without_a_verifier_spends_nothing():
 
 
 def test_accumulated_counts_an_error_less_in_a_finer_schedule():
-    fine = Schedule([1 - i / 640 for i in range(641)])  # 32 = 2^5 times as many steps: 2^(5 * 1.2) = 64
+    # 32 = 2^5 times as many steps: 2^(5 * 1.2) = 64.
+    fine = Schedule([1 - i / 640 for i in range(641)])
     policy = proven(Accumulated().policy(0.1))
     assert policy.tolerance(state(schedule=fine)) == pytest.approx(6.4)
     policy.on_accepted(state(schedule=fine), 1.92)
     assert policy.tolerance(state(streak=1, schedule=fine)) == pytest.approx((0.1 - 0.03) * 64 / 2)
     coarse = Schedule([1 - i / 10 for i in range(11)])
-    assert proven(Accumulated().policy(0.1)).tolerance(state(step=4, schedule=coarse)) == pytest.approx(0.1 / 2**1.2)
+    assert proven(Accumulated().policy(0.1)).tolerance(
+        state(step=4, schedule=coarse)
+    ) == pytest.approx(0.1 / 2**1.2)
 
 
 def test_a_target_lets_every_number_pass():
@@ -126,7 +149,9 @@ def test_a_target_lets_every_number_pass():
 def test_accumulated_tries_no_draft_that_is_sure_to_fail():
     policy = Accumulated(max_streak=9, give_up=0).policy(0.1)
     policy.on_computed(state(), 0.9, rejected=None)
-    assert policy.decide(state()) is Reason.DRAFT, "what the verifier would say is not known before it has refused a draft"
+    assert policy.decide(state()) is Reason.DRAFT, (
+        "what the verifier would say is not known before it has refused a draft"
+    )
     policy.on_computed(state(), 0.6, rejected=0.3)  # it says half of what a draft is really off by
     assert policy.decide(state()) is Reason.BUDGET, "0.3 again is more than twice what passes"
     policy.on_computed(state(), 0.3, rejected=None)
@@ -142,7 +167,17 @@ def test_rejections_in_a_row_earn_a_rest():
         reasons.append(policy.decide(state()))
         policy.on_computed(state(), None, rejected=0.5 if reasons[-1] is Reason.DRAFT else None)
     # two tries, two at rest, one try (three in a row by now), three at rest
-    assert [reason is Reason.BACKOFF for reason in reasons] == [False, False, True, True, False, True, True, True, False]
+    assert [reason is Reason.BACKOFF for reason in reasons] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_an_accepted_draft_ends_the_row():
@@ -167,7 +202,8 @@ def test_hindcast_by_hand():
     policy.on_computed(state(streak=1), 0.08, rejected=None)  # 8 % at two steps: 2 % at one
     assert policy.decide(state(streak=0)) is Reason.DRAFT
     policy.on_accepted(state(streak=0), 0.001)  # 2 % spent, though the verifier found less
-    assert policy.tolerance(state(streak=1)) == pytest.approx(0.04)  # the second draft's error counts twice
+    # The second draft's error counts twice.
+    assert policy.tolerance(state(streak=1)) == pytest.approx(0.04)
     assert policy.decide(state(streak=1)) is Reason.BUDGET  # 2 % + twice 8 % does not fit
     policy = Hindcast(growth=1.0).policy(0.1)
     policy.on_computed(state(streak=1), 0.04, rejected=None)
@@ -177,13 +213,17 @@ def test_hindcast_by_hand():
     assert policy.tolerance(state(streak=2)) == pytest.approx(-0.02 / 3)
     assert policy.decide(state(streak=2)) is Reason.BUDGET
     policy.on_computed(state(streak=2), None, rejected=None)
-    assert policy.decide(state(streak=0)) is Reason.DRAFT, "the scale is kept where there was no hindcast"
+    assert policy.decide(state(streak=0)) is Reason.DRAFT, (
+        "the scale is kept where there was no hindcast"
+    )
 
 
 def test_mask_by_hand_and_stretched():
     def computed(mask):
         policy = Mask(computed=mask).policy(0.1)
-        return [step for step in range(STEPS) if policy.decide(state(step=step)) is not Reason.DRAFT]
+        return [
+            step for step in range(STEPS) if policy.decide(state(step=step)) is not Reason.DRAFT
+        ]
 
     assert computed('{"steps": 20, "computed": [0, 3, 9, 19]}') == [0, 3, 9, 19]
     assert computed("[0, 3, 9, 19]") == [0, 3, 9, 19]

@@ -12,7 +12,9 @@ from speca_core.settings import Number, Switch, Text, settings_of
 from speca_core.verifiers import VERIFIERS, LastBlock
 
 TABLES = {"forecaster": FORECASTERS, "verifier": VERIFIERS, "budget": BUDGETS}
-entries = pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
+entries = pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table]
+)
 
 
 def choices(**changed):
@@ -33,7 +35,9 @@ def test_every_table_entry_builds_from_its_dict(kind, name):
 @pytest.mark.parametrize("kind", TABLES)
 @pytest.mark.parametrize("name", ["nonsense", "", None, 3, "Newton"])
 def test_unknown_names_say_what_there_is(kind, name):
-    with pytest.raises(ConfigError, match=f"{kind} is .*; expected one of {next(iter(TABLES[kind]))}"):
+    with pytest.raises(
+        ConfigError, match=f"{kind} is .*; expected one of {next(iter(TABLES[kind]))}"
+    ):
         SpecaConfig.build(choices(**{kind: {"name": name}}))
 
 
@@ -54,7 +58,9 @@ def test_every_setting_refuses_what_is_out_of_range(kind, name):
         if isinstance(rule, Switch):
             bad += [2, -1, 0.0, "true"]
         for value in bad:
-            with pytest.raises(ConfigError, match=rf"{field} is .*; expected {expected[type(rule)]}"):
+            with pytest.raises(
+                ConfigError, match=rf"{field} is .*; expected {expected[type(rule)]}"
+            ):
                 TABLES[kind][name](**{field: value})
         assert rule.help
 
@@ -98,7 +104,11 @@ def test_bad_numbers_name_the_widget(field, bad):
 
 def test_a_whole_prediction_cannot_be_checked_by_a_block():
     SpecaConfig(level="prediction")
-    with pytest.raises(ConfigError, match=r"verifier last_block runs a block .* Choose verifier embedded or none"):
+    with pytest.raises(
+        ConfigError, match=r"verifier last_block runs a block .* Choose verifier embedded or none"
+    ):
         SpecaConfig(level="prediction", verifier=LastBlock())
-    with pytest.raises(ConfigError, match="level is 'blocks'; expected one of auto, features, prediction"):
+    with pytest.raises(
+        ConfigError, match="level is 'blocks'; expected one of auto, features, prediction"
+    ):
         SpecaConfig(level="blocks")

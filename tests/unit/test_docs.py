@@ -1,4 +1,5 @@
-"""What the pages say is so: links lead somewhere, fragments run, commands exist, quoted settings and messages are the pack's own."""
+"""What the pages say is so: links lead somewhere, fragments run, commands exist, quoted settings
+and messages are the pack's own."""
 
 import ast
 import json
@@ -20,14 +21,24 @@ from speca_core.verifiers import VERIFIERS
 
 ROOT = Path(__file__).resolve().parents[2]
 # The help pages link only to their own pictures; ComfyUI serves them.
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.md"), *ROOT.glob("web/docs/**/*.md")])
-TABLES = {**FORECASTERS, **VERIFIERS, **BUDGETS}  # `threshold` is a budget here, with its settings in brackets
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("demo/**/*.md"),
+        *ROOT.glob("web/docs/**/*.md"),
+    ]
+)
+# `threshold` is a budget here, with its settings in brackets.
+TABLES = {**FORECASTERS, **VERIFIERS, **BUDGETS}
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 
 
 @cache
@@ -47,7 +58,9 @@ def fragments(*languages):
         for match in FENCE.finditer(text_of(page)):
             if match[2] in languages:
                 line = text_of(page).count("\n", 0, match.start()) + 2
-                body = "".join(row.removeprefix(match[1]) for row in match[3].splitlines(keepends=True))
+                body = "".join(
+                    row.removeprefix(match[1]) for row in match[3].splitlines(keepends=True)
+                )
                 found.append(pytest.param(body, id=f"{page.relative_to(ROOT).as_posix()}:{line}"))
     return found
 
@@ -70,10 +83,13 @@ def test_links_and_pictures_exist(page):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         if page.is_relative_to(ROOT / "web/docs") and not file.exists():
-            file = ROOT / "web/docs" / path  # ComfyUI resolves a translated page's pictures as it does the page's own
+            # ComfyUI resolves a translated page's pictures as it does the page's own.
+            file = ROOT / "web/docs" / path
         assert file.exists(), f"{target}: there is no {path}"
         assert file.is_relative_to(ROOT), f"{target} leaves the repository"
-        assert not anchor or anchor in anchors(file), f"{target}: {path or page.name} has no such heading"
+        assert not anchor or anchor in anchors(file), (
+            f"{target}: {path or page.name} has no such heading"
+        )
 
 
 @every_page
@@ -90,7 +106,8 @@ def test_pages_with_formulas_close_them(page):
 
 @pytest.mark.parametrize("fragment", fragments("python"))
 def test_python_runs(fragment, tmp_path):
-    """In a process of its own; what imports from the pack around it is a new forecaster, and must keep the contract of forecasters."""
+    """In a process of its own; what imports from the pack around it is a new forecaster, and must
+    keep the contract of forecasters."""
     script = tmp_path / "fragment.py"
     script.write_text(fragment, encoding="utf-8")
     run = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(script)!r})"
@@ -127,16 +144,28 @@ def test_json_is_what_the_pack_reads(fragment):
 
 
 def test_the_settings_page_shows_the_defaults():
-    shown = json.loads(next(match[3] for match in FENCE.finditer(text_of(ROOT / "docs/settings.md")) if match[2] == "json"))
+    shown = json.loads(
+        next(
+            match[3]
+            for match in FENCE.finditer(text_of(ROOT / "docs/settings.md"))
+            if match[2] == "json"
+        )
+    )
     assert shown == SpecaConfig().to_dict()
 
 
 @every_page
 def test_commands_exist(page):
-    """`python3 run.py ...` with the commands and options that run.py and bench.py know; `python -m ...` with modules that are there."""
+    """`python3 run.py ...` with the commands and options that run.py and bench.py know; `python -m
+    ...` with modules that are there."""
     run = text_of(ROOT / "run.py")
     commands = set(re.findall(r'^    "(\w+)": \(', run, re.MULTILINE)) | {"setup", "bench"}
-    options = set(re.findall(r'"(--[a-z-]+)"', run + text_of(ROOT / "benchmarks/bench.py") + text_of(ROOT / "tests/comfy/conftest.py")))
+    options = set(
+        re.findall(
+            r'"(--[a-z-]+)"',
+            run + text_of(ROOT / "benchmarks/bench.py") + text_of(ROOT / "tests/comfy/conftest.py"),
+        )
+    )
     for line in re.findall(r"python3? (?:run\.py|-m) [^`\n#|]*", text_of(page)):
         words = line.split()
         if words[1] == "-m":
@@ -144,7 +173,8 @@ def test_commands_exist(page):
             continue
         assert words[2] in commands, line
         unknown = {word for word in words[3:] if word.startswith("--")} - options
-        assert not {word for word in unknown if not word.startswith("--log-cli-level")}, line  # pytest's own
+        # Pytest's own.
+        assert not {word for word in unknown if not word.startswith("--log-cli-level")}, line
 
 
 @every_page
@@ -152,24 +182,40 @@ def test_quoted_settings_exist(page):
     for name, values in CALL.findall(prose(page)):
         if name in TABLES:
             knobs = ast.parse(f"f({values})", mode="eval").body.keywords
-            make(TABLES, "setting", name, {knob.arg: ast.literal_eval(knob.value) for knob in knobs})
+            make(
+                TABLES, "setting", name, {knob.arg: ast.literal_eval(knob.value) for knob in knobs}
+            )
 
 
 def rows_of(page, heading):
     """The cells of the tables below a heading, without their heads."""
     section = re.split(rf"^#+ {heading}$", text_of(ROOT / page), maxsplit=1, flags=re.MULTILINE)[1]
     section = re.split(r"^#", section, maxsplit=1, flags=re.MULTILINE)[0]
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in section.splitlines() if line.startswith("|")]
-    return [row for before, row in zip([None, *rows], rows, strict=False) if before and not set(row[0]) <= {"-"}]
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
+    return [
+        row
+        for before, row in zip([None, *rows], rows, strict=False)
+        if before and not set(row[0]) <= {"-"}
+    ]
 
 
 def test_every_forecaster_verifier_and_budget_has_its_place():
     headings = set(anchors(ROOT / "docs/forecasters.md"))
     assert set(FORECASTERS) <= headings
     assert set(BUDGETS) <= set(anchors(ROOT / "docs/budgets.md"))
-    assert [row[0].strip("`") for row in rows_of("docs/verifiers.md", "The four verifiers")] == [*VERIFIERS]
+    assert [row[0].strip("`") for row in rows_of("docs/verifiers.md", "The four verifiers")] == [
+        *VERIFIERS
+    ]
     widgets = {row[0]: row[1] for row in rows_of("docs/settings.md", "Settings")}
-    for widget, table in (("forecaster", FORECASTERS), ("verifier", VERIFIERS), ("budget", BUDGETS)):
+    for widget, table in (
+        ("forecaster", FORECASTERS),
+        ("verifier", VERIFIERS),
+        ("budget", BUDGETS),
+    ):
         assert re.findall(r"\w+", widgets[f"`{widget}`"]) == [*table]
 
 
@@ -183,7 +229,9 @@ def test_the_table_of_amplification():
     for name, *cells in rows_of("docs/forecasters.md", "Forecasters"):
         chosen, values = re.fullmatch(r"`(\w+)(?:\((.*)\))?`", name).groups()
         knobs = ast.parse(f"f({values or ''})", mode="eval").body.keywords
-        forecaster = FORECASTERS[chosen](**{knob.arg: ast.literal_eval(knob.value) for knob in knobs})
+        forecaster = FORECASTERS[chosen](
+            **{knob.arg: ast.literal_eval(knob.value) for knob in knobs}
+        )
         known = places[: forecaster.depth]
         for distance, cell in zip((1, 2, 3), cells, strict=False):
             weights = forecaster.weights(known, known[-1] + distance)
@@ -194,7 +242,9 @@ def sentences(file):
     """Every string of a source file; what is filled in is an ellipsis."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
@@ -206,18 +256,26 @@ def test_every_quoted_message_is_in_the_sources():
     assert len(rows) > 10
     for quoted, *_ in rows:
         message = quoted.split("`")[1]
-        wanted = re.compile(".*".join(re.escape(piece.strip()) for piece in message.split("...")), re.DOTALL)
+        wanted = re.compile(
+            ".*".join(re.escape(piece.strip()) for piece in message.split("...")), re.DOTALL
+        )
         assert any(wanted.search(sentence) for sentence in known), message
 
 
 def test_the_citation_is_of_this_version():
     version = re.search(r'^version = "(.+)"$', text_of(ROOT / "pyproject.toml"), re.MULTILINE)[1]
     assert re.search(r"^version: (.+)$", text_of(ROOT / "CITATION.cff"), re.MULTILINE)[1] == version
-    assert "## Unreleased" in text_of(ROOT / "CHANGELOG.md") or f"## {version}" in text_of(ROOT / "CHANGELOG.md")
+    assert "## Unreleased" in text_of(ROOT / "CHANGELOG.md") or f"## {version}" in text_of(
+        ROOT / "CHANGELOG.md"
+    )
 
 
 def test_the_readme_counts_right():
     classes, families = re.search(
-        r"All (\d+) diffusion transformer classes of .*, in (\d+) \[families\]", text_of(ROOT / "README.md")
+        r"All (\d+) diffusion transformer classes of .*, in (\d+) \[families\]",
+        text_of(ROOT / "README.md"),
     ).groups()
-    assert (int(classes), int(families)) == (sum(len(family.models) for family in FAMILIES), len(FAMILIES))
+    assert (int(classes), int(families)) == (
+        sum(len(family.models) for family in FAMILIES),
+        len(FAMILIES),
+    )

@@ -10,7 +10,8 @@ from speca_core.session import Session
 
 
 def arrive(jumps, sigma, *images, slopes=None):
-    """Go to `sigma`, where each image's latent is one number; the images that have jumped. `slopes` are served there."""
+    """Go to `sigma`, where each image's latent is one number; the images that have jumped. `slopes`
+    are served there."""
     x = torch.tensor(images)[:, None]
     level, jumped = jumps.observe(torch.tensor(sigma), x)
     assert level == pytest.approx(sigma)
@@ -25,9 +26,19 @@ def test_a_line_in_sigma_is_a_path_at_any_stride():
         assert arrive(jumps, sigma, 10 * sigma, 3 - 7 * sigma) == set()
 
 
-# From 10 over 9 the line leads to 8: at 9 + d the latent is off by |d + 1| of |d|, and jumps where that is more than .707.
+# From 10 over 9 the line leads to 8: at 9 + d the latent is off by |d + 1| of |d|, and jumps where
+# that is more than .707.
 @pytest.mark.parametrize(
-    ("third", "jumped"), [(8.0, False), (8.4, False), (8.45, True), (9.5, True), (7.5, False), (5.7, False), (5.5, True)]
+    ("third", "jumped"),
+    [
+        (8.0, False),
+        (8.4, False),
+        (8.45, True),
+        (9.5, True),
+        (7.5, False),
+        (5.7, False),
+        (5.5, True),
+    ],
 )
 def test_a_jump_is_a_movement_that_is_mostly_off_the_line(third, jumped):
     jumps = JumpDetector()
@@ -37,7 +48,8 @@ def test_a_jump_is_a_movement_that_is_mostly_off_the_line(third, jumped):
 
 
 def test_the_served_slope_is_as_good_a_line():
-    """Euler follows what it is served, and drafts may have been off: the jumps bends, and is none the less one."""
+    """Euler follows what it is served, and drafts may have been off: the jumps bends, and is none
+    the less one."""
     jumps = JumpDetector()
     arrive(jumps, 0.9, 10.0, 10.0, slopes=[10.0, 10.0])
     arrive(jumps, 0.8, 9.0, 9.0, slopes=[-20.0, 10.0])
@@ -53,7 +65,8 @@ def test_each_image_jumps_for_itself_and_one_that_is_not_finite_has():
 
 @pytest.mark.parametrize(("second", "jumped"), [(9.5, False), (8.0, True)])
 def test_at_the_same_sigma_only_a_small_movement_is_none(second, jumped):
-    """Heun's second call corrects the first, which moved by 1; fresh noise is no correction. The next place continues from there."""
+    """Heun's second call corrects the first, which moved by 1; fresh noise is no correction. The
+    next place continues from there."""
     jumps = JumpDetector()
     arrive(jumps, 1.0, 10.0)
     arrive(jumps, 0.9, 9.0)

@@ -1,19 +1,22 @@
-"""web/presets.json holds settings that the core accepts, in full."""
-
-import json
-
 import pytest
 
 from speca_core import SpecaConfig
-
-PRESETS = json.loads((Path(__file__).resolve().parents[2] / "web/presets.json").read_text(encoding="utf-8"))["presets"]
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_says_every_setting(name):
-    assert SpecaConfig.build(PRESETS[name]).to_dict() == PRESETS[name]
+from speca_core.config import PRESETS
 
 
 def test_balanced_is_the_untouched_node():
     assert list(PRESETS) == ["quality", "balanced", "fast", "2x", "3x"]
-    assert PRESETS["balanced"] == SpecaConfig().to_dict()
+    assert SpecaConfig.build(PRESETS["balanced"]) == SpecaConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_only_what_it_changes(name):
+    built, default = SpecaConfig.build(PRESETS[name]).to_dict(), SpecaConfig().to_dict()
+    changed = {setting for setting in built if built[setting] != default[setting]}
+    assert changed == set(PRESETS[name])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_settings_of_a_preset_make_the_same_config(name):
+    config = SpecaConfig.build(PRESETS[name])
+    assert SpecaConfig.build(config.to_dict()) == config

@@ -22,7 +22,8 @@ FULL, DRAFT = 0.1, 0.01  # seconds
 
 
 def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO, **settings):
-    """Run a session on a model whose errors follow the law exactly; coordinates are steps (see SIGMAS)."""
+    """Run a session on a model whose errors follow the law exactly; coordinates are steps (see
+    SIGMAS)."""
 
     class Lawful:
         def errors(self, call, rows, factor=1.0):
@@ -68,20 +69,30 @@ def test_reach_grows_with_the_distances_and_shrinks_with_the_anchors():
 
 def test_the_law_is_found_again():
     law = laws_of(record(threshold=0.1))[0]
-    assert [law.estimate.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE] * 3, rel=1e-3)
-    assert [law.truth.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx([RATE * RATIO] * 3, rel=1e-3)
+    assert [law.estimate.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx(
+        [RATE] * 3, rel=1e-3
+    )
+    assert [law.truth.at(place) for place in (0.0, 5.5, 30.0)] == pytest.approx(
+        [RATE * RATIO] * 3, rel=1e-3
+    )
     assert law.ratio == pytest.approx(RATIO, rel=1e-3)
 
 
 def test_between_known_places_the_logarithm_is_interpolated():
     law = Rates([(1.0, 0.01), (3.0, 0.04)])
-    assert [law.at(s) for s in (0.0, 1.0, 2.0, 3.0, 9.0)] == pytest.approx([0.01, 0.01, 0.02, 0.04, 0.04])
+    assert [law.at(s) for s in (0.0, 1.0, 2.0, 3.0, 9.0)] == pytest.approx(
+        [0.01, 0.01, 0.02, 0.04, 0.04]
+    )
     assert Rates([]).at(1.0) == 0.0
 
 
 def test_a_replay_under_the_same_settings_is_the_run():
-    """Also where the check sees now more, now less of the truth: a place where both were measured has both."""
-    rates = {"rate": lambda place, lane: RATE * (1 + 0.8 * math.sin(place)), "ratio": lambda place: RATIO * (2 if place % 2 < 1 else 0.5)}
+    """Also where the check sees now more, now less of the truth: a place where both were measured
+    has both."""
+    rates = {
+        "rate": lambda place, lane: RATE * (1 + 0.8 * math.sin(place)),
+        "ratio": lambda place: RATIO * (2 if place % 2 < 1 else 0.5),
+    }
     report = record(threshold=0.05, budget=Accumulated(), **rates)
     verdicts = [row.verdict for call in report.calls for row in call.rows]
     assert {"accepted", "rejected", "computed"} == set(verdicts)
@@ -90,7 +101,9 @@ def test_a_replay_under_the_same_settings_is_the_run():
     for found, recorded in zip(replayed.calls, report.calls, strict=True):
         for key in ("error", "hindcast"):
             measured = getattr(recorded.rows[0], key)
-            assert measured is None or getattr(found.rows[0], key) == pytest.approx(measured, rel=1e-3), (recorded.index, key)
+            assert measured is None or getattr(found.rows[0], key) == pytest.approx(
+                measured, rel=1e-3
+            ), (recorded.index, key)
 
 
 def test_the_band_of_psnr_by_hand():
@@ -112,7 +125,9 @@ def test_there_is_no_band_where_nothing_was_drafted_or_checked():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.015, 0.03, 0.06, 0.1, 0.3])
-@pytest.mark.parametrize("budget", [Threshold(max_streak=4), Accumulated(max_streak=6), Target(speedup=2.5)])
+@pytest.mark.parametrize(
+    "budget", [Threshold(max_streak=4), Accumulated(max_streak=6), Target(speedup=2.5)]
+)
 def test_where_the_law_holds_the_prediction_is_the_outcome(threshold, budget):
     def rate(place, lane):
         return RATE * (1 + lane) * 1.03**place
@@ -134,7 +149,8 @@ def test_the_same_settings_give_the_same_run():
 def test_hindcasts_alone_tell_the_rate_too():
     plain = record(threshold=0.0)
     assert plain.count("accepted") == 0
-    # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the hindcasts.
+    # No draft was checked, so the ratio is unknown and taken as 1: the rate is that of the
+    # hindcasts.
     assert laws_of(plain)[0].estimate.at(9.0) == pytest.approx(RATE * RATIO, rel=1e-3)
     assert replay(plain, config(threshold=0.2).to_dict()).count("accepted") > 0
 
@@ -154,12 +170,18 @@ def test_seconds_go_with_the_rows():
 
 def test_mixed_calls_cost_what_mixed_calls_cost():
     report = record(lambda place, lane: RATE * (1 + lane), lanes=(0, 1), threshold=0.1)
-    mixed = [call for call in report.calls if {row.verdict for row in call.rows} == {"accepted", "rejected"}]
+    mixed = [
+        call
+        for call in report.calls
+        if {row.verdict for row in call.rows} == {"accepted", "rejected"}
+    ]
     assert mixed
     for call in mixed:
         call.seconds *= 1.4
     clock = Clock(report)
-    assert clock.seconds(2, drafts=2, computed=1) == pytest.approx(1.4 * (DRAFT + FULL / 2), rel=1e-3)
+    assert clock.seconds(2, drafts=2, computed=1) == pytest.approx(
+        1.4 * (DRAFT + FULL / 2), rel=1e-3
+    )
     assert clock.seconds(2, drafts=2, computed=2) == pytest.approx(DRAFT + FULL, rel=1e-3)
 
 
@@ -206,9 +228,23 @@ def test_a_place_that_the_sampler_visits_twice_has_an_error_of_its_own():
     def row(verdict, error=None, hindcast=None):
         return [RowRecord(0, 0, verdict, "", error, 1.0, hindcast)]
 
-    calls = [(0, row("computed")), (1, row("computed")), (1, row("computed", hindcast=0.5)), (2, row("accepted", 0.1)), (3, row("computed"))]
-    calls += [(3, row("computed", hindcast=0.3)), (4, row("computed")), (4, row("computed", hindcast=0.1)), (4, row("accepted", 0.2))]
-    made = [CallRecord(i, SIGMAS[place], place, 1.0, rows, i + 1) for i, (place, rows) in enumerate(calls)]
+    calls = [
+        (0, row("computed")),
+        (1, row("computed")),
+        (1, row("computed", hindcast=0.5)),
+        (2, row("accepted", 0.1)),
+        (3, row("computed")),
+    ]
+    calls += [
+        (3, row("computed", hindcast=0.3)),
+        (4, row("computed")),
+        (4, row("computed", hindcast=0.1)),
+        (4, row("accepted", 0.2)),
+    ]
+    made = [
+        CallRecord(i, SIGMAS[place], place, 1.0, rows, i + 1)
+        for i, (place, rows) in enumerate(calls)
+    ]
     report = RunReport("", config().to_dict(), STEPS, made, sigmas=SIGMAS)
     law = laws_of(report)[0]
     assert law.revisit == 0.3 and len(law.estimate.places) == 1

@@ -11,7 +11,12 @@ from speca_core.report_json import pack, read, unpack, write
 
 def recorded(lanes=("a", "b"), **settings):
     session = Session(config(threshold=0.1, **settings), SIGMAS, model="Flux")
-    play(session, lambda s, row: s, lanes=lanes, errors=lambda call, row: 0.03 * (call.states[row].streak + 1))
+    play(
+        session,
+        lambda s, row: s,
+        lanes=lanes,
+        errors=lambda call, row: 0.03 * (call.states[row].streak + 1),
+    )
     session.report.finished, session.report.seconds, session.report.repaired = True, 1.5, 3
     return session.report
 
@@ -34,7 +39,9 @@ def test_a_report_comes_back_from_its_json():
     assert write(back) == write(report) and back.repaired == 3
 
 
-@pytest.mark.parametrize("damage", [{"schema": 3}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}])
+@pytest.mark.parametrize(
+    "damage", [{"schema": 3}, {"calls": [{"index": 0}]}, {"seconds": None}, {"calls": 3}]
+)
 def test_what_is_no_report_is_refused(damage):
     with pytest.raises((KeyError, TypeError, ValueError)):
         read(write(recorded()) | damage)
@@ -44,7 +51,8 @@ def test_plain_seconds_replace_the_calls_that_were_drafted():
     report = recorded(lanes=("a",))
     for call in report.calls:
         call.seconds = 0.02 if any(row.verdict == "accepted" for row in call.rows) else 0.1
-    report.calls[0].seconds = 5.0  # compilation: the plain model would have paid it too, and no other call is as slow
+    # Compilation: the plain model would have paid it too, and no other call is as slow.
+    report.calls[0].seconds = 5.0
     report.seconds = sum(call.seconds for call in report.calls) + 0.3
     drafts = sum(call.seconds == 0.02 for call in report.calls)
     assert drafts > 0

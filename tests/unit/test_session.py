@@ -21,7 +21,11 @@ SIGMAS = [1 / (1 + math.exp((i - STEPS / 2) / 2)) for i in range(STEPS)] + [0.0]
 
 
 def config(threshold=math.inf, **settings):
-    settings = {"budget": Threshold(max_streak=4), "forecaster": Newton(1, 0.0), "verifier": LastBlock()} | settings
+    settings = {
+        "budget": Threshold(max_streak=4),
+        "forecaster": Newton(1, 0.0),
+        "verifier": LastBlock(),
+    } | settings
     return SpecaConfig(threshold=threshold, **settings)
 
 
@@ -79,7 +83,8 @@ def test_lines_are_drafted_exactly_at_order_one():
 
 
 def test_forecasts_never_become_anchors():
-    # Order 0 serves the newest anchor; if drafts were anchors the last step before a full one would drift.
+    # Order 0 serves the newest anchor; if drafts were anchors the last step before a full one would
+    # drift.
     served = play(Session(config(forecaster=Reuse()), SIGMAS), lambda s, row: s)
     assert [v[0] for v in served[3:8]] == [2, 2, 2, 2, 7]
 
@@ -87,7 +92,8 @@ def test_forecasts_never_become_anchors():
 def test_a_rejected_draft_is_computed_in_the_same_call():
     session = Session(config(threshold=0.1, budget=Threshold(max_streak=4, give_up=0)), SIGMAS)
     served = play(session, lambda s, row: s * s, errors=lambda call, row: 0.5)
-    assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]  # nothing unverified was served
+    # Nothing unverified was served.
+    assert served == [pytest.approx([s * s], abs=1e-4) for s in range(STEPS)]
     assert session.report.count("accepted") == 0
     assert session.report.count("rejected") == STEPS - 3 - 1  # all but warm-up and the last step
 
@@ -108,23 +114,43 @@ def test_equality_passes():
 
 def test_images_decide_for_themselves():
     session = Session(config(threshold=0.1), SIGMAS)
-    play(session, lambda s, row: s, lanes=("easy", "hard"), errors=lambda call, row: (0.0, 1.0)[row])
-    verdicts = [{r.verdict for c in session.report.calls for r in c.rows if r.image == image} for image in (0, 1)]
+    play(
+        session, lambda s, row: s, lanes=("easy", "hard"), errors=lambda call, row: (0.0, 1.0)[row]
+    )
+    verdicts = [
+        {r.verdict for c in session.report.calls for r in c.rows if r.image == image}
+        for image in (0, 1)
+    ]
     assert verdicts == [{"computed", "accepted"}, {"computed", "rejected"}]
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch():
     errors = lambda call, row: (0.02, 0.3)[row % 2] * (call.states[row].streak + 1)  # noqa: E731
-    together = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s + row, lanes=("a", "b"), errors=errors)
-    alone = play(Session(config(threshold=0.1), SIGMAS), lambda s, row: s, lanes=("a",), errors=errors)
+    together = play(
+        Session(config(threshold=0.1), SIGMAS),
+        lambda s, row: s + row,
+        lanes=("a", "b"),
+        errors=errors,
+    )
+    alone = play(
+        Session(config(threshold=0.1), SIGMAS), lambda s, row: s, lanes=("a",), errors=errors
+    )
     assert [row[0] for row in together] == [row[0] for row in alone]
 
 
 def test_branches_of_one_image_decide_together():
     session = Session(config(threshold=0.1), SIGMAS)
-    play(session, lambda s, row: s, lanes=("cond", "uncond"), images=[0, 0], errors=lambda call, row: (0.0, 1.0)[row])
+    play(
+        session,
+        lambda s, row: s,
+        lanes=("cond", "uncond"),
+        images=[0, 0],
+        errors=lambda call, row: (0.0, 1.0)[row],
+    )
     rejected = [c for c in session.report.calls if c.rows[1].verdict == "rejected"]
-    assert rejected and all(c.rows[0].verdict == "rejected" and c.rows[0].reason == "coupled" for c in rejected)
+    assert rejected and all(
+        c.rows[0].verdict == "rejected" and c.rows[0].reason == "coupled" for c in rejected
+    )
 
 
 def test_a_new_lane_makes_its_image_compute():
@@ -156,10 +182,15 @@ def test_the_same_sigma_twice_is_computed_and_replaces_its_anchor():
     assert open_call(session, SIGMAS[1]).forecast(HEAD_INPUT, [0])[0].item() == 2.0
 
 
-@pytest.mark.parametrize("forecaster", [forecaster() for forecaster in FORECASTERS.values()], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "forecaster", [forecaster() for forecaster in FORECASTERS.values()], ids=lambda f: f.name
+)
 def test_an_anchor_is_the_forecast_of_its_own_place_as_far_off_as_the_last_one_was(forecaster):
-    """As Heun calls, each place twice. No check sees anything there: the error is what was measured the last time."""
-    session = Session(config(threshold=0.1, budget=Threshold(warmup=4, decay=1.0), forecaster=forecaster), SIGMAS)
+    """As Heun calls, each place twice. No check sees anything there: the error is what was measured
+    the last time."""
+    session = Session(
+        config(threshold=0.1, budget=Threshold(warmup=4, decay=1.0), forecaster=forecaster), SIGMAS
+    )
 
     def visit(step, value, check, error):
         """What the call is, with the check's error and the true one, if it is not drafted."""
@@ -185,7 +216,12 @@ def test_an_anchor_is_the_forecast_of_its_own_place_as_far_off_as_the_last_one_w
 def test_too_few_anchors_for_the_order():
     session = Session(config(budget=Threshold(warmup=1), forecaster=Newton(3, 0.0)), SIGMAS)
     play(session, lambda s, row: s)
-    assert [c.rows[0].reason for c in session.report.calls[:4]] == ["warmup", "anchors", "anchors", "anchors"]
+    assert [c.rows[0].reason for c in session.report.calls[:4]] == [
+        "warmup",
+        "anchors",
+        "anchors",
+        "anchors",
+    ]
 
 
 def test_a_feature_of_another_shape_starts_the_lane_anew():
@@ -217,9 +253,11 @@ def test_the_embedded_pair_by_hand():
         call.observe(HEAD_INPUT, [0], [torch.tensor([value])])
         call.close(0.0)
     call = open_call(session, SIGMAS[3])
-    assert len(session.lanes["a", 0].head_input.anchors) == 3  # the verifier's depth, though reuse needs one
+    # The verifier's depth, though reuse needs one.
+    assert len(session.lanes["a", 0].head_input.anchors) == 3
     low, high = call.embedded_pair([0])
-    assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)  # the line and the parabola through 0, 1, 4
+    # The line and the parabola through 0, 1, 4.
+    assert [low[0].item(), high[0].item()] == pytest.approx([7.0, 9.0], abs=1e-4)
     assert call.forecast(HEAD_INPUT, [0])[0].item() == 4.0
 
 
@@ -236,7 +274,12 @@ def test_report_json():
     session.report.finished, session.report.seconds = True, 1.5
     report = json.loads(json.dumps(write(session.report), allow_nan=False))
     totals = report["totals"]
-    assert report["schema"] == 2 and report["model"] == "Flux" and report["steps"] == STEPS and report["finished"]
+    assert (
+        report["schema"] == 2
+        and report["model"] == "Flux"
+        and report["steps"] == STEPS
+        and report["finished"]
+    )
     assert totals["calls"] == STEPS == totals["rows"] == totals["computed"] + totals["accepted"]
     assert totals["rejected"] == session.report.count("rejected") > 0
     assert totals["drafted"] == totals["accepted"] + totals["rejected"]
@@ -244,7 +287,16 @@ def test_report_json():
     assert report["level"] == "features"  # last_block needs them
     assert report["settings"] == config(threshold=0.1).to_dict()
     assert report["seconds"]["per_computed_call"] == report["seconds"]["per_accepted_call"] == 0.01
-    assert set(report["calls"][0]["rows"][0]) == {"image", "branch", "verdict", "reason", "error", "tolerance", "hindcast", "lane"}
+    assert set(report["calls"][0]["rows"][0]) == {
+        "image",
+        "branch",
+        "verdict",
+        "reason",
+        "error",
+        "tolerance",
+        "hindcast",
+        "lane",
+    }
     assert Mask(computed=json.dumps(report["mask"])).policy(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
     assert f"{totals['accepted']} of {totals['rows']} evaluations drafted" in session.report.summary
@@ -258,7 +310,8 @@ def schedule(steps):
 @pytest.mark.parametrize("speedup", [2.0, 2.5, 3.0, 4.0])
 @pytest.mark.parametrize("calls_per_step", [1, 2])
 def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step):
-    """Also where drafts are far off, and with samplers that call twice a step (second time between two sigmas)."""
+    """Also where drafts are far off, and with samplers that call twice a step (second time between
+    two sigmas)."""
     sigmas = schedule(steps)
     session = Session(config(threshold=0.01, budget=Target(speedup=speedup)), sigmas)
     for i in range(steps):
@@ -270,7 +323,8 @@ def test_target_meets_its_number_of_evaluations(steps, speedup, calls_per_step):
             call.close(0.0)
     total = steps * calls_per_step
     computed = total - session.report.count("accepted")
-    # The plan is in whole calls, and at four calls per computation three of warm-up and the last are most of a short schedule.
+    # The plan is in whole calls, and at four calls per computation three of warm-up and the last
+    # are most of a short schedule.
     assert abs(computed - total / speedup) <= max(1.0, 0.05 * total / speedup)
 
 
@@ -283,12 +337,16 @@ def test_target_follows_its_plan(speedup, expected):
     """28 calls of which 8 or 14 are computed: 25 calls in 5 gaps of 5, or in 11 gaps of 2 and 3."""
     session = Session(config(budget=Target(speedup=speedup)), schedule(28))
     play(session, lambda s, row: s, errors=lambda call, row: 9.0)
-    assert "".join("d" if c.rows[0].verdict == "accepted" else "c" for c in session.report.calls) == expected
+    assert (
+        "".join("d" if c.rows[0].verdict == "accepted" else "c" for c in session.report.calls)
+        == expected
+    )
 
 
 @pytest.mark.parametrize("heun", [False, True])
 def test_target_spaces_its_computations_evenly(heun):
-    """Also behind more calls at the start than warm-up asks for: where a sampler comes to a place again, two more are computed first."""
+    """Also behind more calls at the start than warm-up asks for: where a sampler comes to a place
+    again, two more are computed first."""
     sigmas = schedule(50)
     session = Session(config(budget=Target(speedup=4.0), forecaster=Newton(2, 0.5)), sigmas)
     for sigma in [sigmas[0], *(s for s in sigmas[1:-1] for _ in range(2))] if heun else sigmas[:-1]:
@@ -321,11 +379,15 @@ def test_branches_in_separate_calls_of_one_prediction_decide_together():
             assert not accepted
             call.observe(HEAD_INPUT, call.full_rows + rejected, [torch.zeros(1)])
             call.close(0.0)
-    assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [("rejected", "rejected"), ("computed", "coupled")]
+    assert [(c.rows[0].verdict, c.rows[0].reason) for c in session.report.calls[-2:]] == [
+        ("rejected", "rejected"),
+        ("computed", "coupled"),
+    ]
 
 
 def test_what_is_asked_twice_in_a_prediction_has_two_lanes():
-    """An extra pass with the same conditioning, even of another shape, must not get the first one's anchors."""
+    """An extra pass with the same conditioning, even of another shape, must not get the first one's
+    anchors."""
     session = Session(config(), SIGMAS)
     for sigma in SIGMAS[:4]:
         prediction = session.predict_at(sigma)
@@ -333,12 +395,16 @@ def test_what_is_asked_twice_in_a_prediction_has_two_lanes():
             call = prediction.open_call(["a"], [0], [0])
             call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(size)] * len(call.full_rows))
             call.close(0.0)
-    assert {key: lane.head_input.anchors[0].shape[0] for key, lane in session.lanes.items()} == {("a", 0): 2, ("a", 1): 3}
+    assert {key: lane.head_input.anchors[0].shape[0] for key, lane in session.lanes.items()} == {
+        ("a", 0): 2,
+        ("a", 1): 3,
+    }
     assert [c.rows[0].verdict for c in session.report.calls[-2:]] == ["accepted"] * 2
 
 
 def test_lanes_that_do_not_come_back_are_forgotten():
-    """Context windows that shift at every step are new lanes each time: memory must not grow with the steps."""
+    """Context windows that shift at every step are new lanes each time: memory must not grow with
+    the steps."""
     session = Session(config(), SIGMAS)
     for i, sigma in enumerate(SIGMAS[:-1]):
         call = open_call(session, sigma, ["stays", f"window {i}"])
@@ -360,7 +426,10 @@ def test_rows_that_cannot_be_told_apart_decide_together_and_keep_their_images():
 
 def test_a_verifier_that_needs_two_anchors_waits_for_them():
     # With one anchor two forecasts are the same one, and would always agree.
-    session = Session(config(threshold=0.1, budget=Threshold(warmup=1), forecaster=Reuse(), verifier=Embedded()), SIGMAS)
+    session = Session(
+        config(threshold=0.1, budget=Threshold(warmup=1), forecaster=Reuse(), verifier=Embedded()),
+        SIGMAS,
+    )
     for sigma in SIGMAS[:3]:
         call = open_call(session, sigma)
         call.observe(HEAD_INPUT, call.full_rows, [torch.zeros(1)] * len(call.full_rows))
@@ -408,12 +477,22 @@ def slope(sigma):
 
 def test_a_latent_that_jumps_starts_anew():
     reasons = sample(Session(config(), SIGMAS), slope, torch.zeros(1, 2), jumps={9})
-    assert "draft" in reasons[:9] and reasons[9] == "jump" and reasons[10] == "anchors" and "draft" in reasons[11:]
+    assert (
+        "draft" in reasons[:9]
+        and reasons[9] == "jump"
+        and reasons[10] == "anchors"
+        and "draft" in reasons[11:]
+    )
 
 
 def test_a_target_goes_on_over_a_jump_behind_a_draft_but_not_over_noise():
     def reasons(*jumps):
-        return sample(Session(config(budget=Target(speedup=4.0)), SIGMAS), slope, torch.zeros(1, 2), jumps=jumps)
+        return sample(
+            Session(config(budget=Target(speedup=4.0)), SIGMAS),
+            slope,
+            torch.zeros(1, 2),
+            jumps=jumps,
+        )
 
     plan = reasons()
     assert plan[8] == "draft" and reasons(9) == plan
@@ -428,7 +507,9 @@ def test_after_memory_ran_out_nothing_is_kept_and_the_call_is_made_again():
     assert len(reasons) == STEPS and session.report.out_of_memory == 9
     assert set(reasons[9:]) == {"memory"} and session.cache_bytes == 0
     numbers = [call.prediction for call in session.report.calls]
-    assert numbers == [*range(1, 10), *range(11, STEPS + 2)], "the tenth was dropped, and asked again"
+    assert numbers == [*range(1, 10), *range(11, STEPS + 2)], (
+        "the tenth was dropped, and asked again"
+    )
 
 
 def test_the_report_says_where_anchors_were_kept():

@@ -4,14 +4,20 @@ import torch
 from speca_core.tensors import relative_error
 from speca_core.verifiers import VERIFIERS
 
-every_verifier = pytest.mark.parametrize("verifier", [v() for v in VERIFIERS.values()], ids=lambda v: v.name)
+every_verifier = pytest.mark.parametrize(
+    "verifier", [v() for v in VERIFIERS.values()], ids=lambda v: v.name
+)
 
 
 def test_relative_error_by_hand():
     # |(3,1)-(1,2)| = sqrt(5), |(1,2)| = sqrt(5)
-    assert relative_error(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 2.0]])).item() == pytest.approx(1.0)
+    assert relative_error(
+        torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 2.0]])
+    ).item() == pytest.approx(1.0)
     # |(0.3,0)| / |(3,4)|
-    assert relative_error(torch.tensor([[3.3, 4.0]]), torch.tensor([[3.0, 4.0]])).item() == pytest.approx(0.06, rel=1e-5)
+    assert relative_error(
+        torch.tensor([[3.3, 4.0]]), torch.tensor([[3.0, 4.0]])
+    ).item() == pytest.approx(0.06, rel=1e-5)
 
 
 @every_verifier
@@ -62,7 +68,9 @@ def test_embedded_makes_do_with_two_anchors_and_ignores_a_fourth():
     embedded = VERIFIERS["embedded"]()
     assert [len(w) for w in embedded.embedded_pair([0.0, 1.0], 2.0)] == [2, 2]
     low, high = embedded.embedded_pair([0.0, 5.0, 6.0, 7.0], 8.0)
-    assert low == pytest.approx([0.0, 0.0, -1.0, 2.0]) and high == pytest.approx([0.0, 1.0, -3.0, 3.0])
+    assert low == pytest.approx([0.0, 0.0, -1.0, 2.0]) and high == pytest.approx(
+        [0.0, 1.0, -3.0, 3.0]
+    )
 
 
 @pytest.mark.parametrize("name", ["last_block", "first_block", "none"])
