@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """One entry for all that a checkout can do: python3 run.py setup | demo | serve | test | bench |
-check
-    | lint.
+check | lint.
 
 Everything it makes lies in .runtime/: a ComfyUI, a Python environment, a base directory for the
 server. Deleting that folder undoes it. It needs Python 3.10 or later and, on its first start, the
@@ -10,9 +9,11 @@ Python package index.
 
 import sys
 
-if sys.version_info < (3, 10):  # noqa: UP036 - here, before the first line that an older Python cannot read
+# Here, before the first line that an older Python cannot read.
+if sys.version_info < (3, 10):  # noqa: UP036
     sys.stderr.write(
-        f"found:      Python {sys.version.split()[0]}\nexpected:   Python 3.10 or later\nwhat to do: start run.py with it\n"
+        f"found:      Python {sys.version.split()[0]}\nexpected:   Python 3.10 or later\n"
+        "what to do: start run.py with it\n"
     )
     sys.exit(2)
 
@@ -75,7 +76,8 @@ COMMANDS = {
     "serve": (do_serve, "a ComfyUI server with the pack and the demo's models, until Ctrl-C"),
     "bench": (
         do_bench,
-        "every method against the plain model, on the demo's model; --quick takes three minutes; takes benchmarks/bench.py's options",
+        "every method against the plain model, on the demo's model; --quick takes three minutes; "
+        "takes benchmarks/bench.py's options",
     ),
     **{
         name: (do_suite, f"{', '.join(parts)}; takes pytest's options")

@@ -1,8 +1,10 @@
-"""What code costs, counted instead of timed: operations, bytes, and waits for the device. The same numbers on every machine.
+"""What code costs, counted instead of timed: operations, bytes, and waits for the device. The same
+numbers on every machine.
 
 with Counting() as costs: ...         everything that runs inside
-with Counting(OURS) as costs: ...     what of it the files below a folder ask for
-metered(model, meter)                 a clone that runs every prediction of a sampler inside `meter()`
+with Counting(OURS) as costs: ...     only what files below these folders ask for
+metered(model, meter)                 a clone that runs every prediction of a sampler inside
+                                      `meter()`
 """
 
 import sys
@@ -19,8 +21,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-OURS = str(Path(__file__).resolve().parents[1] / "speca_core")
-READS = {"__float__", "__int__", "__bool__", "__index__", "item", "tolist", "cpu", "numpy", "nonzero", "masked_select", "equal", "unique"}
+PACK = Path(__file__).resolve().parents[1]
+OURS = (str(PACK / "speca_core"), str(PACK / "nodes"))
+READS = {
+    *("__float__", "__int__", "__bool__", "__index__", "item", "tolist", "cpu", "numpy"),
+    *("nonzero", "masked_select", "equal", "unique"),
+}
 
 
 @dataclass
@@ -29,9 +35,11 @@ class Costs:
 
     Attributes:
         operations: ATen operations that compute or move something; views are free.
-        allocated: bytes of new memory, freed again or not. peak: the most of it that was held at the same time.
-        waits: places (file:line) at which the host would wait for an accelerator, one entry for each time: a value is read, or a list
-            or mask serves as index, which takes a copy to or from the device.
+        allocated: bytes of new memory, freed again or not.
+        peak: the most of it that was held at the same time.
+        waits: places (file:line) at which the host would wait for an accelerator, one entry for
+            each time: a value is read, or a list or mask serves as index, which takes a copy to or
+            from the device.
     """
 
     operations: int = 0
@@ -56,13 +64,14 @@ class Counting(TorchDispatchMode):
     """Counts what runs inside of it.
 
     Args:
-        folder: only what code below this folder asks for, directly or through PyTorch's own Python code.
+        folders: only what code below these folders asks for, directly or through PyTorch's own
+            Python code.
     """
 
-    def __init__(self, folder: str = "") -> None:
+    def __init__(self, folders: tuple[str, ...] = ("",)) -> None:
         super().__init__()
         self.costs = Costs()
-        self.folder = folder
+        self.folders = folders
         self._functions = _Functions(self)
 
     def __enter__(self) -> Costs:  # type: ignore[override]
@@ -77,21 +86,30 @@ class Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
         if self.place():
-            given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)}
-            made = [leaf.untyped_storage() for leaf in tree_leaves(outputs) if torch.is_tensor(leaf)]
+            given = {storage.data_ptr() for storage in storages((args, kwargs))}
             self.costs.operations += not func.is_view
-            for storage in made:
+            for storage in storages(outputs):
                 if storage.data_ptr() not in given and storage.nbytes():
                     self.costs.hold(storage)
         return outputs
 
     def place(self) -> str:
-        """file:line of the code that asked for the present operation; empty if it is none of the folder's."""
+        """file:line of the code that asked for this operation; empty if it is not in a folder."""
         frame = sys._getframe(2)
-        while frame.f_back and (frame.f_code.co_filename in (__file__,) or "/torch/" in frame.f_code.co_filename.replace("\\", "/")):
+        while frame.f_back and passes_on(frame.f_code.co_filename):
             frame = frame.f_back
         name = frame.f_code.co_filename
-        return f"{Path(name).name}:{frame.f_lineno}" if name.startswith(self.folder) else ""
+        return f"{Path(name).name}:{frame.f_lineno}" if name.startswith(self.folders) else ""
+
+
+def passes_on(file: str) -> bool:
+    """Whether code in this file asks for operations in the name of its caller."""
+    return file == __file__ or "/torch/" in file.replace("\\", "/")
+
+
+def storages(tree: Any) -> list[torch.UntypedStorage]:
+    """Of all tensors in it."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
 
 
 class _Functions(TorchFunctionMode):
@@ -103,19 +121,23 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if (name in READS or (name in ("__getitem__", "__setitem__") and _copies(args[1]))) and (place := self.counting.place()):
+        indexed = name in ("__getitem__", "__setitem__") and _copies(args[1])
+        if (name in READS or indexed) and (place := self.counting.place()):
             self.counting.costs.waits.append(place)
         return func(*args, **(kwargs or {}))
 
 
 def _copies(index: Any) -> bool:
-    """Whether an index is a list, which is copied to the device, or a mask, which is read from it."""
+    """Whether an index is a list, which is copied to the device, or a mask, which is read from
+    it."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, list) or (torch.is_tensor(part) and part.dtype == torch.bool) for part in parts)
+    masks = [torch.is_tensor(part) and part.dtype == torch.bool for part in parts]
+    return any(masks) or any(isinstance(part, list) for part in parts)
 
 
 def metered(model: Any, meter: Callable[[], AbstractContextManager[Any]]) -> Any:
-    """A clone of a ModelPatcher whose every prediction, guidance and our own work included, runs inside a fresh `meter()`."""
+    """A clone of a ModelPatcher whose every prediction, guidance and our own work included, runs
+    inside a fresh `meter()`."""
 
     def predict(executor: Any, *args: Any, **kwargs: Any) -> Any:
         with meter():

@@ -1,4 +1,4 @@
-"""A budget that does as it is told: random weights say nothing about which drafts pass."""
+"""A budget that follows a pattern: random weights say nothing about which drafts pass."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,12 @@ from speca_pack.speca_core.budgets import LaneState, Reason
 class Forced:
     """Computes, drafts and rejects by prescription.
 
+    Example: `Forced([None, None, None, 0, 1], images=2)` computes three steps, drafts both images
+    in the fourth, and in the fifth rejects the draft of the first image.
+
     Args:
-        pattern: one entry per step: None computes every image; a number drafts all and rejects the drafts of the first so many.
+        pattern: one entry per step: None computes every image; a number drafts all, and rejects the
+            drafts of that many, from the first one on.
         images: in the batch.
     """
 
@@ -22,24 +26,24 @@ class Forced:
         self.images = images
         self._lanes = 0
 
-    def ledger(self, threshold: float) -> "ForcedLedger":
-        """An account. Lanes are opened image by image, conditioning by conditioning."""
+    def policy(self, threshold: float) -> "ForcedPolicy":
+        """Of one lane. Lanes are opened image by image, conditioning by conditioning."""
         self._lanes += 1
-        return ForcedLedger(self.pattern, (self._lanes - 1) % self.images)
+        return ForcedPolicy(self.pattern, (self._lanes - 1) % self.images)
 
     def to_dict(self) -> Mapping[str, object]:
         """For the report."""
         return {"name": self.name, "pattern": self.pattern}
 
 
-class ForcedLedger:
+class ForcedPolicy:
     """Of one image."""
 
     def __init__(self, pattern: Sequence[int | None], image: int) -> None:
         self.pattern = pattern
         self.image = image
 
-    def grant(self, state: LaneState) -> Reason:
+    def decide(self, state: LaneState) -> Reason:
         """By the pattern."""
         return Reason.BUDGET if self.pattern[state.point.step] is None else Reason.DRAFT
 
@@ -47,8 +51,8 @@ class ForcedLedger:
         """Everything finite passes, or nothing."""
         return -1.0 if self.image < (self.pattern[state.point.step] or 0) else float("inf")
 
-    def served(self, state: LaneState, error: float | None) -> None:
+    def on_accepted(self, state: LaneState, error: float | None) -> None:
         """Nothing to keep."""
 
-    def computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
+    def on_computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
         """Nothing to keep."""

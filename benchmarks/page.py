@@ -1,204 +1,376 @@
-"""The benchmark page and its pictures, made from a results file."""
+"""docs/benchmarks.md, made from results.json and page.md.
 
-import json
+A {name} in page.md stands for a table, or for a number in the prose, so that the page cannot
+contradict the results.
+"""
+
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
+from results import Row
+from scale_page import devices, markdown, on_gpus
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+TEMPLATE = Path(__file__).with_name("page.md")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+PICTURE = PAGE.parent / "images" / "bench-euler-28-steps.png"
+PICTURED = ("euler 28 steps, CFG 1", "euler 28 steps, CFG 3.5")
 
-OURS = ["default", "target"]
-SPEEDS = (1.5, 2.0, 2.5, 3.0, 4.0)
-CHOICES = [("default", "0.1"), ("default", "0.2"), ("interval, Taylor 2", "1/2"), ("interval, Taylor 2", "1/3"), ("fewer steps", "50%")]
-SHOWN = {
-    "fewer steps": ("#999999", "o"),
-    "EasyCache": ("#D55E00", "s"),
-    "LazyCache": ("#E69F00", "D"),
-    "interval, Taylor 2": ("#CC79A7", "v"),
-    "interval, damped Newton": ("#56B4E9", "^"),
-    "SpeCa paper, strict": ("#F0E442", "P"),
-    "level features": ("#000000", "X"),
-    "default": ("#0072B2", "X"),
-    "target": ("#009E73", "*"),
+CLOCK, EVALUATIONS = "speedup", "saved"
+OURS = ("default", "target")
+DEFAULT = ("default", "0.1")
+NOT_YET = (
+    "**No GPU has measured SpeCa yet.** `python3 run.py bench --scale` does it, at published sizes "
+    "with random weights; then the\ncost of a draft and the speed-up of whole runs will be here."
+)
+ON_GPUS = (
+    "`python3 run.py bench --scale`, {devices}, published sizes with random weights: milliseconds "
+    "of a prediction, and the\nspeed-up of whole runs whose drafts all pass.\n\n"
+)
+LOST = {  # (group, label) -> how the page calls it; thresholds that come near the default's speed
+    DEFAULT: "**SpeCa, untouched**",
+    ("level features", "0.1"): "level features",
+    ("level features, no hindsight", "0.1"): "without hindsight",
+    ("level features, prompts apart", "0.05"): "errors per prompt",
+    ("level features, fitted", "0.1"): "forecaster `fitted`",
+    ("level features, hindcast", "0.1"): "budget `hindcast`",
+    ("last block, accumulated", "0.025"): "verifier `last_block`, 0.025",
+    ("first block, accumulated", "0.03"): "verifier `first_block`, 0.03",
+    ("SpeCa paper, strict", "0.01"): "SpeCa's rule, strict, 0.01",
+    ("SpeCa paper, deferred", "0.01"): "SpeCa's rule, as released, 0.01",
+    ("interval, hindsight", "1/2"): "our forecaster, every 2nd call",
+    ("interval, Taylor 2", "1/2"): "Taylor 2, every 2nd call",
+    ("interval, Taylor 2, level prediction", "1/2"): "Taylor 2 at level prediction, every 2nd",
+    ("interval, Chebyshev", "1/2"): "Chebyshev, every 2nd call",
+    ("interval, Hermite .5", "1/2"): "Hermite, every 2nd call",
+    ("interval, reuse", "1/2"): "reuse, every 2nd call",
+    ("EasyCache", "0.06"): "EasyCache, 0.06",
+    ("LazyCache", "0.03"): "LazyCache, 0.03",
 }
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method's results over all images: medians of the ratios, mean, spread and worst of PSNR in dB."""
+    """One method in one setting, over all images: PSNR in dB, and how many times as fast it is."""
 
     group: str
     label: str
-    images: int
     speedup: float
     saved: float
     psnr: float
-    spread: float
     worst: float
-    ssim: float
-    latent: float
+
+    @property
+    def quality(self) -> str:
+        """Mean / worst."""
+        return quality(self.psnr, self.worst)
 
 
-def points(lines: Iterable[Mapping[str, Any]], setting: str) -> list[Point]:
-    """One point per method, in the order they were measured."""
-    by_method: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for line in lines:
-        if line["setting"] == setting:
-            by_method[line["group"], line["label"]].append(line)
+def quality(mean: float, worst: float) -> str:
+    """For a cell."""
+    return f"{mean:.1f}/{worst:.1f}"
 
-    def mean(rows: list[Mapping[str, Any]], key: str) -> float:
-        return statistics.fmean(row[key] for row in rows)
 
+def settings_of(rows: Iterable[Row]) -> list[str]:
+    """In the order they were measured."""
+    return list(dict.fromkeys(row["setting"] for row in rows))
+
+
+def points(rows: Iterable[Row], setting: str) -> list[Point]:
+    """The methods of a setting, in the order they were measured."""
     return [
         Point(
-            group,
-            label,
-            len(rows),
-            statistics.median(row["speedup"] for row in rows),
-            mean(rows, "saved"),
-            mean(rows, "psnr"),
-            statistics.stdev(row["psnr"] for row in rows) if len(rows) > 1 else 0.0,
-            min(row["psnr"] for row in rows),
-            mean(rows, "ssim"),
-            mean(rows, "latent"),
+            row["group"],
+            row["label"],
+            row["speedup"],
+            row["saved"],
+            statistics.fmean(row["psnr"]),
+            min(row["psnr"]),
         )
-        for (group, label), rows in by_method.items()
+        for row in rows
+        if row["setting"] == setting
     ]
 
 
-def table(lines: Iterable[Mapping[str, Any]], setting: str) -> str:
-    """A Markdown table of a setting."""
-    rows = [
-        "| method | | time, x | evaluations, x | PSNR mean ± sd, dB | worst | SSIM | latent distance |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for p in points(lines, setting):
-        quality = f"{p.psnr:.1f} ± {p.spread:.1f} | {p.worst:.1f} | {p.ssim:.3f} | {p.latent:.3f}"
-        rows.append(f"| {p.group} | {p.label} | {p.speedup:.2f} | {p.saved:.2f} | {quality} |")
-    return "\n".join(rows)
+def table(rows: Sequence[Row]) -> str:
+    """All methods of a setting, for the terminal."""
+    head = ["method", "", "time, x", "evaluations, x", "PSNR mean / worst, dB"]
+    found = points(rows, rows[0]["setting"]) if rows else []
+    return markdown(
+        head, [[p.group, p.label, f"{p.speedup:.2f}", f"{p.saved:.2f}", p.quality] for p in found]
+    )
 
 
-def at(curve: list[Point], speed: float, axis: str, key: str) -> float | None:
-    """A curve's value where its `axis` (speedup, saved) is `speed`, linear between its points; None outside them."""
+def at(curve: Sequence[Point], speed: float, axis: str) -> tuple[float, float] | None:
+    """(mean, worst) of a curve where its `axis` is `speed`, linear between its points; None outside
+    of them."""
     ordered = sorted(curve, key=lambda p: float(getattr(p, axis)))
     for a, b in pairwise(ordered):
         low, high = getattr(a, axis), getattr(b, axis)
         if low <= speed <= high and high > low:
             share = (speed - low) / (high - low)
-            return float((1 - share) * getattr(a, key) + share * getattr(b, key))
+            mean = (1 - share) * a.psnr + share * b.psnr
+            return mean, (1 - share) * a.worst + share * b.worst
     return None
 
 
-def rivals(found: list[Point]) -> dict[str, list[str]]:
-    """Whose curves are compared: the groups that were measured, by the column they stand in."""
-    groups = list(dict.fromkeys(p.group for p in found))
-    unchecked = "interval, hindsight"
-    own = ("interval, damped Newton", "interval, spline", unchecked)
-    return {
-        "ours": [g for g in groups if g in OURS],
-        "ours, level features": [g for g in groups if g.startswith("level features")],
-        "ours on fixed intervals, unchecked": [g for g in groups if g == unchecked],
-        "others' forecasters on fixed intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
-        "fewer steps, EasyCache, LazyCache": [g for g in groups if g.startswith("fewer steps") or g in ("EasyCache", "LazyCache")],
-    }
+def best(
+    found: Sequence[Point], groups: Sequence[str], speed: float, axis: str
+) -> tuple[float, float] | None:
+    """(mean PSNR, worst image's) of the best of some groups where `axis` is `speed` or more; None
+    where none gets there.
 
-
-def best(found: list[Point], groups: list[str], speed: float, axis: str) -> tuple[float, float, str] | None:
-    """(mean PSNR, worst image's, group) of the best of some groups where `axis` is `speed` or more; None where none gets there.
-
-    Between two measured points of a group lies one that was not; a faster point that is better counts as well.
+    Between two measured points of a group lies one that was not; a faster point that is better
+    counts as well.
     """
-    reached = [(p.psnr, p.worst, p.group) for p in found if p.group in groups and getattr(p, axis) >= speed]
+    reached = [(p.psnr, p.worst) for p in found if p.group in groups and getattr(p, axis) >= speed]
     for group in groups:
-        curve = [p for p in found if p.group == group]
-        mean, worst = at(curve, speed, axis, "psnr"), at(curve, speed, axis, "worst")
-        if mean is not None and worst is not None:
-            reached.append((mean, worst, group))
+        if between := at([p for p in found if p.group == group], speed, axis):
+            reached.append(between)
     return max(reached, default=None)
 
 
-def versus(found: list[Point], axis: str) -> str:
-    """At five speeds by `axis`, or faster: ours, and the best of each kind of rival."""
-
-    def cell(groups: list[str], speed: float) -> str:
-        if not groups:
-            return "not measured"
-        if chosen := best(found, groups, speed, axis):
-            psnr, worst, group = chosen
-            return f"{psnr:.1f} / {worst:.1f} ({group.removeprefix('interval, ')})"
-        return "none reaches it"
-
-    columns = rivals(found)
-    rows = [f"| {'time' if axis == 'speedup' else 'evaluations'}, x | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    rows += [f"| {s:g} | {' | '.join(cell(groups, s) for groups in columns.values())} |" for s in SPEEDS]
-    return "\n".join(rows)
+def rivals(found: Sequence[Point]) -> dict[str, list[str]]:
+    """Groups that were measured, by kind."""
+    groups = list(dict.fromkeys(p.group for p in found))
+    own = ("interval, damped Newton", "interval, spline", "interval, hindsight")
+    fewer = [g for g in groups if g.startswith("fewer steps")]
+    return {
+        "SpeCa": [g for g in groups if g in OURS],
+        "intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
+        "fewer": fewer,
+        "plain": [*fewer, *(g for g in groups if g in ("EasyCache", "LazyCache"))],
+        "unchecked": [g for g in groups if g == "interval, hindsight"],
+    }
 
 
-def overview(lines: list[Mapping[str, Any]]) -> str:
-    """All settings at five measured speeds, or faster: mean PSNR of ours at both levels, of others' fixed intervals, of the plain ways."""
-    rows = [f"| | {' | '.join(f'{s:g}x' for s in SPEEDS)} |", "|---" * (len(SPEEDS) + 1) + "|"]
-    for setting in dict.fromkeys(line["setting"] for line in lines):
-        found = points(lines, setting)
-        ours, features, _, fixed, plain = rivals(found).values()
-        cells = []
-        for speed in SPEEDS:
-            values = [
-                chosen and chosen[0] for chosen in (best(found, groups, speed, "speedup") for groups in (ours, features, fixed, plain))
-            ]
+def shown(value: tuple[float, float] | None, most: bool = False) -> str:
+    """A cell; the highest mean of a comparison is bold."""
+    if value is None:
+        return "-"
+    return f"**{quality(*value)}**" if most else quality(*value)
+
+
+def equal(rows: Sequence[Row], axis: str, speeds: Sequence[float] = (1.5, 2.0, 3.0)) -> str:
+    """All settings at a few speeds by `axis`, or faster."""
+    kinds = {"SpeCa": "SpeCa", "intervals": "intervals", "plain": "fewer steps"}
+    head = ["", *(f"{speed:g}x: {name}" for speed in speeds for name in kinds.values())]
+    lines = []
+    for setting in settings_of(rows):
+        found = points(rows, setting)
+        groups, line = rivals(found), [setting]
+        for speed in speeds:
+            values = [best(found, groups[kind], speed, axis) for kind in kinds]
             most = max((value for value in values if value), default=None)
-            cells.append(" / ".join("-" if v is None else f"**{v:.1f}**" if v == most else f"{v:.1f}" for v in values))
-        rows.append(f"| {setting} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+            line += [shown(value, value == most) for value in values]
+        lines.append(line)
+    return markdown(head, lines)
 
 
-def everywhere(lines: list[Mapping[str, Any]]) -> str:
-    """The same choice in all settings: mean / worst PSNR at the evaluations saved."""
-    rows = [f"| | {' | '.join(' '.join(choice) for choice in CHOICES)} |", "|---" * (len(CHOICES) + 1) + "|"]
-    for setting in dict.fromkeys(line["setting"] for line in lines):
-        found = {(p.group, p.label): p for p in points(lines, setting)}
-        chosen = [found.get(choice) for choice in CHOICES]
-        rows.append(f"| {setting} | {' | '.join(f'{p.psnr:.1f} / {p.worst:.1f} at {p.saved:.2f}' if p else '' for p in chosen)} |")
-    return "\n".join(rows)
+def untouched(rows: Sequence[Row]) -> str:
+    """The node as it is with Euler, and the others at its evaluations and at its time."""
+    lines = []
+    for setting in (name for name in settings_of(rows) if name.startswith("euler")):
+        found = points(rows, setting)
+        ours, groups = point(found, DEFAULT), rivals(found)
+        cells = [f"{ours.saved:.2f}", f"{ours.speedup:.2f}", ours.quality]
+        for kind in ("fewer", "intervals"):
+            cells.append(shown(best(found, groups[kind], ours.saved, EVALUATIONS)))
+            cells.append(shown(best(found, groups[kind], ours.speedup, CLOCK)))
+        lines.append([setting.removeprefix("euler "), *cells])
+    head = ["Euler", "evaluations, x", "time, x", "SpeCa"]
+    head += [
+        f"{name}, {same}"
+        for name in ("fewer steps", "intervals")
+        for same in ("same evaluations", "same time")
+    ]
+    return markdown(head, lines)
 
 
-def draw(found: list[Point], setting: str, path: Path) -> None:
-    """PSNR against measured speed-up: means as lines, worst images as faint marks."""
-    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
-    for group, (colour, marker) in SHOWN.items():
-        curve = sorted((p for p in found if p.group == group), key=lambda p: p.speedup)
-        if curve:
-            axes.plot([p.speedup for p in curve], [p.psnr for p in curve], color=colour, marker=marker, label=group, markersize=8)
-            axes.scatter([p.speedup for p in curve], [p.worst for p in curve], color=colour, marker=marker, alpha=0.35, s=28)
-    axes.set(xlabel="speed-up of sampling, measured (x)", ylabel="PSNR to the plain picture (dB)", title=f"{setting}; faint: worst image")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+def point(found: Sequence[Point], name: tuple[str, str]) -> Point:
+    """One method."""
+    return next(p for p in found if (p.group, p.label) == name)
 
 
-INTRO = Path(__file__).with_name("intro.md")  # with {overview} and {everywhere}
-TRANSFER = Path(__file__).with_name("transfer.md")  # made by run.py bench --transfer
+def lost(rows: Sequence[Row]) -> str:
+    """What was tried, at 28 steps of Euler, with fewer steps at the same evaluations."""
+    settings = ("euler 28 steps, CFG 1", "euler 28 steps, CFG 3.5")
+    columns = []
+    for setting in settings:
+        found = points(rows, setting)
+        fewer = rivals(found)["fewer"]
+        chosen = [point(found, name) for name in LOST]
+        columns.append(
+            [
+                [
+                    f"{p.saved:.2f}",
+                    f"{p.speedup:.2f}",
+                    p.quality,
+                    shown(best(found, fewer, p.saved, EVALUATIONS)),
+                ]
+                for p in chosen
+            ]
+        )
+    head = ["28 steps, Euler"]
+    for setting in settings:
+        cfg = setting.rpartition(", ")[2]
+        head += [f"{cfg}: evaluations, x", "time, x", "mean / worst", "fewer steps"]
+    lines = [[name, *a, *b] for name, a, b in zip(LOST.values(), *columns, strict=True)]
+    return markdown(head, lines)
 
 
-def write_page(results: Path, folder: Path, pictures: str = ".") -> Path:
-    """Write benchmarks.md into `folder`, and one picture per setting into the folder `pictures` below it."""
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [INTRO.read_text(encoding="utf-8").format(overview=overview(lines), everywhere=everywhere(lines))]
-    parts += [TRANSFER.read_text(encoding="utf-8")] if TRANSFER.exists() else []
-    for setting in dict.fromkeys(line["setting"] for line in lines):
-        found = points(lines, setting)
-        picture = f"{pictures}/bench-{setting.replace(' ', '-').replace(',', '').replace('.', '_').lower()}.png"
-        draw(found, setting, folder / picture)
-        head = f"## {setting}\n\n{found[0].images} images.\n\n![PSNR against time]({picture})"
-        equal = f"At equal measured time:\n\n{versus(found, 'speedup')}\n\nAt equal evaluations:\n\n{versus(found, 'saved')}"
-        parts.append(f"{head}\n\n{equal}\n\nAll of it:\n\n{table(lines, setting)}\n")
-    page = folder / "benchmarks.md"
-    page.write_text("\n".join(parts), encoding="utf-8")
-    return page
+def checks(rows: Sequence[Row]) -> str:
+    """How well each check estimates the error."""
+    by_name: dict[str, dict[float, Row]] = {}
+    for row in rows:
+        by_name.setdefault(row["check"], {})[row["cfg"]] = row
+    scales = sorted({row["cfg"] for row in rows})
+    head = ["check"]
+    for cfg in scales:
+        head += [f"CFG {cfg:g}: rank", "true / estimate", "by thirds", "spread"]
+    lines = []
+    for name, found in by_name.items():
+        line = [name]
+        for row in (found[cfg] for cfg in scales):
+            thirds = " ".join(f"{value:.2g}" for value in row["ratio"][1:])
+            line += [
+                f"{row['rank'][0]:.2f}",
+                f"{row['ratio'][0]:.2f}",
+                thirds,
+                f"{row['spread']:.2f}",
+            ]
+        lines.append(line)
+    return markdown(head, lines)
+
+
+def thresholds(rows: Sequence[Row]) -> str:
+    """What one threshold means elsewhere."""
+    head = ["threshold 0.1", "evaluations, x", "estimated error", "true error"]
+    head += ["final latent, mean", "median", "PSNR in what-if's range"]
+    lines = []
+    for row in rows:
+        cells = [f"{row['saved']:.2f}"]
+        cells += [f"{100 * row[f]:.1f} %" for f in ("estimate", "error", "latent", "latent_median")]
+        told = f"{row['foretold']} of {row['ranges']}" if row["ranges"] else ""
+        lines.append([row["setting"], *cells, told])
+    return markdown(head, lines)
+
+
+def batches(rows: Sequence[Row]) -> str:
+    """Deciding per image and per batch."""
+    lines = []
+    for row in rows:
+        speeds = [f"{row['saved']:.2f}", f"{row['speedup']:.2f}"]
+        both = quality(statistics.fmean(row["psnr"]), min(row["psnr"]))
+        lines.append([f"{row['threshold']:g}", row["decides"], *speeds, both])
+    return markdown(
+        ["threshold", "who decides", "evaluations, x", "time, x", "mean / worst"], lines
+    )
+
+
+def span(values: Iterable[float], digits: int = 0) -> str:
+    """The least and the most."""
+    found = sorted(values)
+    low, high = (f"{value:.{digits}f}" for value in (found[0], found[-1]))
+    return low if low == high else f"{low} to {high}"
+
+
+def duel(rows: Sequence[Row], kind: str, speed: float, axis: str) -> str:
+    """In how many settings SpeCa is ahead, and by how much."""
+    means, worsts = [], []
+    for setting in settings_of(rows):
+        found = points(rows, setting)
+        groups = rivals(found)
+        ours = best(found, groups["SpeCa"], speed, axis)
+        other = best(found, groups[kind], speed, axis)
+        if ours and other:
+            means.append(ours[0] - other[0])
+            worsts.append(ours[1] - other[1])
+    ahead, behind = [m for m in means if m > 0], [-m for m in means if m <= 0]
+    text = f"ahead in {len(ahead)} of {len(means)} settings"
+    text += f" (by {span(ahead)} dB)" if ahead else ""
+    text += f" and behind in {len(behind)} (by {span(behind)} dB)" if behind else ""
+    return f"{text}; its worst image is ahead in {sum(w > 0 for w in worsts)}"
+
+
+def numbers(results: Mapping[str, list[Row]]) -> dict[str, str]:
+    """The names of page.md that stand for numbers."""
+    rows = results["methods"]
+    settings = settings_of(rows)
+    found = {setting: points(rows, setting) for setting in settings}
+    euler = [setting for setting in settings if setting.startswith("euler")]
+
+    def over(names: Iterable[str], method: tuple[str, str], field: str) -> list[float]:
+        return [float(getattr(point(found[name], method), field)) for name in names]
+
+    def apart(first: tuple[str, str], second: tuple[str, str], field: str) -> list[float]:
+        pairs = zip(over(euler, first, field), over(euler, second, field), strict=True)
+        return [a - b for a, b in pairs]
+
+    def cost(method: tuple[str, str]) -> list[float]:
+        """A draft's share of a computed evaluation, in percent."""
+        shares = []
+        for name in settings:
+            p = point(found[name], method)
+            shares.append(100 * (1 / p.speedup - 1 / p.saved) / (1 - 1 / p.saved))
+        return shares
+
+    features, third = ("level features", "0.1"), ("interval, Taylor 2", "1/3")
+    images = len(rows[0]["psnr"])
+    targets = results["targets"]
+    checked = results["checks"][0]
+    made = {
+        "images": str(images),
+        "settings": str(len(settings)),
+        "methods": str(len({(row["group"], row["label"]) for row in rows})),
+        "default_mean": span(over(euler, DEFAULT, "psnr")),
+        "default_worst": span(over(euler, DEFAULT, "worst")),
+        "default_saved": span(over(euler, DEFAULT, "saved"), 1),
+        "third_mean": span(over(euler, third, "psnr")),
+        "third_saved": span(over(euler, third, "saved"), 1),
+        "levels_mean": span(apart(DEFAULT, features, "psnr"), 1),
+        "levels_saved": span(apart(DEFAULT, features, "saved"), 2),
+        "draft_features": span(
+            [*cost(("level features, target", "3x")), *cost(("level features, target", "4x"))]
+        ),
+        "draft_prediction": span([*cost(("target", "3x")), *cost(("target", "4x"))]),
+        "check_images": str(checked["images"]),
+        "check_drafts": str(checked["drafts"]),
+        "threshold_images": str(results["thresholds"][0]["images"]),
+        "threshold_clips": str(results["thresholds"][-1]["images"]),
+        "batch_count": str(results["batches"][0]["images"] // 4),
+        "target_images": str(targets[0]["images"]),
+    }
+    for speed in (2, 3, 4):
+        means = [row[f"{speed}x"] for row in targets]
+        made[f"target_{speed}"] = span((value for mean in means for value in mean), 2)
+    for kind in ("plain", "intervals", "unchecked"):
+        for axis, name in ((CLOCK, "clock"), (EVALUATIONS, "evaluations")):
+            for speed in (1.5, 2.0, 2.5, 3.0):
+                made[f"{kind}_{speed:g}_{name}".replace(".", "")] = duel(rows, kind, speed, axis)
+    return made
+
+
+def page(results: Mapping[str, list[Row]]) -> str:
+    """The whole page."""
+    rows, cells = results["methods"], [cell for cell in results["scale"] if "waits" in cell]
+    scale = ON_GPUS.format(devices=devices(cells)) + on_gpus(cells) if cells else NOT_YET
+    tables = {
+        "untouched": untouched(rows),
+        "by_clock": equal(rows, CLOCK),
+        "by_evaluations": equal(rows, EVALUATIONS),
+        "lost": lost(rows),
+        "checks": checks(results["checks"]),
+        "thresholds": thresholds(results["thresholds"]),
+        "batches": batches(results["batches"]),
+        "scale": scale,
+    }
+    return TEMPLATE.read_text(encoding="utf-8").format(**tables, **numbers(results))
+
+
+def write_page(results: Mapping[str, list[Row]]) -> Path:
+    """Write docs/benchmarks.md."""
+    PAGE.write_text(page(results), encoding="utf-8")
+    return PAGE

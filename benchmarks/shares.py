@@ -1,68 +1,125 @@
-"""Where a draft's time goes: the parts of each prediction, timed from inside while a run is under way."""
+"""Where a draft's time goes at level features: a stopwatch, whose laps are a prediction's parts."""
 
+import itertools
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
-from speca_pack.speca_core import session
-from speca_pack.nodes.runtime.blocks.proxy import Head
-from speca_pack.speca_core.session import Call, Session
-from speca_pack.speca_core.verifiers import Embedded
+import torch
 
-Times = list[Callable[[], float]]
-Clock = Callable[[Times], AbstractContextManager[None]]
+from sources import Through
+from speca_pack.nodes.runtime.run import Run
+from speca_pack.nodes.runtime.targets.features import FeatureRun, FeaturesTarget
+from speca_pack.speca_core.session import Call
+
+PARTS = ("around", "path", "embedders", "forecast", "head", "check")
 
 
-class Parts:
-    """The parts of one prediction: a list of times each."""
+class Laps:
+    """Each lap lasts until the next one begins.
 
-    def __init__(self) -> None:
-        self.times: defaultdict[str, Times] = defaultdict(list)
+    Args:
+        stamp: the time now.
+        between: milliseconds from one stamp to another.
+    """
 
-    def milliseconds(self) -> dict[str, float]:
-        """Of each part. The first run of the head makes the draft, all others belong to the check; `embedders` is what is left."""
-        spent = {part: [time() for time in times] for part, times in self.times.items()}
-        draft, *others = spent.pop("head")
-        found = {part: sum(times) for part, times in spent.items()} | {"head": draft}
-        found["check"] += sum(others)
-        model = found.pop("model")
-        return found | {"embedders": model - sum(found[part] for part in ("forecast", "head", "check"))}
+    def __init__(self, stamp: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
+        self.stamp = stamp
+        self.between = between
+        self.predictions: list[list[tuple[str, Any]]] = []
+
+    def start(self) -> None:
+        """A new prediction."""
+        self.predictions.append([])
+
+    def begin(self, part: str) -> None:
+        """From here on the time goes to this part."""
+        self.predictions[-1].append((part, self.stamp()))
+
+    def milliseconds(self, prediction: int) -> dict[str, float]:
+        """By part; `whole` is their sum."""
+        spent = dict.fromkeys(PARTS, 0.0)
+        marks = self.predictions[prediction]
+        for (part, begun), (_, ended) in itertools.pairwise(marks):
+            spent[part] += self.between(begun, ended)
+        return spent | {"whole": sum(spent.values())}
+
+
+class Timed(Through):
+    """Forecast, then the head, then the check with its own forecasts, heads and comparison."""
+
+    def __init__(self, call: Call, laps: Laps) -> None:
+        super().__init__(call)
+        self.laps = laps
+
+    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+        """After it the head runs."""
+        self.laps.begin("forecast")
+        made = super().forecast(tap, rows)
+        self.laps.begin("head")
+        return made
+
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+        """The check begins."""
+        self.laps.begin("check")
+        return super().embedded_pair(rows)
+
+    def judge(
+        self, rows: Sequence[int], errors: Sequence[float] | None
+    ) -> tuple[list[int], list[int]]:
+        """The check ends; the rest of the model's outer parts follows."""
+        verdicts = super().judge(rows, errors)
+        self.laps.begin("embedders")
+        return verdicts
+
+
+def timed(laps: Laps) -> type[Run]:
+    """A run that tells the laps where it is."""
+
+    class TimedTarget(FeaturesTarget):
+        def source(self, call: Call) -> Timed:
+            return Timed(call, laps)
+
+    class TimedRun(FeatureRun):
+        target = TimedTarget
+
+        def predict(self, executor: Any, *inputs: Any) -> Any:
+            def comfyui(*inputs: Any) -> Any:
+                laps.begin("around")
+                made = executor(*inputs)
+                laps.begin("path")
+                return made
+
+            comfyui.class_obj = executor.class_obj
+            laps.start()
+            laps.begin("path")
+            made = super().predict(comfyui, *inputs)
+            laps.begin("path")
+            return made
+
+    return TimedRun
 
 
 @contextmanager
-def watched(module: Any, clock: Clock) -> Iterator[list[Parts]]:
-    """Time the parts of every prediction made inside, on a model of one call per prediction, checked by `embedded`.
+def watched(module: Any, laps: Laps) -> Iterator[None]:
+    """The model itself runs between two laps of ComfyUI's own work."""
+    hooks = (
+        module.register_forward_pre_hook(lambda *_: laps.begin("embedders")),
+        module.register_forward_hook(lambda *_: laps.begin("around")),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
-    Args:
-        module: the diffusion model.
-        clock: a context that appends what gives its milliseconds to a list.
 
-    Yields:
-        one entry per prediction, added when it begins.
-    """
-    predictions: list[Parts] = []
-
-    def timed(part: str, function: Callable[..., Any], begins: bool = False) -> Callable[..., Any]:
-        def work(*args: Any, **kwargs: Any) -> Any:
-            if begins:
-                predictions.append(Parts())
-            with clock(predictions[-1].times[part]):
-                return function(*args, **kwargs)
-
-        return work
-
-    with ExitStack() as stack:
-        for owner, name, part in (
-            (module, "forward", "model"),
-            (Call, "forecast", "forecast"),
-            (Head, "__call__", "head"),
-            (session, "weighted_sum", "check"),  # the two opinions; forecasters have a name for it of their own
-            (Call, "guided", "check"),
-            (Embedded, "error", "check"),
-            (Session, "arrive", "path"),
-            (Session, "serve", "path"),
-        ):
-            stack.enter_context(patch.object(owner, name, timed(part, getattr(owner, name), begins=name == "arrive")))
-        yield predictions
+def medians(laps: Laps, predictions: Sequence[int]) -> dict[str, float]:
+    """Milliseconds of each part, over some predictions."""
+    found = defaultdict(list)
+    for prediction in predictions:
+        for part, spent in laps.milliseconds(prediction).items():
+            found[part].append(spent)
+    return {part: statistics.median(spent) for part, spent in found.items()}

@@ -50,11 +50,15 @@ def listed(helps: Mapping[str, str]) -> str:
     return "".join(f"\n{name}: {help}" for name, help in helps.items())
 
 
-def chosen(name: str, value: Any) -> Any:
-    """A widget's value as the settings read it: a combo's is {"name": entry, setting: value}."""
+def chosen(name: str, value: Any, sent: Mapping[str, Any]) -> Any:
+    """A widget's value as the settings read it: a combo's is {"name": entry, setting: value}.
+
+    A setting that the prompt does not name comes as None.
+    """
     if not isinstance(value, Mapping):
         return value
-    return {"name" if key == name else key: setting for key, setting in value.items()}
+    given = {k: v for k, v in value.items() if v is not None or f"{name}.{k}" in sent}
+    return {"name" if key == name else key: setting for key, setting in given.items()}
 
 
 class SpeCaAccelerate(io.ComfyNode):
@@ -92,16 +96,11 @@ class SpeCaAccelerate(io.ComfyNode):
     def execute(cls, model: Any, **widgets: Any) -> io.NodeOutput:
         """Check the settings, then attach them to a clone of the model."""
         node = str(getattr(cls.hidden, "unique_id", None) or "")
-        sent = cls._sent(node)
-        # ComfyUI leaves a combo out whose choice it does not know; then the message names it.
-        unknown = {name: value for name, value in sent.items() if widgets.get(name) is None}
-        values = {name: chosen(name, value) for name, value in (unknown | widgets).items()}
-        config = SpecaConfig.build({k: v for k, v in values.items() if v is not None})
-        return io.NodeOutput(accelerate(model, config, node))
-
-    @classmethod
-    def _sent(cls, node: str) -> dict[str, Any]:
-        """The settings as the prompt has them."""
         prompt = getattr(cls.hidden, "prompt", None) or {}
-        inputs = prompt.get(node, {}).get("inputs", {})
-        return {name: inputs[name] for name in settings_of(SpecaConfig) if name in inputs}
+        sent = prompt.get(node, {}).get("inputs", {})
+        # ComfyUI leaves out a combo whose choice it does not know; the message then names the choice
+        # as it was sent.
+        known = {name: value for name, value in widgets.items() if value is not None}
+        values = {name: sent[name] for name in settings_of(SpecaConfig) if name in sent} | known
+        config = SpecaConfig.build({n: chosen(n, value, sent) for n, value in values.items()})
+        return io.NodeOutput(accelerate(model, config, node))

@@ -27,29 +27,31 @@ class SpeCaCompare(io.ComfyNode):
             node_id="SpeCaCompare",
             display_name="SpeCa Compare",
             category="SpeCa",
-            description="Compares an accelerated sampling with the plain one: picture, amplified difference, PSNR, and the measured "
-            "speed-up. For the plain one, use a second sampler behind a SpeCa Accelerate with threshold 0: that is the plain model, "
-            "bit for bit, and its seconds are known.",
+            description="Compares an accelerated sampling with the plain one: picture, amplified "
+            "difference, PSNR, and the measured speed-up. For the plain one, use a second sampler "
+            "after a SpeCa Accelerate with threshold 0: that is the plain model, bit for bit, and "
+            "its seconds are known.",
             search_aliases=["speca compare", "psnr", "difference", "quality", "benchmark"],
             is_output_node=True,
             inputs=[
                 io.Latent.Input(
                     "plain",
-                    tooltip="What the plain model makes: the same seed, prompt and sampler, threshold 0",
+                    tooltip="From the plain model: same seed, prompt and sampler, threshold 0",
                 ),
                 io.Latent.Input(
-                    "accelerated", tooltip="What the accelerated model makes; same shape as plain"
+                    "accelerated", tooltip="From the accelerated model; same shape as plain"
                 ),
                 io.Vae.Input("vae", tooltip="Decodes both"),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="comparison",
-                    tooltip=f"plain | accelerated | difference times {GAIN}; one per image or frame",
+                    tooltip=f"plain | accelerated | difference times {GAIN}, per image or frame",
                 ),
                 io.Float.Output(
                     display_name="psnr",
-                    tooltip="Peak signal-to-noise ratio of the 8-bit pictures, in dB; the worst image or frame. inf: equal",
+                    tooltip="Peak signal-to-noise ratio of the 8-bit pictures, in dB, of the worst "
+                    "image or frame. inf: equal",
                 ),
                 io.String.Output(display_name="text", tooltip="The numbers in words"),
             ],
@@ -61,8 +63,8 @@ class SpeCaCompare(io.ComfyNode):
         latents = plain["samples"], accelerated["samples"]
         if latents[0].shape != latents[1].shape:
             raise SpecaError(
-                f"SpeCa Compare: plain has shape {tuple(latents[0].shape)} and accelerated {tuple(latents[1].shape)}; expected the same. "
-                "Give both samplers the same latent."
+                f"SpeCa Compare: plain has shape {tuple(latents[0].shape)} and accelerated "
+                f"{tuple(latents[1].shape)}; expected the same. Give both samplers the same latent."
             )
         before, after = (pictures(vae.decode(latent)) for latent in latents)
         values = [psnr(a, b) for a, b in zip(before, after, strict=True)]
@@ -135,16 +137,17 @@ def describe(values: list[float], plain: RunReport | None, accelerated: RunRepor
             if all(map(math.isfinite, values))
             else f"{sum(map(math.isinf, values))} equal"
         )
-        quality = f"PSNR worst {decibel(min(values))} (number {values.index(min(values)) + 1} of {len(values)}), mean {middle}"
+        number = f"number {values.index(min(values)) + 1} of {len(values)}"
+        quality = f"PSNR worst {decibel(min(values))} ({number}), mean {middle}"
     lines = [quality]
     for name, report in (("plain", plain), ("accelerated", accelerated)):
-        lines.append(
-            f"{name}: {report.summary if report else 'seconds unknown, no SpeCa run made this latent'}"
-        )
+        unknown = "seconds unknown, no SpeCa run made this latent"
+        lines.append(f"{name}: {report.summary if report else unknown}")
     if plain and accelerated and accelerated.seconds:
         lines.append(f"measured speed-up: {plain.seconds / accelerated.seconds:.2f} x")
         if plain.count("accepted"):
             lines.append(
-                "The plain run was accelerated as well: set its threshold to 0 to compare with the plain model."
+                "The plain run was accelerated as well: set its threshold to 0 to compare with the "
+                "plain model."
             )
     return "\n".join(lines)

@@ -29,8 +29,9 @@ class SpeCaReport(io.ComfyNode):
             node_id="SpeCaReport",
             display_name="SpeCa Report",
             category="SpeCa",
-            description="Shows what SpeCa did in the run that made this latent, and writes it into the pictures saved behind it: "
-            "dropped into the page, they show their own run. Place it directly behind the sampler.",
+            description="Shows what SpeCa did in the run that made this latent, and writes it into "
+            "the pictures saved after it: dropped into the page, they show their own run. Place it "
+            "directly after the sampler.",
             search_aliases=["speca report", "cache statistics", "timeline"],
             is_output_node=True,
             hidden=[io.Hidden.extra_pnginfo],

@@ -103,8 +103,7 @@ def falls(sigmas: Sequence[float]) -> bool:
 
 def blended(sigmas: Sequence[float], flow: bool) -> list[float]:
     """Coordinate of each grid point: c_i = (1 - a) i + a (1 + (N - 2) (L_i - L_1) / (L_(N-1) -
-    L_1)),
-        a = SNR_SHARE, L = log SNR / 2.
+    L_1)), a = SNR_SHARE, L = log SNR / 2.
 
     The blend is scaled so that it counts steps on average. Schedules that do not fall step by step,
     and those of fewer than three steps, are counted in steps alone.

@@ -1,6 +1,5 @@
 """What would a run have done under other settings? Its record is replayed through the real
-`Session`,
-with errors by a law of growth.
+`Session`, with errors by a law of growth.
 
 The error of a forecast through anchors at s_0 > s_1 > ... is the remainder of interpolation, a rate
 times (s - s_0)(s - s_1)...: it grows with the distance from the anchors, and the rate changes

@@ -62,7 +62,7 @@ class Number(Rule):
         """See `Rule.read`. NaN is in no range."""
         whole = isinstance(default, int)
         fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not fits or not (self.low <= value <= self.high or self.endless and value == math.inf):
+        if not fits or not (self.low <= value <= self.high or (self.endless and value == math.inf)):
             kind = "a whole number" if whole else "a number"
             raise ConfigError(
                 f"{owner} is {value!r}; expected {kind} from {self.low:g} to {self.high:g}. "
@@ -118,12 +118,11 @@ class Entry(Rule):
     table: Mapping[str, type[Settings]] = dataclasses.field(default_factory=dict)
 
     def read(self, owner: str, default: Any, value: Any) -> Any:
-        """See `Rule.read`. `{"name": "newton", "order": 1}` becomes `Newton(order=1)`."""
-        if not isinstance(value, Mapping):
-            if hasattr(value, "to_dict"):
-                return value  # made by a caller
-            raise _not_among(owner, value, self.table)
-        values = dict(value)
+        """See `Rule.read`. `{"name": "newton", "order": 1}` becomes `Newton(order=1)`, and
+        `"newton"` becomes `Newton()`."""
+        if hasattr(value, "to_dict"):
+            return value  # made by a caller
+        values = dict(value) if isinstance(value, Mapping) else {"name": value}
         name = values.pop("name", None)
         if not isinstance(name, str) or name not in self.table:
             raise _not_among(owner, name, self.table)

@@ -117,10 +117,9 @@ class Draft:
         """The forecast of a tap, [rows, ...]."""
         return torch.stack(self._source.forecast(tap, self.rows))
 
-    def embedded_pair(self) -> Iterator[torch.Tensor] | None:
-        """Two forecasts of the head's input, [rows, ...]; each is made when it is asked for."""
-        pair = self._source.embedded_pair(self.rows)
-        return None if pair is None else (torch.stack(forecast) for forecast in pair)
+    def embedded_pair(self) -> Iterator[list[torch.Tensor]] | None:
+        """Two forecasts of the head's input, one per row; each is made when it is asked for."""
+        return self._source.embedded_pair(self.rows)
 
     def judge(self, errors: torch.Tensor) -> None:
         """Verdict by the errors, [rows]. Reading them is where a draft waits for the device."""

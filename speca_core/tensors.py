@@ -56,16 +56,17 @@ def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Ten
     parts = zip(
         torch.split(forecast, size, dim=1), torch.split(reference, size, dim=1), strict=True
     )
-    norms = []
-    for p, y in parts:
-        truth = y.flatten(1).float()
-        difference = p.flatten(1).float() - truth
-        norms.append(
-            torch.stack([torch.linalg.vector_norm(part, dim=1) for part in (difference, truth)])
-        )
-    off, norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    norms = torch.stack([_norms(p, y) for p, y in parts])
+    off, norm = torch.linalg.vector_norm(norms, dim=0)
     error = off / (norm + EPSILON)
     return torch.where(torch.isfinite(error), error, torch.inf)
+
+
+def _norms(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """||p - y|| and ||y|| of each row, [2, rows]. A function, so that nothing outlives its part."""
+    truth = reference.flatten(1).float()
+    off = forecast.flatten(1).float() - truth
+    return torch.stack([torch.linalg.vector_norm(values, dim=1) for values in (off, truth)])
 
 
 def join(parts: Sequence[Part]) -> torch.Tensor:

@@ -39,7 +39,10 @@ COMFYUI = "0.30.0"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
 
-ONLINE = "check the network, the proxy and the free disk space, then start again; what is finished is kept"
+ONLINE = (
+    "check the network, the proxy and the free disk space, then start again; what is finished is "
+    "kept"
+)
 
 
 class Trouble(Exception):
@@ -125,7 +128,10 @@ class Environment:
         if self.python.exists() and self._record.exists() and self._read()["made by"] == maker:
             return
         shutil.rmtree(self.home, ignore_errors=True)
-        advice = "install Python's venv module (Debian, Ubuntu: apt install python3-venv), then start again"
+        advice = (
+            "install Python's venv module (Debian, Ubuntu: apt install python3-venv), then start "
+            "again"
+        )
         step(f"Python environment ({version})", [sys.executable, "-m", "venv", self.home], advice)
         self._write({"made by": maker})
 
@@ -230,7 +236,10 @@ def fetch_comfyui(python: Path, version: str) -> Path:
         "-r",
         wanted,
     )
-    advice = f"{ONLINE}. If the hashes differ, the index served another file than the one this checkout was made for: do not use it"
+    advice = (
+        f"{ONLINE}. If the hashes differ, the index served another file than the one that this "
+        "checkout was made for: do not use it"
+    )
     step(f"ComfyUI {version}", [python, "-m", "pip", "download", *options], advice)
     unpack(next(partial.glob("*.tar.gz")), ("vendor", "ComfyUI"), partial / "ComfyUI")
     os.replace(partial / "ComfyUI", home)

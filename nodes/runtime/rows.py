@@ -55,8 +55,7 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
 
 def take(value: Any, rows: Sequence[int], total: int) -> Any:
     """`value` for some rows only: every tensor whose first dimension is the batch loses the others,
-    in
-        lists and dicts too.
+    in lists and dicts too.
 
     Lists and dicts are new ones also if all rows are taken: models empty the lists of control
     residuals that they are given.

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from ..axis import lagrange
 from ..target import Draft, Head
 from .base import Verifier
@@ -36,7 +38,7 @@ class Embedded(Verifier):
     def verify(self, draft: Draft, head: Head, drafted: Any) -> Any:
         """Compare the head's results for the two forecasts."""
         if pair := draft.embedded_pair():
-            low, high = (head(forecast) for forecast in pair)
+            low, high = (head(torch.stack(forecast)) for forecast in pair)
             draft.judge(self.error(head.measured(high), head.measured(low)))
             return drafted
         return super().verify(draft, head, drafted)

@@ -1,4 +1,5 @@
-"""These tests drive the real page: a ComfyUI server with the demo's model, and Chromium, in both of ComfyUI's renderers."""
+"""These tests drive the real page: a ComfyUI server with the demo's model, and Chromium, in both of
+ComfyUI's renderers."""
 
 import contextlib
 import importlib.util
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors, and the browser needs a core; the server inherits it
+# Tiny tensors, and the browser needs a core. The server inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PACK = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -27,15 +29,25 @@ PAGE_SETTINGS = {
     "SpeCa.Timeline.Decimals": 2,
     "SpeCa.Timeline.Colours": "colour-blind safe",
 }
-PATIENCE = 180  # seconds for anything to happen: a busy machine of CI may be many times slower than a desk's
-# Messages of ComfyUI's own page that are none of ours: files that need not exist, and sites that its content policy blocks.
-KNOWN_MESSAGES = ("404", "huggingface", "Content Security Policy", "graph accessed before", "favicon")
-# What the tests ask of the page.
-# paintings: so many frames later, however long they take.
-# asked: how often the page asked the server, by path; answered: no what-if is under way.
-# timelineOf: the timeline's element of the node at a path such as "5:2": node 2 in the subgraph of node 5.
+# Seconds for anything to happen: a busy machine of CI may be many times slower than a desk's.
+PATIENCE = 180
+# Messages of ComfyUI's own page: files that need not exist, and sites that its content policy
+# blocks.
+KNOWN_MESSAGES = (
+    "404",
+    "huggingface",
+    "Content Security Policy",
+    "graph accessed before",
+    "favicon",
+)
+# Functions for the tests.
+# paintings: resolves after that many frames, however long they take.
+# asked: number of requests to the server, by path; answered: no what-if is under way.
+# timelineOf: the timeline's element of the node at a path; "5:2" is node 2 in node 5's subgraph.
 HELPERS = """() => {
-    window.paintings = async (count) => { for (; count; count--) await new Promise(requestAnimationFrame) };
+    window.paintings = async (count) => {
+        for (; count; count--) await new Promise(requestAnimationFrame);
+    };
     window.asked = {'/prompt': 0, '/speca/what_if': 0};
     let open = 0;
     const ask = app.api.fetchApi;
@@ -62,19 +74,25 @@ HELPERS = """() => {
 once = pytest.mark.parametrize("tab", ["canvas"], indirect=True)
 
 
-def load_tools(name):
-    """A module of tools/, without the repo's root on sys.path."""
-    spec = importlib.util.spec_from_file_location(
-        "speca_tools", PACK / "tools/__init__.py", submodule_search_locations=[str(PACK / "tools")]
-    )
-    sys.modules["speca_tools"] = importlib.util.module_from_spec(spec)
-    return importlib.import_module(f"speca_tools.{name}")
+def load(folder, module):
+    """A module of a folder of the repo, without its root on sys.path."""
+    package = f"speca_{folder}"
+    if package not in sys.modules:
+        path = PACK / folder
+        spec = importlib.util.spec_from_file_location(
+            package, path / "__init__.py", submodule_search_locations=[str(path)]
+        )
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[package])
+    return importlib.import_module(f"{package}.{module}")
 
 
 def ask(address, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as response:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        request, timeout=60
+    ) as response:
         text = response.read()
         return json.loads(text) if text else None
 
@@ -85,8 +103,11 @@ def serving(log):
     if address := os.environ.get("SPECA_SERVER"):
         yield address
         return
-    server = load_tools("server").server
-    with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (address, _):
+    server = load("tools", "server").server
+    with server(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), "127.0.0.1", 0, log) as (
+        address,
+        _,
+    ):
         yield address
 
 
@@ -97,8 +118,11 @@ def browser():
         found = found or playwright.chromium.executable_path
         if not Path(found).exists():
             pytest.exit(
-                "found no Chromium; expected one of " + ", ".join(BROWSERS) + " or Playwright's own. "
-                "Install it by the machine's package manager (Debian: apt install chromium) or by: python -m playwright install chromium",
+                "found no Chromium; expected one of "
+                + ", ".join(BROWSERS)
+                + " or Playwright's own. "
+                "Install it by the machine's package manager (Debian: apt install chromium) or by: "
+                "python -m playwright install chromium",
                 returncode=3,
             )
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -121,7 +145,8 @@ def chromium():
 
 @pytest.fixture(scope="session", params=["canvas", "vue"])
 def tab(request, comfy, chromium):
-    """The page in one of the renderers; opening it takes seconds, so the tests share it and load workflows of their own."""
+    """The page in one of the renderers. Opening it takes seconds, so the tests share it, and each
+    loads a workflow."""
     with opened(comfy, chromium, request.param == "vue") as page:
         yield page
 
@@ -140,7 +165,10 @@ class Page:
     def __init__(self, tab, address):
         self.tab, self.address, self.messages = tab, address, []
         tab.set_default_timeout(1000 * PATIENCE)
-        tab.on("console", lambda message: self.messages.append(message.text) if message.type == "error" else None)
+        tab.on(
+            "console",
+            lambda message: self.messages.append(message.text) if message.type == "error" else None,
+        )
         tab.on("pageerror", lambda error: self.messages.append(str(error)))
 
     def open(self):
@@ -156,7 +184,7 @@ class Page:
         return self.tab.evaluate(script, argument)
 
     def frames(self, count=4):
-        """Wait until the page was painted so many times: what it does by itself once it has the time is then done."""
+        """Wait until the page was painted `count` times: its pending work is then done."""
         self.run("count => paintings(count)", count)
 
     def answered(self):
@@ -189,8 +217,10 @@ class Page:
         self.run(
             """() => {
                 window.ended = '';
-                for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+                for (const end of ['success', 'error', 'interrupted']) {
+                    const name = `execution_${end}`;
                     app.api.addEventListener(name, () => (window.ended = name), {once: true});
+                }
                 app.queuePrompt(0);
             }"""
         )
@@ -216,7 +246,9 @@ class Page:
             [[*data], name, kind],
         )
         for event in ("dragenter", "dragover", "drop"):
-            self.tab.dispatch_event("#graph-canvas", event, {"dataTransfer": transfer, "clientX": 700, "clientY": 450})
+            self.tab.dispatch_event(
+                "#graph-canvas", event, {"dataTransfer": transfer, "clientX": 700, "clientY": 450}
+            )
 
     def set(self, node, name, value):
         """Change a widget as the user does."""
@@ -235,44 +267,60 @@ class Page:
             """(path) => {
                 const host = window.timelineOf(path);
                 if (!host) return null;
-                const inside = host.shadowRoot, text = (name) => inside.querySelector(name).textContent;
+                const inside = host.shadowRoot, find = (name) => inside.querySelector(name);
+                const text = (name) => find(name).textContent;
                 return {
-                    state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run, visible: host.checkVisibility(),
-                    height: host.offsetHeight, bars: [...inside.querySelectorAll('.bar')].map((b) => b.dataset.verdict),
-                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'), legend: text('.legend'), failure: text('.failure'),
-                    preset: inside.querySelector('[aria-pressed=true]')?.dataset.preset ?? null, sampler: text('.sampler'),
+                    state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run,
+                    visible: host.checkVisibility(), height: host.offsetHeight,
+                    bars: [...inside.querySelectorAll('.bar')].map((bar) => bar.dataset.verdict),
+                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'),
+                    legend: text('.legend'), failure: text('.failure'), sampler: text('.sampler'),
+                    preset: find('[aria-pressed=true]')?.dataset.preset ?? null,
                 };
             }""",
             str(node),
         )
 
     def await_state(self, node, state):
-        self.until("([path, state]) => window.timelineOf(path)?.dataset.state === state", [str(node), state])
+        self.until(
+            "([path, state]) => window.timelineOf(path)?.dataset.state === state",
+            [str(node), state],
+        )
         return self.chart(node)
 
     def show(self, node):
         """Bring a node into the middle of the page, at its true size."""
-        self.run("id => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph.getNodeById(id)) }", node)
+        self.run(
+            "id => { app.canvas.ds.scale = 1; app.canvas.centerOnNode(app.graph.getNodeById(id)) }",
+            node,
+        )
         self.frames()
 
     def note(self, node, name, wanted):
         """The text that a node shows, once it contains `wanted`."""
-        text = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).element.textContent"
-        self.until(f"([id, name, wanted]) => ({text})([id, name]).includes(wanted)", [node, name, wanted])
+        text = """([id, name]) => app.graph.getNodeById(id).widgets
+            .find((widget) => widget.name === name).element.textContent"""
+        self.until(
+            f"([id, name, wanted]) => ({text})([id, name]).includes(wanted)", [node, name, wanted]
+        )
         return self.run(text, [node, name])
 
     @property
     def errors(self):
         """What the console shows that is not ComfyUI's own."""
-        return [text for text in self.messages if not any(known in text for known in KNOWN_MESSAGES)]
+        return [
+            text for text in self.messages if not any(known in text for known in KNOWN_MESSAGES)
+        ]
 
 
 @contextlib.contextmanager
 def opened(address, chromium, vue, window=None, **settings):
-    """A Page of its own, with ComfyUI's settings as given. `window`: Playwright's options of its window."""
+    """A new Page with ComfyUI's settings as given. `window`: Playwright's options of its window."""
     for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
         ask(address, f"/api/settings/{name}", value)
-    page = Page(chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **(window or {})}), address)
+    page = Page(
+        chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **(window or {})}), address
+    )
     page.open()
     yield page
     page.tab.close()

@@ -5,11 +5,13 @@ import json
 import time
 import uuid
 
-from conftest import PACK
+from conftest import PACK, load
 
-EXAMPLE = json.loads((PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8"))
-PRESETS = json.loads((PACK / "web/presets.json").read_text(encoding="utf-8"))["presets"]
-DEFAULT = PRESETS["balanced"]  # the widgets of a new node
+EXAMPLE = json.loads(
+    (PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8")
+)
+CONFIG = load("speca_core", "config")
+DEFAULT = CONFIG.SpecaConfig().to_dict()  # the widgets of a new node
 ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
     next(node["id"] for node in EXAMPLE["nodes"] if node["type"] == kind and wanted(node))
     for kind, wanted in (

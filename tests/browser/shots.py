@@ -1,7 +1,9 @@
-"""Remake the pictures of the docs from the present version: COMFYUI_PATH=... python tests/browser/shots.py [name ...]
+"""Remake the pictures of the docs from the present version.
 
-Each function below `picture` makes one file of docs/images or web/docs; without names all are made. `compare.png` times plain against
-accelerated sampling: let nothing else run on the machine.
+    COMFYUI_PATH=... python tests/browser/shots.py [name ...]
+
+Each function below `picture` makes one file of docs/images or web/docs; without names all are made.
+`compare.png` times plain against accelerated sampling: let nothing else run on the machine.
 """
 
 import contextlib
@@ -29,13 +31,18 @@ QUIET = {
 # Only the canvas: no menus, side bars and messages.
 BARE = """() => {
     const style = document.createElement('style');
-    style.textContent = `.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom, .side-tool-bar-container,
-        .actionbar, .actionbar-container, .workflow-tabs-container, .p-toast, .p-buttongroup, .p-splitter-gutter,
+    style.textContent = `.comfyui-body-top, .comfyui-body-left, .comfyui-body-right,
+        .comfyui-body-bottom, .side-tool-bar-container, .actionbar, .actionbar-container,
+        .workflow-tabs-container, .p-toast, .p-buttongroup, .p-splitter-gutter,
         [data-testid=queue-notification-banner], [data-testid=error-overlay],
         [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
     document.head.append(style);
 }"""
-COMPARE = json.loads((PACK / "example_workflows/SpeCa demo - compare with the plain model.json").read_text(encoding="utf-8"))
+COMPARE = json.loads(
+    (PACK / "example_workflows/SpeCa demo - compare with the plain model.json").read_text(
+        encoding="utf-8"
+    )
+)
 PICTURES = {}
 
 
@@ -62,7 +69,7 @@ class Studio:
             yield page
 
 
-# --- what is in the pictures -------------------------------------------------------------------------------------------------------------
+# --- what is in the pictures ---------------------------------------------------------------------
 
 
 def place(page, node=ACCELERATE, width=400):
@@ -72,7 +79,8 @@ def place(page, node=ACCELERATE, width=400):
             const node = app.graph.getNodeById(id);
             node.pos = [60, 90];
             node.setSize([width, node.computeSize()[1]]);
-            for (const other of app.graph.nodes) if (other !== node) other.pos = [other.pos[0] + 6000, other.pos[1]];
+            for (const other of app.graph.nodes)
+                if (other !== node) other.pos = [other.pos[0] + 6000, other.pos[1]];
             app.canvas.links_render_mode = LiteGraph.HIDDEN_LINK;
             app.canvas.ds.scale = 1;
             app.canvas.ds.offset = [60, 60];
@@ -89,15 +97,22 @@ def shot(page, nodes=(ACCELERATE,), margin=8):
     page.frames(20)
     box = page.run(
         """([ids, margin]) => {
-            const {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect(), boxes = ids.map((id) => {
-                const shown = LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${id}"]`)?.getBoundingClientRect();
+            const {scale, offset} = app.canvas.ds;
+            const canvas = app.canvas.canvas.getBoundingClientRect();
+            const boxes = ids.map((id) => {
+                const element = document.querySelector(`[data-node-id="${id}"]`);
+                const shown = LiteGraph.vueNodesMode && element?.getBoundingClientRect();
                 if (shown) return [shown.left, shown.top, shown.right, shown.bottom];
-                const {pos, size} = app.graph.getNodeById(id), x = (pos[0] + offset[0]) * scale + canvas.left;
+                const {pos, size} = app.graph.getNodeById(id);
+                const x = (pos[0] + offset[0]) * scale + canvas.left;
                 const y = (pos[1] + offset[1]) * scale + canvas.top;
-                return [x, y - LiteGraph.NODE_TITLE_HEIGHT * scale, x + size[0] * scale, y + size[1] * scale];
+                const top = y - LiteGraph.NODE_TITLE_HEIGHT * scale;
+                return [x, top, x + size[0] * scale, y + size[1] * scale];
             });
-            const least = (i) => Math.min(...boxes.map((b) => b[i])) - margin, most = (i) => Math.max(...boxes.map((b) => b[i])) + margin;
-            return {x: least(0), y: least(1), width: most(2) - least(0), height: most(3) - least(1)};
+            const least = (i) => Math.min(...boxes.map((box) => box[i])) - margin;
+            const most = (i) => Math.max(...boxes.map((box) => box[i])) + margin;
+            const [x, y] = [least(0), least(1)];
+            return {x, y, width: most(2) - x, height: most(3) - y};
         }""",
         [list(nodes), margin],
     )
@@ -128,7 +143,10 @@ def live(page, calls):
     page.load(fresh(steps=40, pixels=256))
     place(page)
     page.start()
-    page.until("([id, calls]) => timelineOf(id)?.shadowRoot.querySelectorAll('.bar').length >= calls", [str(ACCELERATE), calls])
+    page.until(
+        "([id, calls]) => timelineOf(id)?.shadowRoot.querySelectorAll('.bar').length >= calls",
+        [str(ACCELERATE), calls],
+    )
     taken = shot(page)
     page.run("() => app.api.interrupt(null)")
     page.await_state(ACCELERATE, "stopped")
@@ -142,7 +160,9 @@ def opened_picture(data):
 def side_by_side(*images, gap=24):
     """Pictures beside each other, on the tops."""
     sheet = Image.new(
-        "RGB", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)), images[0].getpixel((0, 0))
+        "RGB",
+        (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)),
+        images[0].getpixel((0, 0)),
     )
     left = 0
     for image in images:
@@ -151,7 +171,7 @@ def side_by_side(*images, gap=24):
     return sheet
 
 
-# --- the pictures ------------------------------------------------------------------------------------------------------------------------
+# --- the pictures --------------------------------------------------------------------------------
 
 
 @picture(DOCS, "node.png")
@@ -206,12 +226,15 @@ def batch(studio):
 
 @picture(DOCS, "rejected.png")
 def rejected(studio):
-    """Many rejected drafts: a strict threshold. None at all: a sampler with fresh noise at every step."""
+    """Many rejected drafts: a strict threshold. No draft: a sampler adds noise at every step."""
     with studio.page() as page:
         page.load(fresh(steps=28))
         place(page)
         shots = []
-        for node, widget, value in ((ACCELERATE, "threshold", 0.04), (SAMPLER, "sampler_name", "euler_ancestral")):
+        for node, widget, value in (
+            (ACCELERATE, "threshold", 0.04),
+            (SAMPLER, "sampler_name", "euler_ancestral"),
+        ):
             page.set(node, widget, value)
             assert page.queue() == "execution_success"
             page.await_state(ACCELERATE, "measured")
@@ -243,7 +266,8 @@ def video(studio):
         page.load(made)
         page.run(
             """([latent, sampler, removed]) => {
-                const old = app.graph.getNodeById(latent), clip = LiteGraph.createNode('EmptyHunyuanLatentVideo');
+                const old = app.graph.getNodeById(latent);
+                const clip = LiteGraph.createNode('EmptyHunyuanLatentVideo');
                 app.graph.add(clip);
                 clip.pos = [...old.pos];
                 for (const [name, value] of [['width', 64], ['height', 64], ['length', 17]])
@@ -271,8 +295,14 @@ def whole(studio, workflow, width):
     """A whole graph in the classic canvas; run, if its models are there."""
     with studio.page(vue=False, width=2800, height=1500, sharp=1) as page:
         page.load(workflow)
-        models = ask(page.address, "/object_info/UNETLoader")["UNETLoader"]["input"]["required"]["unet_name"][0]
-        loaded = [entry["widgets_values"][0] for entry in workflow["nodes"] if entry["type"] == "UNETLoader"]
+        models = ask(page.address, "/object_info/UNETLoader")["UNETLoader"]["input"]["required"][
+            "unet_name"
+        ][0]
+        loaded = [
+            entry["widgets_values"][0]
+            for entry in workflow["nodes"]
+            if entry["type"] == "UNETLoader"
+        ]
         if loaded and all(name in models for name in loaded):
             assert page.queue() == "execution_success"
             for entry in workflow["nodes"]:
@@ -281,9 +311,11 @@ def whole(studio, workflow, width):
         everything = page.run(
             """() => {
                 const {nodes, canvas} = {nodes: app.graph.nodes, canvas: app.canvas};
-                const least = (place) => Math.min(...nodes.map(place)), most = (place) => Math.max(...nodes.map(place));
-                const left = least(({pos}) => pos[0]), wide = most(({pos, size}) => pos[0] + size[0]) - left;
-                const top = least(({pos}) => pos[1]), tall = most(({pos, size}) => pos[1] + size[1]) - top;
+                const least = (place) => Math.min(...nodes.map(place));
+                const most = (place) => Math.max(...nodes.map(place));
+                const left = least(({pos}) => pos[0]), top = least(({pos}) => pos[1]);
+                const wide = most(({pos, size}) => pos[0] + size[0]) - left;
+                const tall = most(({pos, size}) => pos[1] + size[1]) - top;
                 canvas.ds.scale = Math.min(1, 2600 / wide, 1340 / tall);
                 canvas.ds.offset = [80 / canvas.ds.scale - left, 110 / canvas.ds.scale - top];
                 for (const node of nodes) { // that models are not here is no news
@@ -356,15 +388,22 @@ def compare_node(studio):
 
 def main():
     names = sys.argv[1:] or list(PICTURES)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log.txt") as address, browser() as chromium:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder) / "log.txt") as address,
+        browser() as chromium,
+    ):
         studio = Studio(address, chromium)
         for name in names:
             path, make = PICTURES[name]
             image = make(studio)
             image.save(path, quality=86, optimize=True)
             if path.stat().st_size > MOST_BYTES:
-                image.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
-            print(f"{path.relative_to(PACK)}  {image.width} x {image.height}  {path.stat().st_size} bytes", flush=True)  # noqa: T201 - a command
+                image.quantize(
+                    256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE
+                ).save(path, optimize=True)
+            size = f"{image.width} x {image.height}  {path.stat().st_size} bytes"
+            print(f"{path.relative_to(PACK)}  {size}", flush=True)  # noqa: T201 - a command
 
 
 if __name__ == "__main__":

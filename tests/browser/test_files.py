@@ -9,13 +9,15 @@ import pytest
 from conftest import PACK, ask, once, opened
 from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, fresh
 
+RECORDED = json.loads((PACK / "tests/web/report_0_1_0.json").read_text(encoding="utf-8"))
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 
 # Pairs of nodes that lie on each other, each with its title above it.
 OVERLAPS = """() => app.graph.nodes.flatMap((a, i) => app.graph.nodes.slice(i + 1).filter((b) => {
-    const apart = (side, title) => a.pos[side] + a.size[side] <= b.pos[side] - title || b.pos[side] + b.size[side] <= a.pos[side] - title;
+    const before = (a, b, side, title) => a.pos[side] + a.size[side] <= b.pos[side] - title;
+    const apart = (side, title) => before(a, b, side, title) || before(b, a, side, title);
     return !apart(0, 0) && !apart(1, LiteGraph.NODE_TITLE_HEIGHT);
 }).map((b) => `${a.title} and ${b.title}`))"""
 
@@ -28,7 +30,10 @@ def fetch(address):
 def pictures(page, node):
     """What a node showed or saved in the newest run, as bytes."""
     (entry,) = ask(page.address, "/history?max_items=1").values()
-    return [fetch(f"{page.address}/view?{urllib.parse.urlencode(image)}") for image in entry["outputs"][str(node)]["images"]]
+    return [
+        fetch(f"{page.address}/view?{urllib.parse.urlencode(image)}")
+        for image in entry["outputs"][str(node)]["images"]
+    ]
 
 
 @once
@@ -38,7 +43,9 @@ def test_a_picture_tells_its_own_run(page):
     first, first_picture = page.await_state(ACCELERATE, "measured"), pictures(page, SAVE)[0]
     page.set(ACCELERATE, "threshold", 0.05)
     assert page.queue() == "execution_success"
-    page.until("([id, old]) => window.timelineOf(id).dataset.run !== old", [str(ACCELERATE), first["run"]])
+    page.until(
+        "([id, old]) => window.timelineOf(id).dataset.run !== old", [str(ACCELERATE), first["run"]]
+    )
     second, second_picture = page.await_state(ACCELERATE, "measured"), pictures(page, SAVE)[0]
     assert first["run"] != second["run"]
     for data, run in ((first_picture, first), (second_picture, second)):
@@ -46,10 +53,14 @@ def test_a_picture_tells_its_own_run(page):
         page.drop(data, "picture.png", "image/png")
         page.until("id => window.timelineOf(id)?.dataset.state === 'measured'", str(ACCELERATE))
         shown = page.chart(ACCELERATE)
-        assert (shown["run"], shown["bars"], shown["gain"]) == (run["run"], run["bars"], run["gain"])
+        assert (shown["run"], shown["bars"], shown["gain"]) == (
+            run["run"],
+            run["bars"],
+            run["gain"],
+        )
 
 
-def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
+def test_a_workflow_saved_by_0_1_0_opens_with_its_values_and_runs(page):
     page.load(SAVED)
     prompt = page.run("() => app.graphToPrompt()")["output"][str(ACCELERATE)]["inputs"]
     values = {key: value for key, value in prompt.items() if key != "model"}
@@ -61,20 +72,39 @@ def test_the_saved_workflow_of_this_version_opens_with_its_values(page):
         "budget": "threshold",
         "budget.warmup": 4,
         "budget.max_streak": 5,
-        "budget.protect_last": 0,
+        "budget.protect_last": False,
         "budget.give_up": 2,
         "budget.decay": 0.7,
         "budget.floor": 0.2,
         "budget.min_streak": 1,
-        "budget.deferred": 1,
+        "budget.deferred": True,
         "start": 0.1,
         "end": 0.9,
         "hindsight": False,
         "guided": False,
         "level": "features",
     }
+    # It has numbers for them, and 0 == False.
+    assert values["budget.protect_last"] is False and values["budget.deferred"] is True
     shown = page.chart(ACCELERATE)
-    assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "drafted" in shown["bars"]
+    assert shown["state"] == "measured" and len(shown["bars"]) == 12 and "accepted" in shown["bars"]
+    assert page.queue() == "execution_success"
+    page.until("([id, old]) => timelineOf(id).dataset.run !== old", [str(ACCELERATE), shown["run"]])
+    assert page.await_state(ACCELERATE, "measured")["bars"]
+
+
+@once
+def test_a_run_recorded_by_0_1_0_is_drawn_in_todays_words(page):
+    workflow = fresh()
+    (node,) = (entry for entry in workflow["nodes"] if entry["id"] == ACCELERATE)
+    ids = {"prompt": "", "workflow": "", "node": str(ACCELERATE), "sampler": "8", "run": "old"}
+    node["properties"]["speca_runs"] = [{"ids": ids, "ended": True, "report": RECORDED}]
+    page.load(workflow)
+    page.answered()
+    # Its settings are not those of the widgets: a forecaster of its own, so there is no what-if.
+    shown = page.await_state(ACCELERATE, "measured")
+    assert shown["legend"].startswith("28accepted48computed4rejected")
+    assert set(shown["bars"]) == {"accepted", "computed", "rejected"} and len(shown["bars"]) == 40
 
 
 @once
@@ -84,18 +114,34 @@ def test_example_workflows_load_whole(page, path):
     assert path.with_suffix(".jpg").stat().st_size < 150_000
     page.load(workflow)
     loaded = page.run("() => app.graph.serialize()")
-    assert page.run("() => app.graph.nodes.filter((node) => !(node.type in LiteGraph.registered_node_types)).map((n) => n.type)") == []
+    assert (
+        page.run(
+            """() => app.graph.nodes.map((node) => node.type)
+                .filter((type) => !(type in LiteGraph.registered_node_types))"""
+        )
+        == []
+    )
     ends = {(link[1], link[2], link[3], link[4]) for link in workflow["links"]}
     assert {(link[1], link[2], link[3], link[4]) for link in loaded["links"]} == ends
     assert page.run(OVERLAPS) == []
     prompt = page.run("() => app.graphToPrompt()")["output"]
     kinds = {node["class_type"] for node in prompt.values()}
     assert {"SpeCaAccelerate", "SpeCaReport"} <= kinds
-    types = {node["id"]: {i["name"]: i.get("link") for i in node["inputs"]} for node in loaded["nodes"]}
+    types = {
+        node["id"]: {i["name"]: i.get("link") for i in node["inputs"]} for node in loaded["nodes"]
+    }
     info = ask(page.address, "/object_info")
-    for identity, node in prompt.items():  # every input that a node cannot do without has a link or a value
+    for (
+        identity,
+        node,
+    ) in prompt.items():  # every input that a node cannot do without has a link or a value
         for name in info[node["class_type"]]["input"].get("required", {}):
-            assert name in node["inputs"], (identity, node["class_type"], name, types[int(identity)])
+            assert name in node["inputs"], (
+                identity,
+                node["class_type"],
+                name,
+                types[int(identity)],
+            )
 
 
 @once
@@ -107,22 +153,27 @@ def test_the_subgraph_blueprint_compares(page):
     made = page.run(
         """([blueprint, sampler, decode]) => {
             const graph = app.graph, before = new Set(graph.nodes);
-            for (const definition of blueprint.definitions.subgraphs) graph.createSubgraph(definition).configure(definition);
+            for (const definition of blueprint.definitions.subgraphs)
+                graph.createSubgraph(definition).configure(definition);
             const node = LiteGraph.createNode(blueprint.nodes[0].type);
             graph.add(node);
             const source = (id, name) => {
-                const link = graph.links.get(graph.getNodeById(id).inputs.find((input) => input.name === name).link);
+                const input = graph.getNodeById(id).inputs.find((entry) => entry.name === name);
+                const link = graph.links.get(input.link);
                 return [graph.getNodeById(link.origin_id), link.origin_slot];
             };
             const accelerate = source(sampler, 'model')[0];
             const from = {
                 model: source(accelerate.id, 'model'), vae: source(decode, 'vae'),
-                ...Object.fromEntries(['positive', 'negative', 'latent_image'].map((name) => [name, source(sampler, name)])),
             };
-            for (const [name, [origin, slot]] of Object.entries(from)) origin.connect(slot, node, name);
+            for (const name of ['positive', 'negative', 'latent_image'])
+                from[name] = source(sampler, name);
+            for (const [name, [origin, slot]] of Object.entries(from))
+                origin.connect(slot, node, name);
             node.widgets.find((widget) => widget.name === 'steps').value = 6;
             const others = ['KSampler', 'SpeCaReport', 'SaveImage', 'VAEDecode'];
-            for (const other of graph.nodes.filter((n) => others.includes(n.type))) graph.remove(other);
+            for (const other of graph.nodes.filter(({type}) => others.includes(type)))
+                graph.remove(other);
             const show = LiteGraph.createNode('PreviewAny');
             graph.add(show);
             node.connect(node.findOutputSlot('text'), show, 0);
@@ -132,7 +183,12 @@ def test_the_subgraph_blueprint_compares(page):
     )
     assert page.queue() == "execution_success"
     (entry,) = ask(page.address, "/history?max_items=1").values()
-    texts = [text for node, shown in entry["outputs"].items() if node.startswith(made) for text in shown.get("text", [])]
+    texts = [
+        text
+        for node, shown in entry["outputs"].items()
+        if node.startswith(made)
+        for text in shown.get("text", [])
+    ]
     assert any("measured speed-up" in text for text in texts), entry["outputs"]
 
 
@@ -150,10 +206,18 @@ def test_help_and_words_in_another_language(comfy, chromium):
     with opened(comfy, chromium, vue=True, **{"Comfy.Locale": "zh"}) as page:
         page.load(fresh())
         assert "\u8ba1\u7b97" in page.chart(ACCELERATE)["legend"]
-        titles = page.run("kinds => kinds.map((kind) => LiteGraph.registered_node_types[kind].title)", ["SpeCaAccelerate", "SpeCaReport"])
+        titles = page.run(
+            "kinds => kinds.map((kind) => LiteGraph.registered_node_types[kind].title)",
+            ["SpeCaAccelerate", "SpeCaReport"],
+        )
         assert titles == ["SpeCa \u52a0\u901f", "SpeCa \u62a5\u544a"]
-        labels = page.run("id => app.graph.getNodeById(id).widgets.map((widget) => widget.label ?? widget.name)", ACCELERATE)
-        assert [label for label in labels if label.isascii()] == ["timeline"]  # knobs of the combos as well
+        labels = page.run(
+            "id => app.graph.getNodeById(id).widgets.map((widget) => widget.label ?? widget.name)",
+            ACCELERATE,
+        )
+        assert [label for label in labels if label.isascii()] == [
+            "timeline"
+        ]  # knobs of the combos as well
         for name in ("SpeCaAccelerate", "SpeCaReport", "SpeCaCompare"):
             for page_of_help in (f"{name}.md", f"{name}/zh.md"):
                 assert len(fetch(f"{comfy}/extensions/speca/docs/{page_of_help}")) > 500

@@ -18,16 +18,30 @@ def finished(page, **options):
 def test_the_run_shows_live_and_then_measured(page):
     page.load(fresh(steps=28))
     empty = page.chart(ACCELERATE)
-    assert empty["state"] == "empty" and empty["visible"] and empty["height"] >= 150 and empty["preset"] == "balanced"
+    assert (
+        empty["state"] == "empty"
+        and empty["visible"]
+        and empty["height"] >= 150
+        and empty["preset"] == "balanced"
+    )
     page.start()
     live = page.await_state(ACCELERATE, "live")
     assert 0 < len(live["bars"]) <= 28
     done = page.await_state(ACCELERATE, "measured")
-    assert len(done["bars"]) == 28 and {"computed", "drafted"} <= set(done["bars"]) and done["gain"] > 1
-    counted = re.match(r"(\d+) of (\d+) evaluations drafted, (\d+) computed, (\d+) rejected", page.note(REPORT, "report", "drafted"))
-    drafted, evaluations, computed, rejected = map(int, counted.groups())
-    assert evaluations == 28 == drafted + computed + rejected  # whole predictions
-    assert done["legend"].startswith(f"{computed}computed{drafted}drafted{rejected}rejected")  # the node and the report say the same
+    assert (
+        len(done["bars"]) == 28
+        and {"computed", "accepted"} <= set(done["bars"])
+        and done["gain"] > 1
+    )
+    counted = re.match(
+        r"(\d+) of (\d+) evaluations drafted, (\d+) computed, (\d+) rejected",
+        page.note(REPORT, "report", "drafted"),
+    )
+    accepted, evaluations, computed, rejected = map(int, counted.groups())
+    assert evaluations == 28 == accepted + computed + rejected  # whole predictions
+    assert done["legend"].startswith(
+        f"{accepted}accepted{computed}computed{rejected}rejected"
+    )  # as in the report
 
 
 def test_the_diagnosis_can_be_read_and_copied(page):
@@ -86,10 +100,15 @@ def test_it_survives_tabs_collapsing_and_the_other_renderer(page):
     vue = page.run("() => !!LiteGraph.vueNodesMode")
     for mode in (not vue, vue):
         page.run("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", mode)
-        page.until("([id, vue]) => vue === !!LiteGraph.vueNodesMode && timelineOf(id)?.checkVisibility()", [str(ACCELERATE), mode])
+        page.until(
+            "([id, vue]) => vue === !!LiteGraph.vueNodesMode && timelineOf(id)?.checkVisibility()",
+            [str(ACCELERATE), mode],
+        )
         page.frames()
         now = page.chart(ACCELERATE)
-        assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[mode]
+        assert now["run"] == done["run"] and now["bars"] == done["bars"] and now["visible"], OTHER[
+            mode
+        ]
 
 
 @once
@@ -107,7 +126,9 @@ def test_a_run_that_ends_while_another_tab_is_open_is_there_on_return(page):
 def test_reload_and_drop_of_the_saved_workflow(page):
     done = finished(page)
     saved = page.run("() => app.graph.serialize()")
-    assert len(json.dumps(saved)) - len(json.dumps(demo())) < 8000  # a run of 12 calls and two lanes: a few kB
+    assert (
+        len(json.dumps(saved)) - len(json.dumps(demo())) < 8000
+    )  # a run of 12 calls and two lanes: a few kB
     page.open()
     page.drop(json.dumps(saved).encode(), "saved.json", "application/json")
     shown = page.await_state(ACCELERATE, "measured")
@@ -117,32 +138,54 @@ def test_reload_and_drop_of_the_saved_workflow(page):
 @once
 def test_undo_and_a_pasted_copy_keep_the_run(page):
     done = finished(page)
-    page.run("id => { const node = app.graph.getNodeById(id); node.pos = [node.pos[0] + 40, node.pos[1]] }", ACCELERATE)
+    page.run(
+        """id => {
+            const node = app.graph.getNodeById(id);
+            node.pos = [node.pos[0] + 40, node.pos[1]];
+        }""",
+        ACCELERATE,
+    )
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
     page.drawn()
     assert page.chart(ACCELERATE)["run"] == done["run"]
-    page.run("id => { app.canvas.copyToClipboard([app.graph.getNodeById(id)]); app.canvas.pasteFromClipboard() }", ACCELERATE)
+    page.run(
+        """id => {
+            app.canvas.copyToClipboard([app.graph.getNodeById(id)]);
+            app.canvas.pasteFromClipboard();
+        }""",
+        ACCELERATE,
+    )
     page.drawn()
-    copies = page.run("() => app.graph.nodes.filter((node) => node.type === 'SpeCaAccelerate').map((node) => String(node.id))")
+    copies = page.run(
+        """() => app.graph.nodes.filter((node) => node.type === 'SpeCaAccelerate')
+            .map((node) => String(node.id))"""
+    )
     assert len(copies) == 2 and {page.chart(copy)["run"] for copy in copies} == {done["run"]}
 
 
 @once
 def test_two_nodes_and_two_samplers_do_not_mix(page):
-    """One node feeds two samplers, a second one a third: every run is shown by its node, and both runs of the first can be seen."""
+    """One node feeds two samplers, a second one a third. Every run is shown by its node, and both
+    runs of the first can be seen."""
     page.load(fresh())
     more = page.run(
         """([first, sampler]) => {
-            const copy = (id) => { const node = app.graph.getNodeById(id).clone(); app.graph.add(node); return node };
-            const model = app.graph.getNodeById(app.graph.links.get(app.graph.getNodeById(first).inputs[0].link).origin_id);
-            const from = (node, name) => {
-                const link = app.graph.links.get(app.graph.getNodeById(sampler).inputs.find((i) => i.name === name).link);
-                app.graph.getNodeById(link.origin_id).connect(link.origin_slot, node, name);
+            const node = (id) => app.graph.getNodeById(id);
+            const copy = (id) => {
+                const made = node(id).clone();
+                app.graph.add(made);
+                return made;
+            };
+            const model = node(app.graph.links.get(node(first).inputs[0].link).origin_id);
+            const from = (target, name) => {
+                const input = node(sampler).inputs.find((entry) => entry.name === name);
+                const link = app.graph.links.get(input.link);
+                node(link.origin_id).connect(link.origin_slot, target, name);
             };
             const second = copy(first);
             model.connect(0, second, 'model');
-            return [[app.graph.getNodeById(first), 3], [second, 5]].map(([source, seed]) => {
+            return [[node(first), 3], [second, 5]].map(([source, seed]) => {
                 const other = copy(sampler);
                 for (const name of ['positive', 'negative', 'latent_image']) from(other, name);
                 source.connect(0, other, 'model');
@@ -159,15 +202,28 @@ def test_two_nodes_and_two_samplers_do_not_mix(page):
     page.set(second_node, "threshold", 0.05)
     assert page.queue() == "execution_success"
     page.await_state(second_node, "measured")
-    saved = {str(n["id"]): n["properties"].get("speca_runs") for n in page.run("() => app.graph.serialize()")["nodes"]}
-    runs = {node: {run["ids"]["sampler"]: run for run in saved[node]} for node in (str(ACCELERATE), second_node)}
-    assert set(runs[str(ACCELERATE)]) == {str(SAMPLER), second_sampler} and set(runs[second_node]) == {third_sampler}
+    saved = {
+        str(n["id"]): n["properties"].get("speca_runs")
+        for n in page.run("() => app.graph.serialize()")["nodes"]
+    }
+    runs = {
+        node: {run["ids"]["sampler"]: run for run in saved[node]}
+        for node in (str(ACCELERATE), second_node)
+    }
+    assert set(runs[str(ACCELERATE)]) == {str(SAMPLER), second_sampler} and set(
+        runs[second_node]
+    ) == {third_sampler}
     thresholds = {run["report"]["settings"]["threshold"] for run in runs[str(ACCELERATE)].values()}
-    assert thresholds == {DEFAULT["threshold"]} and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
+    assert (
+        thresholds == {DEFAULT["threshold"]}
+        and runs[second_node][third_sampler]["report"]["settings"]["threshold"] == 0.05
+    )
     seen = set()
     for _ in range(2):
         seen.add(page.chart(ACCELERATE)["run"])
-        page.run("id => window.timelineOf(id).shadowRoot.querySelector('.sampler').click()", ACCELERATE)
+        page.run(
+            "id => window.timelineOf(id).shadowRoot.querySelector('.sampler').click()", ACCELERATE
+        )
         page.frames()
     assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
 
@@ -206,8 +262,11 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     page.run(change, ["Colours", "grey"])
     page.frames()
     shown = page.chart(ACCELERATE)
-    assert shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
-    colour = "id => window.timelineOf(id).shadowRoot.querySelector('.card').style.getPropertyValue('--rejected')"
+    assert (
+        shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
+    )
+    colour = """id => timelineOf(id).shadowRoot.querySelector('.card')
+        .style.getPropertyValue('--rejected')"""
     assert page.run(colour, ACCELERATE) == "currentColor"
     for name, value in (("Decimals", 2), ("Colours", "colour-blind safe")):
         page.run(change, [name, value])
@@ -216,7 +275,9 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
 def test_a_reload_in_mid_run_keeps_the_live_timeline(comfy, chromium):
     """The page restores its graph; the next event brings the calls from before."""
     with opened(comfy, chromium, vue=True, **{"Comfy.Workflow.Persist": True}) as page:
-        page.load(fresh(steps=200, pixels=512))  # slow calls: it is not over before the page is back
+        page.load(
+            fresh(steps=200, pixels=512)
+        )  # slow calls: it is not over before the page is back
         page.start()
         before = page.await_state(ACCELERATE, "live")
         page.open()
@@ -233,7 +294,10 @@ def test_a_failure_is_told_in_the_node_until_something_is_changed(page):
         page.set(ACCELERATE, name, value)
     assert page.queue() == "execution_error"
     told = page.await_state(ACCELERATE, "failed")["failure"]
-    assert told == "SpeCa: start is 0.9 and end is 0.5; expected start < end. Move start down or end up."
+    assert (
+        told
+        == "SpeCa: start is 0.9 and end is 0.5; expected start < end. Move start down or end up."
+    )
     page.set(ACCELERATE, "end", 1.0)
     assert page.await_state(ACCELERATE, "empty")["failure"] == ""
 
@@ -243,7 +307,11 @@ def test_hundreds_of_calls_fit(page):
     """The console stays empty, which the fixture looks at."""
     page.load(fresh(steps=500))
     page.start()
-    page.until("id => timelineOf(id)?.shadowRoot.querySelectorAll('.bar[data-verdict=drafted]').length >= 5", str(ACCELERATE))
+    page.until(
+        """id => timelineOf(id)?.shadowRoot
+            .querySelectorAll('.bar[data-verdict=accepted]').length >= 5""",
+        str(ACCELERATE),
+    )
     page.run("() => app.api.interrupt(null)")
     stopped = page.await_state(ACCELERATE, "stopped")
     assert len(stopped["bars"]) < 500 and page.end() == "execution_interrupted"

@@ -1,9 +1,10 @@
-"""Dragging a setting shows at once what it would have done; presets write the widgets; the outcome stands beside the prediction."""
+"""Dragging a setting predicts its effect at once; presets write the widgets; a run shows its
+prediction beside its outcome."""
 
 import re
 
-from conftest import once
-from graphs import ACCELERATE, DEFAULT, PRESETS, PROMPT, fresh, spaces
+from conftest import once, opened
+from graphs import ACCELERATE, CONFIG, DEFAULT, PROMPT, fresh, spaces
 
 
 def measured(page):
@@ -15,14 +16,18 @@ def measured(page):
 def drag(page, start, end, moves=15):
     """Drag the threshold's slider with the mouse."""
     if page.run("() => !!LiteGraph.vueNodesMode"):
-        box = page.tab.locator(f'[data-node-id="{ACCELERATE}"] [aria-label="threshold"]').first.bounding_box()
+        box = page.tab.locator(
+            f'[data-node-id="{ACCELERATE}"] [aria-label="threshold"]'
+        ).first.bounding_box()
         left, width, height = box["x"], box["width"], box["y"] + box["height"] / 2
     else:
         left, width, height = page.run(
             """(id) => {
-                const node = app.graph.getNodeById(id), {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect();
+                const node = app.graph.getNodeById(id), {scale, offset} = app.canvas.ds;
+                const canvas = app.canvas.canvas.getBoundingClientRect();
                 const widget = node.widgets.find((w) => w.name === 'threshold');
-                const x = (node.pos[0] + 15 + offset[0]) * scale + canvas.left, y = (node.pos[1] + widget.y + 10 + offset[1]) * scale;
+                const x = (node.pos[0] + 15 + offset[0]) * scale + canvas.left;
+                const y = (node.pos[1] + widget.y + 10 + offset[1]) * scale;
                 return [x, (node.size[0] - 30) * scale, y + canvas.top];
             }""",
             ACCELERATE,
@@ -37,7 +42,10 @@ def drag(page, start, end, moves=15):
 
 
 def value(page, name):
-    return page.run("([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name)?.value", [ACCELERATE, name])
+    return page.run(
+        "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name)?.value",
+        [ACCELERATE, name],
+    )
 
 
 def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_prediction(page):
@@ -49,7 +57,9 @@ def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_pre
     page.answered()
     guess = page.await_state(ACCELERATE, "whatif")
     assert guess["draws"] - before["draws"] >= 3 and page.run("() => asked['/prompt']") == queued
-    assert guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
+    assert (
+        guess["gain"] < before["gain"] and f"measured \u2248{before['gain']:.2f}×" in guess["say"]
+    )
     assert guess["bars"].count("accepted") < before["bars"].count("accepted")
     assert page.queue() == "execution_success"
     after = page.await_state(ACCELERATE, "measured")
@@ -76,30 +86,57 @@ def test_a_budget_knob_has_its_what_if_and_another_verifier_has_none(page):
     before = measured(page)
     page.set(ACCELERATE, "budget.warmup", 12)
     fewer = page.await_state(ACCELERATE, "whatif")
-    assert set(fewer["bars"][:12]) == {"computed"} and "drafted" in before["bars"][:12]
+    assert set(fewer["bars"][:12]) == {"computed"} and "accepted" in before["bars"][:12]
     page.set(ACCELERATE, "budget.warmup", DEFAULT["budget"]["warmup"])
     page.await_state(ACCELERATE, "measured")
     page.set(ACCELERATE, "verifier", "last_block")
-    page.until("id => window.timelineOf(id).shadowRoot.querySelector('.say').textContent.includes('queue to measure')", str(ACCELERATE))
+    page.until(
+        """id => timelineOf(id).shadowRoot.querySelector('.say')
+            .textContent.includes('queue to measure')""",
+        str(ACCELERATE),
+    )
     assert page.chart(ACCELERATE)["bars"] == before["bars"]
 
 
 @once
 def test_presets_write_the_widgets(page):
     page.load(fresh())
-    for name, settings in PRESETS.items():
-        button = "([id, name]) => window.timelineOf(id).shadowRoot.querySelector(`[data-preset='${name}']`)"
+    for name, changed in CONFIG.PRESETS.items():
+        settings = CONFIG.SpecaConfig.build(changed).to_dict()
+        button = """([id, name]) => timelineOf(id).shadowRoot
+            .querySelector(`[data-preset='${name}']`)"""
         page.run(f"(which) => ({button})(which).click()", [ACCELERATE, name])
         page.until(f"(which) => ({button})(which).ariaPressed === 'true'", [ACCELERATE, name])
         prompt = page.run("() => app.graphToPrompt()")["output"][str(ACCELERATE)]["inputs"]
         for part in ("forecaster", "verifier", "budget"):
-            expected = {part if knob == "name" else f"{part}.{knob}": entry for knob, entry in settings[part].items()}
-            assert {key: entry for key, entry in prompt.items() if key.split(".")[0] == part} == expected
+            expected = {
+                part if knob == "name" else f"{part}.{knob}": entry
+                for knob, entry in settings[part].items()
+            }
+            assert {
+                key: entry for key, entry in prompt.items() if key.split(".")[0] == part
+            } == expected
         plain = {key: entry for key, entry in settings.items() if not isinstance(entry, dict)}
         assert {key: prompt[key] for key in plain} == plain
     page.set(ACCELERATE, "threshold", 0.33)
     page.frames()
     assert page.chart(ACCELERATE)["preset"] is None
+
+
+def test_without_presets_the_timeline_works_all_the_same(comfy, chromium):
+    with opened(comfy, chromium, vue=False) as page:
+        page.tab.route("**/speca/presets", lambda route: route.abort())
+        warned = []
+        page.tab.on("console", lambda message: warned.append(message.text))
+        page.open()
+        measured(page)
+        assert page.chart(ACCELERATE)["preset"] is None
+        buttons = "id => timelineOf(id).shadowRoot.querySelectorAll('.presets button').length"
+        assert page.run(buttons, str(ACCELERATE)) == 0
+        assert any("the server did not send the presets" in text for text in warned)
+        # The browser itself reports the request.
+        assert page.errors and all("Failed to load resource" in text for text in page.errors)
+        page.messages.clear()
 
 
 @once
@@ -118,9 +155,16 @@ def test_a_linked_setting_is_no_what_if(page):
     asked = page.run("() => asked['/speca/what_if']")
     page.set(ACCELERATE, "budget.max_streak", 1)
     page.answered()
-    assert page.chart(ACCELERATE)["state"] == "measured" and page.run("() => asked['/speca/what_if']") == asked
-    page.run("([id, text]) => { app.graph.getNodeById(id).widgets[0].value += text }", [PROMPT, spaces()])
+    assert (
+        page.chart(ACCELERATE)["state"] == "measured"
+        and page.run("() => asked['/speca/what_if']") == asked
+    )
+    page.run(
+        "([id, text]) => { app.graph.getNodeById(id).widgets[0].value += text }", [PROMPT, spaces()]
+    )
     assert page.queue() == "execution_success"
     page.await_state(ACCELERATE, "measured")
-    saved = next(n for n in page.run("() => app.graph.serialize()")["nodes"] if n["id"] == ACCELERATE)
+    saved = next(
+        n for n in page.run("() => app.graph.serialize()")["nodes"] if n["id"] == ACCELERATE
+    )
     assert saved["properties"]["speca_runs"][0]["report"]["settings"]["threshold"] == 0.4

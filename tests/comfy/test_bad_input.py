@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from models import TINY, build, features
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import ConfigError
-from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core import ConfigError, SpecaConfig
+from speca_pack.speca_core.budgets import BUDGETS, Threshold
+from speca_pack.speca_core.forecasters import FORECASTERS
 from speca_pack.speca_core.verifiers import VERIFIERS
 from test_nodes import widget_values
 from test_server import finish, graph
@@ -283,3 +284,32 @@ def test_wrong_values_in_a_workflow_are_refused_or_explained_or_right(comfy, wro
                 "ComfyUI takes the truth of anything for a switch"
             )
     assert run(comfy, graph())[0] == "success"
+
+
+def test_a_prompt_names_only_what_it_changes(comfy):
+    prompt = graph()
+    model = prompt["7"]["inputs"]["model"]
+    prompt["7"]["inputs"] = {"model": model, "threshold": 0.3, "budget": "target"}
+    assert run(comfy, prompt) == (
+        "success",
+        SpecaConfig(threshold=0.3, budget=BUDGETS["target"]()).to_dict(),
+    )
+    prompt["7"]["inputs"] = {"model": model, "threshold": 0.1}
+    assert run(comfy, prompt) == ("success", SpecaConfig().to_dict())
+
+
+@pytest.mark.parametrize("sent", ["Newton", "taylor; choose one of", 3])
+def test_an_unknown_choice_is_named_as_it_was_sent(comfy, sent):
+    prompt = graph()
+    prompt["7"]["inputs"]["forecaster"] = sent
+    how, what = run(comfy, prompt)
+    assert how == "error" and f"forecaster is {sent!r}; expected one of newton" in what, what
+
+
+def test_a_choice_may_come_from_another_node(comfy):
+    """A combo that is fed by a link has no settings in the prompt: they are the defaults."""
+    prompt = graph()
+    prompt["20"] = {"class_type": "PrimitiveString", "inputs": {"value": "taylor"}}
+    prompt["7"]["inputs"]["forecaster"] = ["20", 0]
+    how, used = run(comfy, prompt)
+    assert how == "success" and used["forecaster"] == FORECASTERS["taylor"]().to_dict()

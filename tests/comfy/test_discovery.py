@@ -221,7 +221,7 @@ def test_a_long_skip_is_forecast_behind_it_and_keeps_the_last_block_from_being_c
     ("kind", "reason"),
     [
         (Leaking, r"the output is off by \d+%: something else reaches the output"),
-        (Looping, r"do not run once each, in their order, but as \[0, 1, 2, 3, 0, 1, 2, 3\]"),
+        (Looping, r"do not run once each, in order, but as \[0, 1, 2, 3, 0, 1, 2, 3\]"),
         (Dreaming, "another result when the same call is evaluated again"),
         (Blind, "depends on the latent"),
     ],
@@ -276,7 +276,7 @@ def test_the_default_settings_work_with_a_unet(unet):
     latent = sample_tiny(accelerate(unet, SpecaConfig(threshold=math.inf)), "unet", steps=20)
     report = find(latent)
     assert (
-        report.joint
+        report.coupled
         and report.count("accepted")
         and report.repaired
         and torch.isfinite(latent).all()

@@ -1,5 +1,5 @@
 """A fault anywhere, at any time: the model is as before, nothing of ours is held, and the next run
-    does not notice.
+does not notice.
 
 Faults come from outside the product: every function of the pack, every block of the model, the
     sampler's callback and foreign wrappers on both sides of ours are counted as they begin and end,

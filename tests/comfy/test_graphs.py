@@ -1,6 +1,5 @@
 """Every graph: SpeCa among ComfyUI's other nodes, on the trained tiny Flux where the picture
-counts,
-    on random models elsewhere.
+counts, on random models elsewhere.
 
 A graph is a function from a model and a seed's noise to a latent. `holds` says of each the same
 four things: threshold 0 is the plain graph bit for bit, settings that are lax enough for ten steps

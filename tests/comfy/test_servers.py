@@ -103,8 +103,7 @@ def at_once(*jobs):
 
 def test_a_batch_split_by_index(addresses):
     """Each server takes one image of the batch; together they give the bytes that one server gives
-    for
-    the two parts, one by one.
+    for the two parts, one by one.
 
     A server that makes both images in one batch decides the same, but multiplies larger matrices,
     whose sums are rounded otherwise.

@@ -167,10 +167,9 @@ def test_repairs_bring_the_path_back(sampler):
 @pytest.mark.parametrize("drafted", [[7], [7, 8], [7, 8, 9], [7, 9], [7, 8, 11, 13]], ids=str)
 def test_a_sampler_that_looks_back_ends_where_it_would_have(sampler, drafted):
     """The repair is seen again at the next turn and would drive the latent off once more; what
-    follows
-    cancels it there, be it drafted or computed. The slopes are a parabola, which interpolation
-    meets, and so large that repairs are made in full. Heun drafts nothing where it has just
-    computed."""
+    follows cancels it there, be it drafted or computed. The slopes are a parabola, which
+    interpolation meets, and so large that repairs are made in full. Heun drafts nothing where it
+    has just computed."""
     sigmas = [1 - i / 15 for i in range(16)]
     ride = Ride(sigmas, sampler)
     latents, plain = [], []
@@ -199,8 +198,7 @@ def test_what_a_sampler_looks_back_at_is_cancelled_also_after_a_jump_and_for_a_r
     size,
 ):
     """The draft at 4 is off by `size` and moves the latent by 23 - 16 of 12 parts until the repair
-    at
-    5, which is made by a share. What was not repaired is seen once more, at 6, by 5 parts; the
+    at 5, which is made by a share. What was not repaired is seen once more, at 6, by 5 parts; the
     repair itself never again."""
     share = 1 / (1 + (7 / 23 * size / TRUST) ** 2)
     sigmas = [1 - i / 12 for i in range(13)]

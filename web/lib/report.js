@@ -1,70 +1,123 @@
 // A run's report as the chart needs it. Pure: no DOM, no ComfyUI.
+import style from "./style.js";
 
-const SEVERITY = ["drafted", "computed", "rejected"];
-
-/** The report's JSON from its packed form; the other half is speca_core/packed.py. */
+/**
+ * A report's JSON, in the words of schema 2, from its packed form. `unpack` and `read` of
+ * speca_core/report_json.py do the same.
+ */
 export function unpack(packed) {
-  const objects = (columns, values) => values.map((entry) => Object.fromEntries(columns.map((name, i) => [name, entry[i]])));
-  const calls = objects(packed.calls.columns, packed.calls.values);
-  for (const call of calls) call.rows = objects(packed.row_columns, call.rows);
+  const objects = (columns, values) =>
+    values.map((entry) => Object.fromEntries(columns.map((name, i) => [name, entry[i]])));
   const { row_columns, ...rest } = packed;
-  return { ...rest, calls };
+  const calls = objects(packed.calls.columns, packed.calls.values);
+  for (const call of calls) call.rows = objects(row_columns, call.rows);
+  const report = { ...rest, calls };
+  return report.schema === 1 ? upgraded(report) : report;
 }
 
-/** What one call did to one image: its branches' worst verdict and error, under their strictest tolerance. */
+// Words of schema 1, which release 0.1.0 wrote, and their successors.
+const VERDICTS = { drafted: "accepted" };
+const REASONS = { resting: "backoff", joint: "coupled" };
+const SWITCHES = { budget: ["protect_last", "deferred"], forecaster: ["channels"] }; // were 0 and 1
+
+function upgraded(report) {
+  const settings = { level: "features", ...report.settings };
+  for (const [part, switches] of Object.entries(SWITCHES)) {
+    settings[part] = { ...settings[part] };
+    for (const name of switches)
+      if (name in settings[part]) settings[part][name] = Boolean(settings[part][name]);
+  }
+  const runsBlock = ["first_block", "last_block"].includes(settings.verifier.name);
+  const { drafted: accepted, rejected } = report.totals;
+  return {
+    ...report,
+    schema: 2,
+    settings,
+    level: settings.level !== "auto" ? settings.level : runsBlock ? "features" : "prediction",
+    coupled: report.joint ?? false,
+    totals: { ...report.totals, drafted: accepted + rejected, accepted },
+    calls: report.calls.map((call) => ({
+      ...call,
+      rows: call.rows.map((row) => ({
+        ...row,
+        verdict: VERDICTS[row.verdict] ?? row.verdict,
+        reason: REASONS[row.reason] ?? row.reason,
+      })),
+    })),
+  };
+}
+
+/** An image in a call: its branches' worst verdict and error, under their strictest tolerance. */
 export function barOf(rows) {
   const known = (name) => rows.map((row) => row[name]).filter((value) => value !== null);
   const pick = (name, choose) => (known(name).length ? choose(...known(name)) : null);
+  const severity = (verdict) => style.severity.indexOf(verdict);
   return {
-    verdict: rows.map((row) => row.verdict).reduce((a, b) => (SEVERITY.indexOf(a) >= SEVERITY.indexOf(b) ? a : b)),
+    verdict: rows.map((row) => row.verdict).reduce((a, b) => (severity(a) >= severity(b) ? a : b)),
     error: pick("error", Math.max),
     tolerance: pick("tolerance", Math.min),
     hindcast: pick("hindcast", Math.max),
-    // An error that is not a number was infinite: only then is a checked draft rejected without one.
+    // JSON has no infinity. A checked draft is rejected without an error only if that was infinite.
     infinite: rows.some((row) => row.reason === "rejected" && row.error === null),
     reasons: [...new Set(rows.map((row) => row.reason))],
   };
 }
 
-/** One list of bars per image (null: the call had no row of that image), in the order of the calls. */
+/** One list of bars per image, in the order of the calls; null where a call lacks the image. */
 export function panelsOf(report) {
-  const images = [...new Set(report.calls.flatMap((call) => call.rows.map((row) => row.image)))].sort((a, b) => a - b);
-  return images.map((image) => ({
-    image,
-    bars: report.calls.map((call) => {
-      const rows = call.rows.filter((row) => row.image === image);
-      return rows.length ? barOf(rows) : null;
-    }),
-  }));
+  const images = new Set(report.calls.flatMap((call) => call.rows.map((row) => row.image)));
+  return [...images]
+    .sort((a, b) => a - b)
+    .map((image) => ({
+      image,
+      bars: report.calls.map((call) => {
+        const rows = call.rows.filter((row) => row.image === image);
+        return rows.length ? barOf(rows) : null;
+      }),
+    }));
 }
 
-/** The error at the top of the panels: every tolerance and most errors fit; bars that do not are cut and marked. */
+/** The error at the top of all panels; see style.js. */
 export function scaleOf(panels) {
-  const all = (name) => panels.flatMap(({ bars }) => bars.map((bar) => bar?.[name]).filter((value) => value != null));
-  const tolerance = Math.max(0, ...all("tolerance"));
-  const error = Math.max(0, ...all("error"), ...all("hindcast"));
-  return Math.max(tolerance * 1.15, Math.min(error * 1.15, tolerance * 2 || Infinity)) || 1;
+  const largest = (name) =>
+    Math.max(0, ...panels.flatMap(({ bars }) => bars.map((bar) => bar?.[name] ?? 0)));
+  const { headroom, tolerances } = style.scale;
+  const tolerance = largest("tolerance");
+  const error = Math.max(largest("error"), largest("hindcast"));
+  const most = tolerance * tolerances || Number.POSITIVE_INFINITY;
+  return Math.max(tolerance * headroom, Math.min(error * headroom, most)) || 1;
 }
 
-/** How many calls the whole run will have made, as far as can be told from those so far. */
+/**
+ * The height of a bar, from 0 to 1: the draft's error; if the call was computed, the error a draft
+ * would have had.
+ */
+export function shareOf(bar, scale) {
+  if (bar.infinite) return 1;
+  const value = bar.verdict === "computed" ? bar.hindcast : bar.error;
+  return Math.min((value ?? 0) / scale, 1);
+}
+
+/** The number of calls of the whole run, estimated from the calls so far. */
 export function expectedCalls(report) {
   const last = report.calls.at(-1);
   if (report.finished || !last) return report.calls.length;
   const done = Math.floor(last.position) + 1;
-  return Math.max(report.calls.length, Math.round((report.calls.length / done) * report.steps));
+  const expected = Math.round((report.calls.length / done) * report.steps);
+  return Math.max(report.calls.length, expected);
 }
 
-/** Times as fast as the plain model, and the seconds saved; null where no call was computed in full. */
+/** The speed-up over the plain model, and the seconds saved; null if no call was fully computed. */
 export function gainOf(report) {
   const { spent, plain_estimate: plain } = report.seconds;
   return plain && spent ? { speedup: plain / spent, saved: plain - spent, plain } : null;
 }
 
-const STRICT = ["rejected", "resting", "budget"];
+const STRICT = ["rejected", "backoff", "budget"]; // a higher threshold helps
 
-/** Why a run drafted nothing: the reason most rows have, one word for those that the threshold decides; null if there are drafts. */
+/** Why a run accepted no draft: the most frequent reason; null if it accepted some. */
 export function whyNothing(report) {
-  if (report.totals.drafted) return null;
+  if (report.totals.accepted) return null;
   const counts = {};
   for (const call of report.calls)
     for (const { reason } of call.rows) {
@@ -78,11 +131,15 @@ export function whyNothing(report) {
 export function same(a, b) {
   if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return a === b;
   const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]));
+  return (
+    keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]))
+  );
 }
 
-/** Whether settings are those of a record. What an older record does not know yet was no choice when it was made. */
+/** Whether settings are those of a record. A setting that an older record lacks does not count. */
 export function agrees(recorded, settings) {
   if (recorded === null || typeof recorded !== "object") return recorded === settings;
-  return Object.keys(recorded).every((key) => key in settings && agrees(recorded[key], settings[key]));
+  return Object.keys(recorded).every(
+    (key) => key in settings && agrees(recorded[key], settings[key]),
+  );
 }

@@ -1,20 +1,30 @@
-// Which runs a node shows, and which of them. Pure.
+// The runs that a node can show. Pure.
 import { same } from "./report.js";
 
-const MOST = 4; // samplers behind one node
+const MOST = 4; // samplers fed by one node
 
-/** Runs of one SpeCa Accelerate node: the newest of each sampler, oldest first. A run is the payload of the `speca.run` event. */
+/**
+ * Runs of one SpeCa Accelerate node: the newest of each sampler, oldest first. A run is the payload
+ * of the `speca.run` event.
+ */
 export class Runs {
   constructor() {
     this.list = [];
     this.chosen = null; // sampler picked by the user
   }
 
-  /** Take a run; of one sampler only the newest is kept. A prediction that was made for just these settings stays with it. */
+  /**
+   * Take a run; it replaces an older one of the same sampler. A prediction made for these very
+   * settings stays with it.
+   */
   take(run, prediction = null) {
     const before = this.list.find((other) => keyOf(other) === keyOf(run));
-    const predicted = before?.ids.run === run.ids.run ? before.predicted : prediction && same(prediction.settings, run.report.settings) ? prediction.outcome : undefined;
-    this.list = [...this.list.filter((other) => other !== before), { ...run, ...(predicted && { predicted }) }].slice(-MOST);
+    let predicted;
+    if (before?.ids.run === run.ids.run) predicted = before.predicted;
+    else if (prediction && same(prediction.settings, run.report.settings))
+      predicted = prediction.outcome;
+    const others = this.list.filter((other) => other !== before);
+    this.list = [...others, { ...run, ...(predicted && { predicted }) }].slice(-MOST);
   }
 
   /** The run to show: of the chosen sampler, else the newest. */
@@ -28,13 +38,37 @@ export class Runs {
     this.chosen = this.list.length ? keyOf(this.list[(at + 1) % this.list.length]) : null;
   }
 
-  /** What is kept in the workflow: runs that are over. */
+  /** The runs to keep in the workflow: those that have ended. */
   get saved() {
     return this.list.filter((run) => run.ended);
   }
 }
 
-/** Runs of one node are told apart by the node's path (a subgraph may be used twice) and the sampler. */
+/**
+ * Runs whose workflow is not on screen, until it is: the newest few, as each holds a whole report.
+ */
+export class Waiting {
+  constructor(most = 16) {
+    this.most = most;
+    this.runs = new Map(); // by workflow, node and sampler; oldest first
+  }
+
+  add(run) {
+    const key = `${workflowKey(run.ids.workflow)}/${keyOf(run)}`;
+    this.runs.delete(key);
+    this.runs.set(key, run);
+    if (this.runs.size > this.most) this.runs.delete(this.runs.keys().next().value);
+  }
+
+  /** Hand over the runs of a workflow. */
+  take(workflow) {
+    const entries = [...this.runs].filter(([, run]) => workflowKey(run.ids.workflow) === workflow);
+    for (const [key] of entries) this.runs.delete(key);
+    return entries.map(([, run]) => run);
+  }
+}
+
+/** Identifies a node's run by its node's path (a subgraph may be used twice) and its sampler. */
 export function keyOf(run) {
   return `${run.ids.node}/${run.ids.sampler}`;
 }

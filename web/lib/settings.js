@@ -1,31 +1,30 @@
-// The node's widgets as SpecaConfig's JSON, and back. Pure: knows widgets, but neither the DOM nor ComfyUI.
+// The node's widgets as SpecaConfig's JSON, and back. Pure: knows widgets, not the DOM or ComfyUI.
 
-const CHOICES = ["forecaster", "verifier", "budget"]; // these bring knobs along; all other widgets are plain values
+const CHOICES = ["forecaster", "verifier", "budget"]; // each brings its entry's own settings
 
-const find = (node, name) => node.widgets?.find((widget) => widget.name === name);
-
-/** The widgets that settings are made of: all that ComfyUI saves. */
+/** The widgets that hold settings: all that ComfyUI saves. */
 export function settingWidgets(node) {
   return (node.widgets ?? []).filter((widget) => widget.serialize !== false);
 }
 
-/** The widgets' values as settings; null if a link feeds one of them, so that the widget does not say what will be used. */
+/** The widgets' values as settings; null if a link feeds one: its value is not known yet. */
 export function settingsOf(node) {
   const settings = {};
   for (const widget of settingWidgets(node)) {
-    const [name, knob] = widget.name.split(".");
-    if (node.inputs?.some((input) => input.widget?.name === widget.name && input.link != null)) return null;
+    const [name, part] = widget.name.split(".");
+    const linked = (input) => input.widget?.name === widget.name && input.link != null;
+    if (node.inputs?.some(linked)) return null;
     if (!CHOICES.includes(name)) settings[name] = widget.value;
-    else if (knob) (settings[name] ??= {})[knob] = widget.value;
+    else if (part) settings[name] = { ...settings[name], [part]: widget.value };
     else settings[name] = { name: widget.value, ...settings[name] };
   }
   return CHOICES.every((name) => name in settings) ? settings : null;
 }
 
-/** Write settings into the widgets, as if the user had. A combo goes first: it brings its knobs along. */
+/** Write settings into the widgets, as if the user had. A combo goes first: it makes the others. */
 export function writeSettings(node, settings) {
   const write = (name, value) => {
-    const widget = find(node, name);
+    const widget = node.widgets?.find((candidate) => candidate.name === name);
     if (!widget || widget.value === value) return;
     widget.value = value;
     widget.callback?.(value);
@@ -35,8 +34,14 @@ export function writeSettings(node, settings) {
       write(name, value);
       continue;
     }
-    const { name: entry, ...knobs } = value;
+    const { name: entry, ...parts } = value;
     write(name, entry);
-    for (const [knob, number] of Object.entries(knobs)) write(`${name}.${knob}`, number);
+    for (const [part, setting] of Object.entries(parts)) write(`${name}.${part}`, setting);
   }
+}
+
+/** Workflows saved by 0.1.0 hold 0 or 1 for some switches. */
+export function upgradeSwitches(node) {
+  for (const widget of settingWidgets(node))
+    if (widget.type === "toggle") widget.value = Boolean(widget.value);
 }

@@ -1,4 +1,4 @@
-// Everything the page says by itself, in the languages of the pack. Pure.
+// All texts of the page, in the languages of the pack. Pure.
 
 const WORDS = {
   en: {
@@ -9,7 +9,7 @@ const WORDS = {
     stopped: "stopped early",
     failed: "failed",
     changed: "changed: queue to measure",
-    drafted: "drafted",
+    accepted: "accepted",
     computed: "computed",
     rejected: "rejected",
     tolerance: "tolerance",
@@ -50,7 +50,7 @@ const WORDS = {
     stopped: "提前结束",
     failed: "出错",
     changed: "设置已更改，运行后才有实测",
-    drafted: "预测",
+    accepted: "接受",
     computed: "计算",
     rejected: "拒绝",
     tolerance: "容许误差",

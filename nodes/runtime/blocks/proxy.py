@@ -48,8 +48,8 @@ class Head:
         self.stream = rows_first(self._given, batch)
 
     def __call__(self, stream: torch.Tensor | None = None) -> Any:
-        """The head's result for another input, [rows, ...]; for what it was called with if there
-        is none."""
+        """The head's result for another input, [rows, ...]; for what it was called with if there is
+        none."""
         given = self._given if stream is None else as_given(stream, self._given, self._batch)
         if self._keyword is None:
             return self._function(given, *self._args[1:], **self._kwargs)
@@ -238,8 +238,7 @@ def stand_ins(model: nn.Module, family: Family, handler: Pass) -> Iterator[tuple
 @contextmanager
 def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]:
     """Shadow the family's stacks, heads, refiners and modules between blocks; everything is
-    restored
-    on the way out.
+    restored on the way out.
 
     Raises:
         UnsupportedModel: the call was answered without the model's head: whatever did so, we have
@@ -256,9 +255,10 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
         yield
         if not handler.head_was_called:
             raise UnsupportedModel(
-                f"SpeCa cannot accelerate this model: a call was answered, but {family.name} did not run to its head "
-                f"({', '.join(family.heads) or 'its last block'}); expected nothing to answer in the model's place. Remove other caches "
-                "and patches that skip the model, or bypass SpeCa Accelerate."
+                f"SpeCa cannot accelerate this model: a call was answered, but {family.name} did "
+                f"not run to its head ({', '.join(family.heads) or 'its last block'}); expected "
+                "nothing to answer in the model's place. Remove other caches and patches that skip "
+                "the model, or bypass SpeCa Accelerate."
             )
         ended = True
     finally:

@@ -1,13 +1,10 @@
-"""A model whose class is in no table: its blocks and its head are found by looking, and tried out
-    before anything is drafted.
+"""A model whose class is in no table: its blocks and its head are found by tracing one evaluation.
 
-    candidate(model)     at attach: is there a list of like blocks at all? discover(...)        at
-    the first call: watch one evaluation, propose families, rehearse them; the first that stands is
-    used
+    candidate(model)    at attach: is there a list of like blocks at all?
+    discover(...)       at the first call: trace an evaluation, propose families, test them; the
+                        first that passes its self-test is used
 
-A rehearsal is a draft with exact features: all blocks are skipped, the head gets what a full pass
-has just given it, and the output must be the full pass's. A model that hides a path around the tap
-(a U-Net's skips) fails it, and is refused with the reason.
+A model that fails all of them is refused with the reason.
 """
 
 import logging
@@ -38,8 +35,9 @@ _discovered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, int], Family]]
 def refusal(model: Any, reason: str) -> UnsupportedModel:
     """The error for a model that discovery gives up."""
     return UnsupportedModel(
-        f"SpeCa cannot accelerate this model: its diffusion model is a {type(model).__name__}, which SpeCa has no entry for, and {reason}; "
-        "expected a diffusion transformer, whose like blocks follow one another. Set level to prediction, which works with every model."
+        f"SpeCa cannot accelerate this model: its diffusion model is a {type(model).__name__}, "
+        f"which SpeCa has no entry for, and {reason}; expected a diffusion transformer, whose like "
+        "blocks follow one another. Set level to prediction, which works with every model."
     )
 
 
@@ -57,7 +55,7 @@ def candidate(model: Any) -> Family:
         (name,),
         (),
         (),
-        coupled="nobody has looked whether its rows can be evaluated apart",
+        coupled="it is not known whether its rows can be evaluated separately",
     )
 
 
@@ -280,11 +278,12 @@ def proposals(
         if odd.order != list(range(odd.count)):
             raise refusal(
                 model,
-                f"the blocks of {odd.path} do not run once each, in their order, but as {odd.order}",
+                f"the blocks of {odd.path} do not run once each, in order, but as {odd.order}",
             )
         raise refusal(
             model,
-            f"the blocks of {odd.path} do not hand on a stream: no output is, or is like, an input of the next block",
+            f"the blocks of {odd.path} do not hand on a stream: no output is, or is like, an input "
+            "of the next block",
         )
     apart: list[StackTrace] = []  # stacks that run between another one's blocks are left to run
     for seen in sorted(chained, key=lambda seen: -seen.size):
@@ -296,7 +295,8 @@ def proposals(
     if not trunk:
         raise refusal(
             model,
-            f"nothing that enters its blocks ({', '.join(seen.path for seen in apart)}) depends on the latent",
+            f"nothing that enters its blocks ({', '.join(seen.path for seen in apart)}) depends on "
+            "the latent",
         )
     largest = max(seen.size for seen in trunk)
     name = type(model).__name__
@@ -342,7 +342,8 @@ def batch_of(model: nn.Module, shape: torch.Size, rows: int) -> int | None:
         return None
     raise refusal(
         model,
-        f"its stream has shape {tuple(shape)} for {rows} rows, so that it cannot be told which dimension holds the rows",
+        f"its stream has shape {tuple(shape)} for {rows} rows; it is not clear which dimension "
+        "holds the rows",
     )
 
 
@@ -354,12 +355,13 @@ def discover(
 
     Args:
         unknown: what `lookup.family_of` gave at attach.
-        verifier: whose block the rehearsal runs.
-        model: the diffusion model itself. evaluate: its answer, plain, to a latent of the call. x:
-            [rows, ...] the call's latent.
+        verifier: whose block the self-test runs.
+        model: the diffusion model itself.
+        evaluate: its plain answer to a latent of the call.
+        x: [rows, ...] the call's latent.
 
     Raises:
-        UnsupportedModel: no proposal stands its rehearsal, with the reason.
+        UnsupportedModel: no proposal passes its self-test, with the reason.
     """
     known = _discovered.setdefault(model, {})
     key = verifier.block, x.shape[0]
@@ -378,14 +380,12 @@ def discover(
                 known[key] = family
                 break
         else:
-            under = (
-                ""
-                if not verifier.block
-                else f" (with the verifier {verifier.name}; try embedded, which runs no block)"
-            )
-            raise refusal(model, "; ".join(dict.fromkeys(wrong)) + under)
+            reason = "; ".join(dict.fromkeys(wrong))
+            if verifier.block:
+                reason += f" (with the verifier {verifier.name}; try embedded, which runs no block)"
+            raise refusal(model, reason)
         log.info(
-            "SpeCa: %s is in no table; found and rehearsed: blocks %s, head %s",
+            "SpeCa: %s is in no table; found and tested: blocks %s, head %s",
             unknown.models[0],
             family.stacks,
             family.heads,

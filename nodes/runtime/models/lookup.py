@@ -35,8 +35,8 @@ def check(family: Family, config: SpecaConfig) -> None:
     if family.no_last_block and config.verifier.block == "last":
         raise ConfigError(
             f"SpeCa: the verifier is {config.verifier.name}, which computes the last block alone, "
-            f"and {family.name} does not allow that: {family.no_last_block}; expected one that does "
-            "not. Choose another verifier, for example embedded or first_block."
+            f"and {family.name} does not allow that: {family.no_last_block}; expected another one. "
+            "Choose another verifier, for example embedded or first_block."
         )
 
 

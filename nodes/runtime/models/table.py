@@ -175,7 +175,7 @@ FAMILIES = (
 BY_CLASS = {model: family for family in FAMILIES for model in family.models}
 
 REFUSED = {
-    "UNetModel": "it is a U-Net, whose last blocks read the outputs of its first ones at every resolution",
+    "UNetModel": "it is a U-Net, whose last blocks read the outputs of its first ones",
     "StageB": "Stable Cascade is a U-Net",
     "StageC": "Stable Cascade is a U-Net",
     "NaDiT": "SeedVR2 samples in one step, so there is nothing to forecast",

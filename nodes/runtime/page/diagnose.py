@@ -35,20 +35,22 @@ def diagnose(report: RunReport) -> str:
         "" if report.out_of_memory is None else f", out of memory at call {report.out_of_memory}"
     )
     lines = [
-        f"SpeCa {version()}, ComfyUI {comfyui_version}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{platform.system()}, {device}",
-        f"model: {report.model}, {report.steps} steps, {len(report.calls)} calls of up to {lanes} rows",
+        f"SpeCa {version()}, ComfyUI {comfyui_version}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {platform.system()}, {device}",
+        f"model: {report.model}, level {report.level}, {report.steps} steps, "
+        f"{len(report.calls)} calls of up to {lanes} rows",
         f"settings: {json.dumps(report.settings)}",
         f"run: {report.summary}",
         f"anchors: {report.cache_bytes / 2**20:.1f} MB on the {report.placement}{memory}",
-        f"hindsight: {report.repaired} predictions repaired",
+        f"hindsight: {report.repaired} predictions corrected",
         "verdicts: "
         + ", ".join(
             f"{count} {verdict} ({reason})" for (verdict, reason), count in reasons.most_common()
         ),
         "errors: " + spread([row.error for row in rows]),
         "hindcasts: " + spread([row.hindcast for row in rows]),
-        f"seconds per call: {report.seconds_per_call(accepted=False)} computed, {report.seconds_per_call(accepted=True)} drafted",
+        f"seconds per call: {report.seconds_per_call(accepted=False)} computed, "
+        f"{report.seconds_per_call(accepted=True)} accepted",
     ]
     return "\n".join(lines)
 
@@ -59,4 +61,5 @@ def spread(values: list[float | None]) -> str:
     if len(there) < 2:
         return f"{len(there)} values"
     low, middle, high = quantiles(there, n=4)
-    return f"{len(there)} values, {there[0]:.4g} to {there[-1]:.4g}, quartiles {low:.4g} {middle:.4g} {high:.4g}"
+    ends = f"{there[0]:.4g} to {there[-1]:.4g}"
+    return f"{len(there)} values, {ends}, quartiles {low:.4g} {middle:.4g} {high:.4g}"

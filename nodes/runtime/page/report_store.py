@@ -26,7 +26,7 @@ _lock = threading.Lock()
 
 
 def fingerprint(latent: Any) -> str:
-    """SHA-256 of a latent as ComfyUI hands it from node to node; nested latents are packed first."""
+    """SHA-256 of a latent as ComfyUI hands it to the next node; nested ones are packed first."""
     if getattr(latent, "is_nested", False):
         latent, _ = comfy.utils.pack_latents(latent.unbind())
     handed = latent.to(

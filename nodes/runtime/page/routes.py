@@ -1,10 +1,11 @@
-"""What the page may ask the server: POST /speca/what_if."""
+"""The page's requests to the server: GET /speca/presets and POST /speca/what_if."""
 
 import asyncio
 from typing import Any
 
 from aiohttp import web
 
+from ....speca_core.config import PRESETS, SpecaConfig
 from ....speca_core.errors import SpecaError
 from ....speca_core.replay import psnr_band, replay
 from ....speca_core.report import RunReport
@@ -19,24 +20,32 @@ def serve() -> None:
     """Add the routes to ComfyUI's server, if there is one."""
     server = page_server()
     if server is not None:
+        server.routes.get("/speca/presets")(presets)
         server.routes.post("/speca/what_if")(what_if)
 
 
-async def what_if(request: web.Request) -> web.Response:
-    """{"report": a packed report, "settings": `SpecaConfig.to_dict()`} is asked.
+async def presets(request: web.Request) -> web.Response:
+    """{name: all settings, as `SpecaConfig.to_dict()` has them}, in the order of the buttons."""
+    settings = {name: SpecaConfig.build(values).to_dict() for name, values in PRESETS.items()}
+    return web.json_response(settings)
 
-    The answer is {"report": the prediction, packed, "psnr": [low, high] in dB, or null}. Where
-    there is no telling, or a setting is out of range, it is {"error": why}; what is no such
-    question is refused with code 400.
+
+async def what_if(request: web.Request) -> web.Response:
+    """Predict a recorded run with other settings.
+
+    The request is {"report": a packed report, "settings": `SpecaConfig.to_dict()`}. The answer is
+    {"report": the prediction, packed, "psnr": [low, high] in dB, or null}. It is {"error": reason}
+    if no prediction is possible or a setting is out of range; a malformed request gets code 400.
     """
     if request.content_type != "application/json" or (request.content_length or 0) > MOST_BYTES:
         return _refused(
-            f"found {request.content_type}, {request.content_length} bytes; expected JSON of at most {MOST_BYTES} bytes"
+            f"found {request.content_type}, {request.content_length} bytes; "
+            f"expected JSON of at most {MOST_BYTES} bytes"
         )
     try:
-        asked = await request.json()
-        recorded = read(unpack(asked["report"]))
-        settings = dict(asked["settings"])
+        sent = await request.json()
+        recorded = read(unpack(sent["report"]))
+        settings = dict(sent["settings"])
     except (
         ValueError,
         KeyError,
@@ -46,7 +55,8 @@ async def what_if(request: web.Request) -> web.Response:
         RecursionError,
     ) as error:
         return _refused(
-            f"found no report and settings ({type(error).__name__}: {error}); expected what the page sends"
+            f"found no report and settings ({type(error).__name__}: {error}); "
+            "expected the page's request"
         )
     if recorded.rows > MOST_ROWS:
         return _refused(f"found {recorded.rows} rows; expected at most {MOST_ROWS}")
@@ -56,7 +66,8 @@ async def what_if(request: web.Request) -> web.Response:
         return web.json_response({"error": str(error)})
     except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         return _refused(
-            f"found a record or settings that are none ({type(error).__name__}: {error}); expected what the page sends"
+            f"found an impossible report or impossible settings ({type(error).__name__}: {error}); "
+            "expected the page's request"
         )
     return web.json_response(answer)
 

@@ -1,6 +1,5 @@
 """A picture tells its own run: the run goes into the workflow that ComfyUI writes into files, at
-the
-    node that made it.
+the node that made it.
 
 The page queues the workflow as it was before the run, so a saved picture would show the run before.
 The dict of a running prompt is the very one that saving nodes write; it is changed here, before

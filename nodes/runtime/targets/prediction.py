@@ -70,11 +70,17 @@ class PredictionTarget:
 
 
 class PredictionRun(Run):
-    """Answers the guider's predictions; a lane is an image."""
+    """Answers the guider's predictions; a lane is an image.
+
+    Attributes:
+        coupled: all images decide together.
+    """
+
+    target: type[PredictionTarget] = PredictionTarget
 
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
         super().__init__(config, model, *schedule)
-        self._coupled = are_coupled(model.diffusion_model)
+        self.coupled = are_coupled(model.diffusion_model)
         self._images = 0
         self._computed: Sequence[int] | None = None  # images that are needed now; None: all
 
@@ -105,7 +111,7 @@ class PredictionRun(Run):
         # its lanes are others.
         kind = str(getattr(guider, "cfg", None)), asked_at(sigma, getattr(guider, "conds", {}))
         lanes = [(image, x.shape[1:], kind) for image in images]
-        coupled = self._coupled or any(model_options.get(name) for name in LOOKS_AT_THE_BATCH)
+        coupled = self.coupled or any(model_options.get(name) for name in LOOKS_AT_THE_BATCH)
         call = prediction.open_call(lanes, images, [0] * len(x), coupled)
 
         def evaluate(chosen: Sequence[int]) -> torch.Tensor:
@@ -115,7 +121,7 @@ class PredictionRun(Run):
             finally:
                 self._computed = None
 
-        denoised = join(call.answer(PredictionTarget(self.verifier, x, sigma, evaluate)))
+        denoised = join(call.answer(self.target(self.verifier, x, sigma, evaluate)))
         call.close(time.perf_counter() - begun)
         return prediction.serve(x, denoised)
 
