@@ -30,7 +30,7 @@ refuse_older_comfyui()
 
 async def comfy_entrypoint() -> Any:
     """Called by ComfyUI. The nodes are imported here, so that the pack itself can be imported without ComfyUI."""
-    from .nodes import SpeCaExtension
+    from .nodes.extension import SpeCaExtension
 
     return SpeCaExtension()
 

@@ -24,7 +24,17 @@ import subprocess
 from collections.abc import Sequence
 
 sys.dont_write_bytecode = True  # not beside the sources; the children write theirs into .runtime
-from tools.environment import COMFYUI, DEMO, PINNED, ROOT, RUNTIME, Trouble, environment, prepare  # noqa: E402
+from tools.environment import (  # noqa: E402
+    BASE,
+    COMFYUI,
+    DEMO,
+    PINNED,
+    ROOT,
+    RUNTIME,
+    Trouble,
+    environment,
+    prepare,
+)
 from tools.server import server  # noqa: E402
 from tools.suites import SUITES, do_suite  # noqa: E402
 
@@ -64,6 +74,15 @@ def do_bench(options: argparse.Namespace) -> int:
     return subprocess.run(command, env=environment(COMFYUI_PATH=str(comfyui))).returncode
 
 
+def do_pages(options: argparse.Namespace) -> int:
+    """Write the tables of the docs that are made from the code."""
+    python, _ = prepare(options.comfyui, version=options.comfyui_version)
+    # As a part of the pack, which its folder alone does not tell.
+    path = str(BASE / "custom_nodes")
+    command = [python, "-m", "speca.tools.pages"]
+    return subprocess.run(command, cwd=RUNTIME, env=environment(PYTHONPATH=path)).returncode
+
+
 COMMANDS = {
     "setup": (
         do_setup,
@@ -79,6 +98,7 @@ COMMANDS = {
         "every method against the plain model, on the demo's model; --quick takes three minutes; "
         "takes benchmarks/bench.py's options",
     ),
+    "pages": (do_pages, "write the tables of the docs that are made from the code"),
     **{
         name: (do_suite, f"{', '.join(parts)}; takes pytest's options")
         for name, parts in SUITES.items()

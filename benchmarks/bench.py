@@ -10,6 +10,8 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Container
+from typing import Any
 
 os.environ.setdefault(
     "SPECA_BENCH_DEVICE", "any" if "--scale" in sys.argv and "small" not in sys.argv else "cpu"
@@ -51,11 +53,18 @@ def rows_of(
     return rows
 
 
-def measure(settings: list[Setting], methods: list[Method], images: int, found: Measured) -> None:
-    """Make every image with every method that is not among the rows found."""
+def measure(
+    settings: list[Setting],
+    methods: list[Method],
+    images: int,
+    found: Measured,
+    kept: Container[tuple[Any, ...]],
+) -> None:
+    """Make every image with every method, but those that were found here or are kept."""
 
     def missing(setting: Setting, image: int) -> list[Method]:
-        return [m for m in methods if not found.has(setting.name, m.group, m.label, image)]
+        keys = {(setting.name, m.group, m.label, image): m for m in methods}
+        return [m for key, m in keys.items() if not found.has(*key) and key not in kept]
 
     work = [
         (setting, image, caption, missing(setting, image))
@@ -70,10 +79,8 @@ def measure(settings: list[Setting], methods: list[Method], images: int, found: 
             found.add(rows_of(bed, setting, left, image, caption))
             made += len(left)
             minutes = (time.monotonic() - begun) / made * (total - made) / 60
-            print(
-                f"{made}/{total}, {minutes:.0f} min left: {setting.name}, image {image + 1}",
-                flush=True,
-            )
+            place = f"{setting.name}, image {image + 1}"
+            print(f"{made}/{total}, {minutes:.0f} min left: {place}", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -156,12 +163,13 @@ def measure_methods(options: argparse.Namespace) -> None:
     if options.only:
         methods = [method for method in methods if method.group in options.only]
     found = of_images("quick" if options.quick else "methods")
-    if options.new:
-        for row in load()["methods"]:
-            key = [row[field] for field in KEYS["methods"]]
-            found.rows |= {(*key, image): row for image in range(images_of(row))}
-    measure(settings, methods, images, found)
-    rows = aggregate(row for row in found.rows.values() if "image" in row)
+    kept = {
+        (*(row[field] for field in KEYS["methods"]), image)
+        for row in (load()["methods"] if options.new else [])
+        for image in range(images_of(row))
+    }
+    measure(settings, methods, images, found, kept)
+    rows = aggregate(found.rows.values())
     print(table([row for row in rows if row["setting"] == settings[0].name]))
     print(f"pictures: {draw_all(rows, MEASURED)}")
 

@@ -24,6 +24,12 @@ KEYS = {  # part -> what tells its rows in results.json apart
     "checks": ("cfg", "check"),
     "scale": ("model",),
 }
+AVERAGES = {  # field of a method's rows -> (average over the images, digits)
+    "evaluations": (statistics.fmean, 1),
+    "saved": (statistics.fmean, 3),
+    "seconds": (statistics.median, 3),
+    "speedup": (statistics.median, 3),
+}
 
 
 class Measured:
@@ -71,24 +77,18 @@ def of_part(part: str, folder: Path = MEASURED) -> Measured:
 def aggregate(rows: Iterable[Row]) -> list[Row]:
     """One row per setting and method, of rows that are one per image.
 
-    PSNR stays one number per image, in order and rounded to 0.1 dB. `evaluations` and `saved` are
-    means, `seconds` and `speedup` medians.
+    PSNR stays one number per image, in their order.
     """
     methods: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         methods[tuple(row[field] for field in KEYS["methods"])].append(row)
     found = []
     for key, images in methods.items():
-        columns = {field: [row[field] for row in images] for field in images[0]}
-        psnr = [round(row["psnr"], 1) for row in sorted(images, key=lambda row: row["image"])]
-        found.append(
-            dict(zip(KEYS["methods"], key, strict=True))
-            | {"evaluations": round(statistics.fmean(columns["evaluations"]), 1)}
-            | {"saved": round(statistics.fmean(columns["saved"]), 3)}
-            | {"seconds": round(statistics.median(columns["seconds"]), 3)}
-            | {"speedup": round(statistics.median(columns["speedup"]), 3)}
-            | {"psnr": psnr}
-        )
+        images.sort(key=lambda row: row["image"])
+        row = dict(zip(KEYS["methods"], key, strict=True))
+        for field, (average, digits) in AVERAGES.items():
+            row[field] = round(average(one[field] for one in images), digits)
+        found.append(row | {"psnr": [round(one["psnr"], 1) for one in images]})
     return found
 
 

@@ -207,10 +207,9 @@ class RunReport:
     def summary(self) -> str:
         """One line for the log and the node."""
         accepted, rejected = self.count("accepted"), self.count("rejected")
-        computed = self.rows - accepted - rejected
         text = (
-            f"{accepted} of {self.rows} evaluations drafted, {computed} computed, "
-            f"{rejected} rejected and computed, {self.seconds:.2f} s"
+            f"{accepted} of {self.rows} evaluations saved ({accepted + rejected} drafts, "
+            f"{rejected} rejected), {self.seconds:.2f} s"
         )
         if self.out_of_memory is not None:
             text += f", out of memory at call {self.out_of_memory}: no drafts from there on"

@@ -1,1 +1,98 @@
-"""Pages of the docs that are made from the code; see `python3 run.py pages`."""
+"""The tables in the docs that are made from the code: `python3 run.py pages` writes them.
+
+A page marks a table with `<!-- name -->` before and `<!-- /name -->` after it. This module runs in
+ComfyUI's environment, as a part of the pack.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..nodes.runtime.models.table import FAMILIES, REFUSED
+from ..speca_core import SpecaConfig
+from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, settings_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def row_of(name: str, default: Any, rule: Rule) -> tuple[str, ...]:
+    """One setting: name, default, values, what it does."""
+    match rule:
+        case Number():
+            values = f"{rule.low:g} to {rule.high:g}"
+        case Switch():
+            values = "on or off"
+        case OneOf():
+            values = ", ".join(rule.options)
+        case Entry():
+            values = ", ".join(rule.table)
+        case _:
+            values = "text"
+    shown = {True: "on", False: "off"}.get(default) if isinstance(default, bool) else default
+    shown = default.name if isinstance(rule, Entry) else shown
+    folded = " (advanced)" if rule.advanced else ""
+    return f"`{name}`{folded}", f"`{shown}`", values, rule.help.rstrip(".")
+
+
+def settings_table() -> str:
+    """Every setting of the node, and below each choice the settings of its entries."""
+    rows = []
+    for name, (default, rule) in settings_of(SpecaConfig).items():
+        rows.append(row_of(name, default, rule))
+        for key, entry in rule.table.items() if isinstance(rule, Entry) else ():
+            for setting, of in settings_of(entry).items():
+                rows.append(row_of(f"{key}: {setting}", *of))
+    return table(("setting", "default", "values", "what it does"), rows)
+
+
+def families_table() -> str:
+    """Every family, and below the table what is refused."""
+
+    def code(names: tuple[str, ...]) -> str:
+        return ", ".join(f"`{name}`" for name in names)
+
+    rows = []
+    for family in FAMILIES:
+        head = code(family.heads) or "none: the last block's output"
+        verifiers = f"not `last_block`: {family.no_last_block}" if family.no_last_block else "all"
+        decide = "one per call" if family.batch is None else "each image apart"
+        decide = f"coupled: {family.coupled}" if family.coupled else decide
+        classes, stacks = code(family.models), code(family.stacks)
+        rows.append((family.name, classes, stacks, head, verifiers, decide))
+    head = ("family", "class", "blocks", "head", "verifiers", "rows")
+    refused = [f"* `{name}`: {reason}" for name, reason in REFUSED.items()]
+    return "\n".join([table(head, rows), "", "Refused at level `features`:", "", *refused])
+
+
+PAGES = {
+    "docs/guide.md": {"settings": settings_table},
+    "docs/models.md": {"families": families_table},
+}
+
+
+def written(page: str) -> str:
+    """The text of a page with its tables as the code is now."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, make in PAGES[page].items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        text, found = marked.subn(lambda m, made=make(): f"{m[1]}\n{made}\n{m[2]}", text)
+        if found != 1:
+            raise ValueError(f"{page} marks the table {name} {found} times; expected once")
+    return text
+
+
+def main() -> None:
+    """Write all pages."""
+    for page in PAGES:
+        (ROOT / page).write_text(written(page), encoding="utf-8")
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,11 +34,12 @@ def test_the_run_shows_live_and_then_measured(page):
         and done["gain"] > 1
     )
     counted = re.match(
-        r"(\d+) of (\d+) evaluations drafted, (\d+) computed, (\d+) rejected",
-        page.note(REPORT, "report", "drafted"),
+        r"(\d+) of (\d+) evaluations saved \((\d+) drafts, (\d+) rejected\)",
+        page.note(REPORT, "report", "saved"),
     )
-    accepted, evaluations, computed, rejected = map(int, counted.groups())
-    assert evaluations == 28 == accepted + computed + rejected  # whole predictions
+    accepted, evaluations, drafts, rejected = map(int, counted.groups())
+    assert evaluations == 28 and drafts == accepted + rejected  # whole predictions
+    computed = evaluations - drafts
     assert done["legend"].startswith(
         f"{accepted}accepted{computed}computed{rejected}rejected"
     )  # as in the report
@@ -46,7 +47,7 @@ def test_the_run_shows_live_and_then_measured(page):
 
 def test_the_diagnosis_can_be_read_and_copied(page):
     finished(page)
-    page.note(REPORT, "report", "drafted")
+    page.note(REPORT, "report", "saved")
     page.show(REPORT)
     page.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.run("() => navigator.clipboard.writeText('before')")

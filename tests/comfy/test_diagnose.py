@@ -28,12 +28,12 @@ def test_it_says_what_a_bug_report_needs(report):
         "Flux.1",
         '"threshold": 1.0',
         '"newton"',
-        "drafted (draft)",
-        f"hindsight: {report.repaired} predictions repaired",
+        "accepted (draft)",
+        f"hindsight: {report.repaired} predictions corrected",
         report.summary,
     ):
         assert needed in text, needed
-    assert f"{report.count('drafted')} drafted (draft)" in text and report.repaired
+    assert f"{report.count('accepted')} accepted (draft)" in text and report.repaired
 
 
 def test_it_gives_nothing_private_away(report):

@@ -171,7 +171,7 @@ def test_the_server_answers_what_if(comfy):
     )
     assert "threshold" in no_telling["error"] and "expected" in no_telling["error"]
     code, reason = refused(
-        comfy, json.dumps({"report": report, "settings": {"threshold": 0.1}}).encode()
+        comfy, json.dumps({"report": report | {"calls": 3}, "settings": settings}).encode()
     )
     assert code == 400 and "expected" in reason
 

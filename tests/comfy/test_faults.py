@@ -23,6 +23,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from models import build, features, sample_tiny
 from speca_pack import speca_core
+from speca_pack.nodes import runtime
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.models.lookup import family_of
@@ -73,10 +74,12 @@ class Faults:
         return counted
 
 
+OURS = speca_core.__name__, runtime.__name__  # packages
+
+
 def is_ours(function):
-    return isinstance(function, types.FunctionType) and (function.__module__ or "").startswith(
-        speca_core.__name__
-    )
+    own = (getattr(function, "__module__", None) or "").startswith(OURS)
+    return own and isinstance(function, types.FunctionType)
 
 
 @pytest.fixture
@@ -84,15 +87,13 @@ def faults(monkeypatch):
     """Every function and method of the pack counts, wherever it is imported."""
     counter = Faults()
     wrapped = functools.lru_cache(None)(counter.around)
-    for found in pkgutil.walk_packages(speca_core.__path__, speca_core.__name__ + "."):
-        importlib.import_module(found.name)
-    modules = [
-        module for name, module in list(sys.modules.items()) if name.startswith(speca_core.__name__)
-    ]
-    classes = {
-        value for module in modules for value in vars(module).values() if isinstance(value, type)
-    }
-    for owner in [*modules, *(c for c in classes if c.__module__.startswith(speca_core.__name__))]:
+    for package in (speca_core, runtime):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            importlib.import_module(found.name)
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(OURS)]
+    values = [value for module in modules for value in vars(module).values()]
+    classes = {v for v in values if isinstance(v, type) and v.__module__.startswith(OURS)}
+    for owner in [*modules, *classes]:
         for name, value in list(vars(owner).items()):
             if is_ours(value) and not (
                 name.startswith("__") and name != "__init__" and name != "__call__"

@@ -9,7 +9,6 @@ draft, what comes out is finite and near plain, nothing stays behind.
 import logging
 import math
 import shutil
-from types import SimpleNamespace
 
 import comfy.controlnet
 import comfy.hooks
@@ -47,7 +46,7 @@ from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.targets.prediction import PredictionRun, asked_at
+from speca_pack.nodes.runtime.targets.prediction import asked_at
 from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import random
@@ -423,23 +422,26 @@ def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():
     latent = sample_tiny(
         accelerate(build("ace15"), features(threshold=math.inf, level="prediction")), "ace15"
     )
-    assert find(latent).joint and find(latent).count("accepted")
+    assert find(latent).coupled and find(latent).count("accepted")
 
 
-@pytest.mark.parametrize("options", [{}, {"model_options": {}, "seed": 1}], ids=["bare", "named"])
-def test_a_prediction_may_be_asked_for_without_options(options):
+def test_a_prediction_may_be_asked_for_without_options(flux, words):
     """ComfyUI's own default for a guider's options is none."""
-    run = PredictionRun(SpecaConfig(), "Flux", False, None, [1.0, 0.5, 0.0], True, None)
-    guider = SimpleNamespace(model_options={}, cfg=1.0, conds={})
 
-    class Executor:
-        class_obj = guider
+    class Terse(comfy.samplers.CFGGuider):
+        def __call__(self, x, timestep, *_, **__):
+            return self.outer_predict_noise(x, timestep)
 
-        def __call__(self, x, timestep, *rest, **kwargs):
-            return x * 0.5
+    def sample(model):
+        guider = Terse(model)
+        guider.set_conds(*words)
+        guider.set_cfg(1.0)
+        noise = comfy.sample.prepare_noise(torch.zeros(1, 16, 16, 16), 1)
+        sigmas = torch.linspace(1, 0, 9)
+        sampler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True)
 
-    x = torch.ones(1, 4, 2, 2)
-    assert torch.equal(run.predict(Executor(), x, torch.ones(1), **options), x * 0.5)
+    assert find(sample(accelerate(flux, SpecaConfig(threshold=1.0)))).count("accepted") > 0
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])

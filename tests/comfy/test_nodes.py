@@ -89,7 +89,7 @@ def test_an_untouched_node_and_its_report(nodes, flux):
     )
     assert (
         output.ui["speca_report"] == (text,)
-        and "evaluations drafted" in output.ui["text"][0]
+        and "evaluations saved" in output.ui["text"][0]
         and output.ui["images"]
     )
 

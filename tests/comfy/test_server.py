@@ -51,7 +51,7 @@ def test_the_demos_workflow_runs_and_reports(comfy):
     assert (
         report["totals"]["calls"] == 12 and report["totals"]["accepted"] > 0 and report["finished"]
     )
-    assert shown["images"] and "evaluations drafted" in shown["text"][0]
+    assert shown["images"] and "evaluations saved" in shown["text"][0]
     assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
     """ComfyUI lets it pass; we say what there is."""
     entry = finish(comfy, graph(forecaster="nonsense"))
     assert entry["status"]["status_str"] == "error"
-    assert "forecaster is None; expected one of newton, fitted" in json.dumps(
+    assert "forecaster is 'nonsense'; expected one of newton, fitted" in json.dumps(
         entry["status"]["messages"]
     )
 

@@ -157,7 +157,7 @@ def blind(model, x, sigmas):
 
 
 def resonant(model, x, sigmas):
-    """Twice as much of the slope before as of the newest: what cancels it doubles with every step."""
+    """Twice as much of the slope before as of the newest: what cancels it doubles each step."""
     return looking_back(model, x, sigmas, [[1], [1, 2]])
 
 
