@@ -78,9 +78,9 @@ def do_pages(options: argparse.Namespace) -> int:
     """Write the tables of the docs that are made from the code."""
     python, _ = prepare(options.comfyui, version=options.comfyui_version)
     # As a part of the pack, which its folder alone does not tell.
-    path = str(BASE / "custom_nodes")
+    where = environment(PYTHONPATH=str(BASE / "custom_nodes"))
     command = [python, "-m", "speca.tools.pages"]
-    return subprocess.run(command, cwd=RUNTIME, env=environment(PYTHONPATH=path)).returncode
+    return subprocess.run(command, cwd=RUNTIME, env=where).returncode
 
 
 COMMANDS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from results import Row
+from results import Row, images_of
 from scale_page import devices, markdown, on_gpus
 
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -19,8 +19,10 @@ PICTURE = PAGE.parent / "images" / "bench-euler-28-steps.png"
 PICTURED = ("euler 28 steps, CFG 1", "euler 28 steps, CFG 3.5")
 
 CLOCK, EVALUATIONS = "speedup", "saved"
+SPEEDS = (1.5, 2.0, 3.0)
 OURS = ("default", "target")
-DEFAULT = ("default", "0.1")
+DEFAULT_THRESHOLD = 0.1
+DEFAULT = ("default", f"{DEFAULT_THRESHOLD:g}")
 NOT_YET = (
     "**No GPU has measured SpeCa yet.** `python3 run.py bench --scale` does it, at published sizes "
     "with random weights; then the\ncost of a draft and the speed-up of whole runs will be here."
@@ -29,8 +31,7 @@ ON_GPUS = (
     "`python3 run.py bench --scale`, {devices}, published sizes with random weights: milliseconds "
     "of a prediction, and the\nspeed-up of whole runs whose drafts all pass.\n\n"
 )
-LOST = {  # (group, label) -> how the page calls it; thresholds that come near the default's speed
-    DEFAULT: "**SpeCa, untouched**",
+TRIED = {  # (group, label) -> its name on the page
     ("level features", "0.1"): "level features",
     ("level features, no hindsight", "0.1"): "without hindsight",
     ("level features, prompts apart", "0.05"): "errors per prompt",
@@ -42,12 +43,14 @@ LOST = {  # (group, label) -> how the page calls it; thresholds that come near t
     ("SpeCa paper, deferred", "0.01"): "SpeCa's rule, as released, 0.01",
     ("interval, hindsight", "1/2"): "our forecaster, every 2nd call",
     ("interval, Taylor 2", "1/2"): "Taylor 2, every 2nd call",
-    ("interval, Taylor 2, level prediction", "1/2"): "Taylor 2 at level prediction, every 2nd",
-    ("interval, Chebyshev", "1/2"): "Chebyshev, every 2nd call",
-    ("interval, Hermite .5", "1/2"): "Hermite, every 2nd call",
-    ("interval, reuse", "1/2"): "reuse, every 2nd call",
     ("EasyCache", "0.06"): "EasyCache, 0.06",
     ("LazyCache", "0.03"): "LazyCache, 0.03",
+}
+DUELS = {  # name in page.md -> (kind of rivals, speed, its axis)
+    "fewer_2x": ("plain", 2.0, CLOCK),
+    "fewer_3x": ("plain", 3.0, CLOCK),
+    "intervals_2x": ("intervals", 2.0, CLOCK),
+    "unchecked_2x": ("unchecked", 2.0, EVALUATIONS),
 }
 
 
@@ -153,15 +156,15 @@ def shown(value: tuple[float, float] | None, most: bool = False) -> str:
     return f"**{quality(*value)}**" if most else quality(*value)
 
 
-def equal(rows: Sequence[Row], axis: str, speeds: Sequence[float] = (1.5, 2.0, 3.0)) -> str:
-    """All settings at a few speeds by `axis`, or faster."""
+def equal(rows: Sequence[Row], axis: str, settings: Sequence[str]) -> str:
+    """Settings at a few speeds by `axis`, or faster."""
     kinds = {"SpeCa": "SpeCa", "intervals": "intervals", "plain": "fewer steps"}
-    head = ["", *(f"{speed:g}x: {name}" for speed in speeds for name in kinds.values())]
+    head = ["", *(f"{speed:g}x: {name}" for speed in SPEEDS for name in kinds.values())]
     lines = []
-    for setting in settings_of(rows):
+    for setting in settings:
         found = points(rows, setting)
         groups, line = rivals(found), [setting]
-        for speed in speeds:
+        for speed in SPEEDS:
             values = [best(found, groups[kind], speed, axis) for kind in kinds]
             most = max((value for value in values if value), default=None)
             line += [shown(value, value == most) for value in values]
@@ -169,10 +172,15 @@ def equal(rows: Sequence[Row], axis: str, speeds: Sequence[float] = (1.5, 2.0, 3
     return markdown(head, lines)
 
 
+def of_euler(rows: Sequence[Row]) -> list[str]:
+    """The settings whose sampler is Euler."""
+    return [setting for setting in settings_of(rows) if setting.startswith("euler")]
+
+
 def untouched(rows: Sequence[Row]) -> str:
     """The node as it is with Euler, and the others at its evaluations and at its time."""
     lines = []
-    for setting in (name for name in settings_of(rows) if name.startswith("euler")):
+    for setting in of_euler(rows):
         found = points(rows, setting)
         ours, groups = point(found, DEFAULT), rivals(found)
         cells = [f"{ours.saved:.2f}", f"{ours.speedup:.2f}", ours.quality]
@@ -194,31 +202,20 @@ def point(found: Sequence[Point], name: tuple[str, str]) -> Point:
     return next(p for p in found if (p.group, p.label) == name)
 
 
-def lost(rows: Sequence[Row]) -> str:
-    """What was tried, at 28 steps of Euler, with fewer steps at the same evaluations."""
-    settings = ("euler 28 steps, CFG 1", "euler 28 steps, CFG 3.5")
-    columns = []
-    for setting in settings:
+def tried(rows: Sequence[Row]) -> str:
+    """Other ways at 28 steps of Euler, with SpeCa and with fewer steps at the same evaluations."""
+    head, columns = ["28 steps, Euler"], []
+    for setting in PICTURED:
         found = points(rows, setting)
-        fewer = rivals(found)["fewer"]
-        chosen = [point(found, name) for name in LOST]
-        columns.append(
-            [
-                [
-                    f"{p.saved:.2f}",
-                    f"{p.speedup:.2f}",
-                    p.quality,
-                    shown(best(found, fewer, p.saved, EVALUATIONS)),
-                ]
-                for p in chosen
-            ]
-        )
-    head = ["28 steps, Euler"]
-    for setting in settings:
+        groups, column = rivals(found), []
+        for p in (point(found, name) for name in TRIED):
+            same = [best(found, groups[kind], p.saved, EVALUATIONS) for kind in ("SpeCa", "fewer")]
+            column.append([f"{p.saved:.2f}", p.quality, *map(shown, same)])
+        columns.append(column)
         cfg = setting.rpartition(", ")[2]
-        head += [f"{cfg}: evaluations, x", "time, x", "mean / worst", "fewer steps"]
-    lines = [[name, *a, *b] for name, a, b in zip(LOST.values(), *columns, strict=True)]
-    return markdown(head, lines)
+        head += [f"{cfg}: evaluations, x", "mean/worst", "SpeCa there", "fewer steps there"]
+    names = zip(TRIED.values(), *columns, strict=True)
+    return markdown(head, [[name, *first, *second] for name, first, second in names])
 
 
 def checks(rows: Sequence[Row]) -> str:
@@ -229,18 +226,13 @@ def checks(rows: Sequence[Row]) -> str:
     scales = sorted({row["cfg"] for row in rows})
     head = ["check"]
     for cfg in scales:
-        head += [f"CFG {cfg:g}: rank", "true / estimate", "by thirds", "spread"]
+        head += [f"CFG {cfg:g}: rank", "true / estimate", "spread"]
     lines = []
     for name, found in by_name.items():
         line = [name]
         for row in (found[cfg] for cfg in scales):
-            thirds = " ".join(f"{value:.2g}" for value in row["ratio"][1:])
-            line += [
-                f"{row['rank'][0]:.2f}",
-                f"{row['ratio'][0]:.2f}",
-                thirds,
-                f"{row['spread']:.2f}",
-            ]
+            numbers = row["rank"][0], row["ratio"][0], row["spread"]
+            line += [f"{number:.2f}" for number in numbers]
         lines.append(line)
     return markdown(head, lines)
 
@@ -259,15 +251,14 @@ def thresholds(rows: Sequence[Row]) -> str:
 
 
 def batches(rows: Sequence[Row]) -> str:
-    """Deciding per image and per batch."""
-    lines = []
-    for row in rows:
-        speeds = [f"{row['saved']:.2f}", f"{row['speedup']:.2f}"]
-        both = quality(statistics.fmean(row["psnr"]), min(row["psnr"]))
-        lines.append([f"{row['threshold']:g}", row["decides"], *speeds, both])
-    return markdown(
-        ["threshold", "who decides", "evaluations, x", "time, x", "mean / worst"], lines
-    )
+    """Deciding per image and per batch, in words."""
+    found = [
+        f"{row['decides']} {quality(statistics.fmean(row['psnr']), min(row['psnr']))} at "
+        f"{row['saved']:.2f} (time {row['speedup']:.2f})"
+        for row in rows
+        if row["threshold"] == DEFAULT_THRESHOLD
+    ]
+    return ", ".join(found)
 
 
 def span(values: Iterable[float], digits: int = 0) -> str:
@@ -278,7 +269,7 @@ def span(values: Iterable[float], digits: int = 0) -> str:
 
 
 def duel(rows: Sequence[Row], kind: str, speed: float, axis: str) -> str:
-    """In how many settings SpeCa is ahead, and by how much."""
+    """In how many settings SpeCa's mean is ahead, and by how much."""
     means, worsts = [], []
     for setting in settings_of(rows):
         found = points(rows, setting)
@@ -290,67 +281,49 @@ def duel(rows: Sequence[Row], kind: str, speed: float, axis: str) -> str:
             worsts.append(ours[1] - other[1])
     ahead, behind = [m for m in means if m > 0], [-m for m in means if m <= 0]
     text = f"ahead in {len(ahead)} of {len(means)} settings"
-    text += f" (by {span(ahead)} dB)" if ahead else ""
-    text += f" and behind in {len(behind)} (by {span(behind)} dB)" if behind else ""
-    return f"{text}; its worst image is ahead in {sum(w > 0 for w in worsts)}"
+    text += f" by {span(ahead)} dB" if ahead else ""
+    text += f", behind in {len(behind)} by {span(behind)} dB" if behind else ""
+    return f"{text}, and its worst image ahead in {sum(worst > 0 for worst in worsts)}"
 
 
 def numbers(results: Mapping[str, list[Row]]) -> dict[str, str]:
-    """The names of page.md that stand for numbers."""
+    """The names in page.md that stand for numbers."""
     rows = results["methods"]
-    settings = settings_of(rows)
-    found = {setting: points(rows, setting) for setting in settings}
-    euler = [setting for setting in settings if setting.startswith("euler")]
+    found = {setting: points(rows, setting) for setting in settings_of(rows)}
+    euler = of_euler(rows)
 
-    def over(names: Iterable[str], method: tuple[str, str], field: str) -> list[float]:
-        return [float(getattr(point(found[name], method), field)) for name in names]
+    def over(settings: Iterable[str], method: tuple[str, str], field: str) -> list[float]:
+        return [float(getattr(point(found[name], method), field)) for name in settings]
 
-    def apart(first: tuple[str, str], second: tuple[str, str], field: str) -> list[float]:
-        pairs = zip(over(euler, first, field), over(euler, second, field), strict=True)
-        return [a - b for a, b in pairs]
-
-    def cost(method: tuple[str, str]) -> list[float]:
+    def draft(group: str) -> str:
         """A draft's share of a computed evaluation, in percent."""
-        shares = []
-        for name in settings:
-            p = point(found[name], method)
-            shares.append(100 * (1 / p.speedup - 1 / p.saved) / (1 - 1 / p.saved))
-        return shares
+        chosen = [point(found[name], (group, label)) for name in found for label in ("3x", "4x")]
+        return span(100 * (1 / p.speedup - 1 / p.saved) / (1 - 1 / p.saved) for p in chosen)
 
-    features, third = ("level features", "0.1"), ("interval, Taylor 2", "1/3")
-    images = len(rows[0]["psnr"])
-    targets = results["targets"]
-    checked = results["checks"][0]
+    third = ("interval, Taylor 2", "1/3")
+    levels = (over(euler, method, "psnr") for method in (DEFAULT, ("level features", "0.1")))
+    thresholds = results["thresholds"]
     made = {
-        "images": str(images),
-        "settings": str(len(settings)),
-        "methods": str(len({(row["group"], row["label"]) for row in rows})),
+        "images": str(images_of(rows[0])),
+        "settings": str(len(found)),
+        "methods": str(max(map(len, found.values()))),
         "default_mean": span(over(euler, DEFAULT, "psnr")),
-        "default_worst": span(over(euler, DEFAULT, "worst")),
         "default_saved": span(over(euler, DEFAULT, "saved"), 1),
         "third_mean": span(over(euler, third, "psnr")),
         "third_saved": span(over(euler, third, "saved"), 1),
-        "levels_mean": span(apart(DEFAULT, features, "psnr"), 1),
-        "levels_saved": span(apart(DEFAULT, features, "saved"), 2),
-        "draft_features": span(
-            [*cost(("level features, target", "3x")), *cost(("level features, target", "4x"))]
-        ),
-        "draft_prediction": span([*cost(("target", "3x")), *cost(("target", "4x"))]),
-        "check_images": str(checked["images"]),
-        "check_drafts": str(checked["drafts"]),
-        "threshold_images": str(results["thresholds"][0]["images"]),
-        "threshold_clips": str(results["thresholds"][-1]["images"]),
-        "batch_count": str(results["batches"][0]["images"] // 4),
-        "target_images": str(targets[0]["images"]),
+        "levels": f"{max(abs(a - b) for a, b in zip(*levels, strict=True)):.1f}",
+        "draft_features": draft("level features, target"),
+        "draft_prediction": draft("target"),
+        "check_images": str(results["checks"][0]["images"]),
+        "check_drafts": str(results["checks"][0]["drafts"]),
+        "threshold_images": str(max(map(images_of, thresholds))),
+        "threshold_clips": str(min(map(images_of, thresholds))),
+        "batch_count": str(images_of(results["batches"][0]) // 4),
     }
     for speed in (2, 3, 4):
-        means = [row[f"{speed}x"] for row in targets]
-        made[f"target_{speed}"] = span((value for mean in means for value in mean), 2)
-    for kind in ("plain", "intervals", "unchecked"):
-        for axis, name in ((CLOCK, "clock"), (EVALUATIONS, "evaluations")):
-            for speed in (1.5, 2.0, 2.5, 3.0):
-                made[f"{kind}_{speed:g}_{name}".replace(".", "")] = duel(rows, kind, speed, axis)
-    return made
+        gained = [value for row in results["targets"] for value in row[f"{speed}x"]]
+        made[f"target_{speed}"] = span(gained, 2)
+    return made | {name: duel(rows, *of) for name, of in DUELS.items()}
 
 
 def page(results: Mapping[str, list[Row]]) -> str:
@@ -359,9 +332,9 @@ def page(results: Mapping[str, list[Row]]) -> str:
     scale = ON_GPUS.format(devices=devices(cells)) + on_gpus(cells) if cells else NOT_YET
     tables = {
         "untouched": untouched(rows),
-        "by_clock": equal(rows, CLOCK),
-        "by_evaluations": equal(rows, EVALUATIONS),
-        "lost": lost(rows),
+        "by_clock": equal(rows, CLOCK, settings_of(rows)),
+        "by_evaluations": equal(rows, EVALUATIONS, of_euler(rows)),
+        "tried": tried(rows),
         "checks": checks(results["checks"]),
         "thresholds": thresholds(results["thresholds"]),
         "batches": batches(results["batches"]),

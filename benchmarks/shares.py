@@ -12,7 +12,7 @@ import torch
 from sources import Through
 from speca_pack.nodes.runtime.run import Run
 from speca_pack.nodes.runtime.targets.features import FeatureRun, FeaturesTarget
-from speca_pack.speca_core.session import Call
+from speca_pack.speca_core.call import Call
 
 PARTS = ("around", "path", "embedders", "forecast", "head", "check")
 

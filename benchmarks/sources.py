@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from speca_pack.speca_core.session import Call
+from speca_pack.speca_core.call import Call
 from speca_pack.speca_core.target import Head
 
 

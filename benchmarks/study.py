@@ -25,7 +25,7 @@ from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.anchors import HEAD_INPUT
 from speca_pack.speca_core.axis import Schedule
 from speca_pack.speca_core.budgets import Threshold
-from speca_pack.speca_core.session import Call
+from speca_pack.speca_core.call import Call
 from speca_pack.speca_core.target import Head
 from speca_pack.speca_core.tensors import relative_error
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Verifier

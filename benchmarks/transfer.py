@@ -19,7 +19,7 @@ from speca_pack.nodes.runtime.targets.prediction import PredictionRun, Predictio
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.budgets import Target
 from speca_pack.speca_core.replay import psnr_band
-from speca_pack.speca_core.session import Call
+from speca_pack.speca_core.call import Call
 from speca_pack.speca_core.tensors import relative_error
 
 IMAGE_SETTINGS = (

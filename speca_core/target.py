@@ -10,7 +10,7 @@ import torch
 from .anchors import HEAD_INPUT
 
 if TYPE_CHECKING:
-    from .session import Call
+    from .call import Call
 
 
 class Target(Protocol):

@@ -4,7 +4,7 @@ A page marks a table with `<!-- name -->` before and `<!-- /name -->` after it. 
 ComfyUI's environment, as a part of the pack.
 """
 
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, settings_o
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [head, ("---",) * len(head), *rows]
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def row_of(name: str, default: Any, rule: Rule) -> tuple[str, ...]:
+def row_of(name: str, default: Any, rule: Rule) -> Sequence[str]:
     """One setting: name, default, values, what it does."""
     match rule:
         case Number():
@@ -65,12 +65,12 @@ def families_table() -> str:
         decide = f"coupled: {family.coupled}" if family.coupled else decide
         classes, stacks = code(family.models), code(family.stacks)
         rows.append((family.name, classes, stacks, head, verifiers, decide))
-    head = ("family", "class", "blocks", "head", "verifiers", "rows")
+    columns = ("family", "class", "blocks", "head", "verifiers", "rows")
     refused = [f"* `{name}`: {reason}" for name, reason in REFUSED.items()]
-    return "\n".join([table(head, rows), "", "Refused at level `features`:", "", *refused])
+    return "\n".join([table(columns, rows), "", "Refused at level `features`:", "", *refused])
 
 
-PAGES = {
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guide.md": {"settings": settings_table},
     "docs/models.md": {"families": families_table},
 }
@@ -80,10 +80,11 @@ def written(page: str) -> str:
     """The text of a page with its tables as the code is now."""
     text = (ROOT / page).read_text(encoding="utf-8")
     for name, make in PAGES[page].items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        text, found = marked.subn(lambda m, made=make(): f"{m[1]}\n{made}\n{m[2]}", text)
-        if found != 1:
-            raise ValueError(f"{page} marks the table {name} {found} times; expected once")
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"\n<!-- /{name} -->")
+        if not (begin and end):
+            raise ValueError(f"{page} does not mark the table {name}; expected <!-- {name} -->")
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
     return text
 
 

@@ -10,8 +10,9 @@ from test_session import SIGMAS, STEPS, config
 from speca_core import Session, SpecaConfig
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import Accumulated, Target, Threshold
+from speca_core.error_laws import Clock, Rates, laws_of, reach
 from speca_core.errors import ConfigError
-from speca_core.replay import PSNR, Clock, Rates, laws_of, psnr_band, reach, replay
+from speca_core.replay import PSNR, psnr_band, replay
 from speca_core.report import CallRecord, RowRecord, RunReport
 from speca_core.report_json import read, write
 from speca_core.verifiers import NoCheck

@@ -7,8 +7,9 @@ from typing import Any
 import comfy.samplers
 import torch
 
+from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
-from ....speca_core.session import Call, Prediction
+from ....speca_core.session import Prediction
 from ....speca_core.target import Head, Source
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
-from ....speca_core.session import Call
 from ....speca_core.target import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
