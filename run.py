@@ -22,6 +22,7 @@ import errno
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 sys.dont_write_bytecode = True  # not beside the sources; the children write theirs into .runtime
 from tools.environment import (  # noqa: E402
@@ -79,7 +80,7 @@ def do_pages(options: argparse.Namespace) -> int:
     python, _ = prepare(options.comfyui, version=options.comfyui_version)
     # As a part of the pack, which its folder alone does not tell.
     where = environment(PYTHONPATH=str(BASE / "custom_nodes"))
-    command = [python, "-m", "speca.tools.pages"]
+    command: Sequence[str | Path] = [python, "-m", "speca.tools.pages"]
     return subprocess.run(command, cwd=RUNTIME, env=where).returncode
 
 
