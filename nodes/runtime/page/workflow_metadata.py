@@ -43,7 +43,7 @@ def node_at(workflow: Mapping[str, Any], path: str) -> dict[str, Any] | None:
     """The SpeCa Accelerate node at a path such as "5:2": node 2 in the subgraph that node 5 is made
     of."""
     definitions = {
-        graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])
+        graph["id"]: graph for graph in (workflow.get("definitions") or {}).get("subgraphs") or []
     }
     graph: Mapping[str, Any] | None = workflow
     node: dict[str, Any] | None = None
