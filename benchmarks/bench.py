@@ -20,8 +20,8 @@ os.environ.setdefault(
 from testbed import Setting, Testbed, captions, psnr  # first: it makes ComfyUI importable
 
 from methods import METHODS, QUICK, Method
-from page import table, write_page
-from pictures import draw_all
+from page import PICTURE, PICTURED, table, write_page
+from pictures import draw, draw_all
 from results import KEYS, MEASURED, Measured, Row, aggregate, collect, images_of, load, of_images
 from scale import measure_scale
 from study import measure_checks
@@ -135,7 +135,9 @@ def main() -> int:
     """Measure one part, or write what was measured. Returns the exit code."""
     options = parse()
     if options.page:
-        print(f"page: {write_page(collect())}")
+        results = collect()
+        draw(results["methods"], PICTURED, PICTURE)
+        print(f"page: {write_page(results)}")
     elif options.pictures:
         print(f"pictures: {draw_all(load()['methods'], MEASURED)}")
     elif options.scale:

@@ -92,7 +92,6 @@ class Blank:
     nbytes = 0
 
     def to(self, *_: Any, **__: Any) -> "Blank":
-        """Itself."""
         return self
 
 

@@ -76,7 +76,6 @@ class Switch(Rule):
     """True or false. Release 0.1.0 saved some switches as 0 and 1; these are read, too."""
 
     def read(self, owner: str, default: Any, value: Any) -> Any:
-        """See `Rule.read`."""
         if not isinstance(value, bool) and (not isinstance(value, int) or value not in (0, 1)):
             raise ConfigError(
                 f"{owner} is {value!r}; expected true or false. Set it to one of these."
@@ -91,7 +90,6 @@ class Text(Rule):
     parse: Callable[[str], object] = str
 
     def read(self, owner: str, default: Any, value: Any) -> Any:
-        """See `Rule.read`."""
         if not isinstance(value, str):
             raise ConfigError(f"{owner} is {value!r}; expected text. {self.help}")
         self.parse(value)
@@ -105,7 +103,6 @@ class OneOf(Rule):
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def read(self, owner: str, default: Any, value: Any) -> Any:
-        """See `Rule.read`."""
         if not isinstance(value, str) or value not in self.options:
             raise _not_among(owner, value, self.options)
         return value

@@ -88,11 +88,9 @@ class Identity:
         self.stream = stream
 
     def __call__(self, stream: torch.Tensor | None = None) -> torch.Tensor:
-        """The input."""
         return self.stream if stream is None else stream
 
     def measured(self, result: torch.Tensor) -> torch.Tensor:
-        """The input."""
         return result
 
 

@@ -120,7 +120,6 @@ class LimitedPolicy:
         return True
 
     def tolerance(self, state: LaneState) -> float:
-        """The threshold."""
         return self.threshold
 
     def on_accepted(self, state: LaneState, error: float | None) -> None:

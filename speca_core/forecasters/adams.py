@@ -22,7 +22,6 @@ class AdamsBashforth(Linear):
     depth = 3
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of three anchors."""
         s2, s1, s0 = coordinates
         h1, h2, k = s0 - s1, s1 - s2, at - s0
         new, old = k * (1 + k / (2 * h1)) / h1, -k * k / (2 * h1) / h2

@@ -32,11 +32,9 @@ class Chebyshev(Linear):
 
     @property
     def depth(self) -> int:
-        """The number of anchors."""
         return self.anchors
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of all given anchors."""
         places = np.asarray([*coordinates, at], np.float64)
         t = 2 * (places - places[0]) / (places[-1] - places[0]) - 1
         basis = chebvander(t, self.degree)[:, 1:]

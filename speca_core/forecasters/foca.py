@@ -24,7 +24,6 @@ class FoCa(Linear):
     depth = 3
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of three anchors."""
         s2, s1, s0 = coordinates
         h1, h2, k = s0 - s1, s0 - s2, at - s0
         return [

@@ -26,7 +26,6 @@ class Hermite(Linear):
     sigma: float = number(0.5, 0.1, 1.0, 0.05, "Contraction. 0.5 halves the horizon, 0.71 keeps it")
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of three anchors."""
         horizon = 2 * self.sigma**2 * (at - coordinates[-1])
         newest, first, second = ladder(coordinates)
         return [

@@ -41,12 +41,10 @@ class Newton(Linear):
 
     @property
     def min_anchors(self) -> int:
-        """One more than the order."""
         return self.order + 1
 
     @property
     def depth(self) -> int:
-        """One more than the order."""
         return self.order + 1
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:

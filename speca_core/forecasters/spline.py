@@ -31,11 +31,9 @@ class Spline(Linear):
 
     @property
     def depth(self) -> int:
-        """The number of anchors."""
         return self.anchors
 
     def weights(self, coordinates: Sequence[float], at: float) -> list[float]:
-        """Weights of all given anchors."""
         c = np.asarray(coordinates, np.float64)
         n, d = len(c), c - at
         system = np.zeros((n + 2, n + 2))

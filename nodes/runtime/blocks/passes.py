@@ -154,7 +154,6 @@ class FullPass:
         self._postponed: list[Callable[[], None]] = []
 
     def runs(self, position: BlockPosition) -> bool:
-        """All of them."""
         return True
 
     def block(self, position: BlockPosition, block: nn.Module, arguments: Arguments) -> Any:

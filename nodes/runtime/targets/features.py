@@ -80,7 +80,6 @@ class FeatureRun(Run):
 
     @staticmethod
     def check(config: SpecaConfig, model: Any) -> None:
-        """See `Run.check`."""
         check(family_of(model.diffusion_model), config)
 
     def predict(
@@ -91,7 +90,6 @@ class FeatureRun(Run):
         model_options: Any,
         seed: Any,
     ) -> torch.Tensor:
-        """See `Run.predict`."""
         guidance = guidance_of(executor.class_obj)
         self.prediction = self.session.predict(timestep.flatten()[0], x, guidance)
         denoised = super().predict(executor, x, timestep, model_options, seed)
@@ -108,7 +106,6 @@ class FeatureRun(Run):
         transformer_options: Any = None,
         **conds: Any,
     ) -> torch.Tensor:
-        """See `Run.evaluate`."""
         begun = time.perf_counter()
         own, total = executor.class_obj is self.model, x.shape[0]
 
@@ -168,7 +165,6 @@ class GuidedHead:
         self.guidance = guidance
 
     def __call__(self, stream: torch.Tensor | None = None) -> Any:
-        """The head's result."""
         return self.head(stream)
 
     def measured(self, result: Any) -> torch.Tensor:

@@ -92,7 +92,6 @@ class PredictionRun(Run):
         model_options: Any,
         seed: Any,
     ) -> torch.Tensor:
-        """See `Run.predict`."""
         begun = time.perf_counter()
         guider = executor.class_obj
         plain = super().predict
