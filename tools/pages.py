@@ -41,13 +41,28 @@ def row_of(name: str, default: Any, rule: Rule) -> Sequence[str]:
 
 
 def settings_table() -> str:
-    """Every setting of the node, and below each choice the settings of its entries."""
+    """Every setting of the node, and below each choice the settings of its entries.
+
+    A setting that an entry shares with an earlier one stands once, under the choice's name.
+    """
     rows = []
     for name, (default, rule) in settings_of(SpecaConfig).items():
         rows.append(row_of(name, default, rule))
-        for key, entry in rule.table.items() if isinstance(rule, Entry) else ():
-            for setting, of in settings_of(entry).items():
-                rows.append(row_of(f"{key}: {setting}", *of))
+        if not isinstance(rule, Entry):
+            continue
+        entries = {key: settings_of(entry) for key, entry in rule.table.items()}
+        of_all = [(key, *of) for entry in entries.values() for key, of in entry.items()]
+        shared = [
+            of for i, of in enumerate(of_all) if of in of_all[:i] and of not in of_all[i + 1 :]
+        ]
+        rows += [row_of(f"{name}: {setting}", *of) for setting, *of in shared]
+        for key, entry in entries.items():
+            own = [(setting, *of) for setting, of in entry.items()]
+            rows += [
+                row_of(f"{key}: {setting}", *of)
+                for setting, *of in own
+                if (setting, *of) not in shared
+            ]
     return table(("setting", "default", "values", "what it does"), rows)
 
 
@@ -59,13 +74,17 @@ def families_table() -> str:
 
     rows = []
     for family in FAMILIES:
+        limits = []
+        if family.no_last_block:
+            limits.append(f"not `last_block`: {family.no_last_block}")
+        if family.coupled:
+            limits.append(f"coupled: {family.coupled}")
+        if family.batch is None:
+            limits.append("one row per call")
         head = code(family.heads) or "none: the last block's output"
-        verifiers = f"not `last_block`: {family.no_last_block}" if family.no_last_block else "all"
-        decide = "one per call" if family.batch is None else "each image apart"
-        decide = f"coupled: {family.coupled}" if family.coupled else decide
         classes, stacks = code(family.models), code(family.stacks)
-        rows.append((family.name, classes, stacks, head, verifiers, decide))
-    columns = ("family", "class", "blocks", "head", "verifiers", "rows")
+        rows.append((family.name, classes, stacks, head, "; ".join(limits)))
+    columns = ("family", "class", "blocks", "head", "limits")
     refused = [f"* `{name}`: {reason}" for name, reason in REFUSED.items()]
     return "\n".join([table(columns, rows), "", "Refused at level `features`:", "", *refused])
 
