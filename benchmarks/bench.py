@@ -11,14 +11,16 @@ import os
 import sys
 import time
 from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault(
     "SPECA_BENCH_DEVICE", "any" if "--scale" in sys.argv and "small" not in sys.argv else "cpu"
 )
 
-from testbed import Setting, Testbed, captions, psnr  # first: it makes ComfyUI importable
+from testbed import BEDS, Setting, Testbed, psnr  # first: it makes ComfyUI importable
 
+from gate import write_gate
 from methods import METHODS, QUICK, Method
 from page import PICTURE, PICTURED, table, write_page
 from pictures import draw, draw_all
@@ -69,7 +71,7 @@ def measure(
     work = [
         (setting, image, caption, missing(setting, image))
         for setting in settings
-        for image, caption in enumerate(captions(CAPTIONS_SEED, images))
+        for image, caption in enumerate(BEDS["shapes"].captions(CAPTIONS_SEED, images))
     ]
     total = sum(len(left) for *_, left in work)
     print(f"{total} images to make; {len(work) * len(methods) - total} are there", flush=True)
@@ -125,6 +127,11 @@ def parse() -> argparse.Namespace:
     parts.add_argument(
         "--pictures", action="store_true", help="measure nothing: a picture for each setting"
     )
+    parts.add_argument(
+        "--gate", action="store_true", help="does the bed behave like published real models?"
+    )
+    parser.add_argument("--bed", choices=BEDS, default="shapes", help="with --gate: the test bed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --gate: the numbers")
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help="with --scale: only these (parts of names)"
     )
@@ -140,6 +147,8 @@ def main() -> int:
         print(f"page: {write_page(results)}")
     elif options.pictures:
         print(f"pictures: {draw_all(load()['methods'], MEASURED)}")
+    elif options.gate:
+        write_gate(Testbed(BEDS[options.bed]), options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:

@@ -231,8 +231,8 @@ class Runs:
     """Samples of one bed."""
 
     def __init__(self, bed: Testbed) -> None:
-        self.bed = bed
-        self.captions = bed.captions(CAPTIONS_SEED, PROMPTS)
+        self.model, self.vae, self.bed = bed.model, bed.vae, bed.bed
+        self.captions = self.bed.captions(CAPTIONS_SEED, PROMPTS)
         self._plain: dict[tuple[int, int], tuple[PlainPath, torch.Tensor]] = {}
 
     def plain(self, steps: int, image: int) -> tuple[PlainPath, torch.Tensor]:
@@ -245,7 +245,7 @@ class Runs:
         self, steps: int, image: int, published: Published | None
     ) -> tuple[PlainPath, torch.Tensor]:
         """A run in which only the steps of a plan are computed, and its picture."""
-        model = self.bed.model.clone()
+        model = self.model.clone()
         sampling = model.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", steps)
         anchors: list[Anchor] = []
@@ -283,7 +283,7 @@ class Runs:
             disable_pbar=True,
             seed=seed,
         )
-        picture = self.bed.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
+        picture = self.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
         return PlainPath(sigmas.tolist(), latents, slopes), picture
 
     def quality(self, published: Published) -> list[float]:
@@ -336,7 +336,7 @@ def gate(bed: Testbed) -> dict[str, Any]:
     ]
     fewer = {f"{a} to {b}": runs.fewer(a, b) for a, b in ((50, 25), (50, 17), (28, 14), (28, 10))}
     return {
-        "bed": bed.name,
+        "bed": bed.bed.name,
         "checks": [asdict(one) for one in checks],
         "passed": sum(one.ok for one in checks),
         "of": len(checks),

@@ -1,6 +1,6 @@
 """Tables of `--scale`: all of them for .runtime/bench/scale.md, one for docs/benchmarks.md."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from results import Row
@@ -35,11 +35,10 @@ NAMES = {
 }
 
 
-def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    titles, *lines = (f"| {' | '.join(row)} |" for row in (head, *rows))
+    return "\n".join([titles, "|---" * len(head) + "|", *lines])
 
 
 def percent(value: float | None, full: float) -> str:

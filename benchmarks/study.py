@@ -5,7 +5,7 @@ judges the draft that would have been made there, and the draft's true error (in
 prediction) is measured, because every draft is refused and computed.
 """
 
-from testbed import Setting, Testbed, captions, find  # first: it makes ComfyUI importable
+from testbed import Setting, Testbed, find  # first: it makes ComfyUI importable
 
 import math
 from collections import defaultdict
@@ -155,7 +155,7 @@ def pairs_of(bed: Testbed, cfg: float, images: int) -> dict[str, list[Pair]]:
     for every check."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
     setting = Setting(STEPS, cfg)
-    for image, caption in enumerate(captions(CAPTIONS_SEED, images)):
+    for image, caption in enumerate(bed.bed.captions(CAPTIONS_SEED, images)):
         seed = IMAGE_SEED + image
         schedule, seen = latents(bed, setting, caption, seed)
         for gap in GAPS:

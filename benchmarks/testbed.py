@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -48,39 +48,71 @@ def load(name: str, path: Path, package: bool = False) -> ModuleType:
 
 
 load("speca_pack", PACK / "__init__.py", package=True)
-text = load("speca_demo_text", PACK / "demo/custom_nodes/speca_demo_text/__init__.py")
+text = load("speca_demo_text", PACK / "demo/custom_nodes/speca_demo_text/__init__.py", package=True)
 
 from speca_pack.nodes.runtime.page.report_store import find  # noqa: E402
 
-# fmt: off
-COLOURS = ["red", "orange", "yellow", "green", "cyan", "blue",
-           "purple", "pink", "white", "black", "gray", "brown"]
-SHAPES = ["circle", "square", "triangle", "star", "ring", "heart",
-          "cross", "diamond", "hexagon", "moon", "flower"]
-# fmt: on
-PATTERNS = ["plain", "stripes", "dots", "checks", "waves", "gradient", "rings"]
-RELATIONS = ["left of", "right of", "above", "below"]
+words = sys.modules["speca_demo_text.words"]
 
 
-def captions(seed: int, count: int) -> list[str]:
-    """Captions like those the model was trained on. A seed gives the same captions everywhere."""
-    choice = random.Random(seed).choice
+def shapes(choice: Callable[[Sequence[str]], str]) -> str:
+    """A caption like those that the bed of shapes was trained on."""
 
     def thing() -> str:
-        return f"a {choice(['small', 'big'])} {choice(COLOURS)} {choice(SHAPES)}"
+        size, colour, shape = map(choice, (words.SIZES, words.COLOURS, words.SHAPES))
+        return f"a {size} {colour} {shape}"
 
-    made = []
-    for _ in range(count):
-        relation = f" {choice(RELATIONS)} {thing()}" if choice([True, True, False]) else ""
-        made.append(f"{thing()}{relation} on {choice(COLOURS)} {choice(PATTERNS)}")
-    return made
+    relation = f" {choice(RELATIONS)} {thing()}" if choice(("two", "two", "one")) == "two" else ""
+    return f"{thing()}{relation} on {choice(words.COLOURS)} {choice(words.PATTERNS)}"
 
 
-def conditioning(caption: str) -> list[Any]:
-    """Conditioning of the tiny Flux."""
-    clip = text.DemoClip()
-    made: list[Any] = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
-    return made
+def scenes(choice: Callable[[Sequence[str]], str]) -> str:
+    """A caption like those that the bed of scenes was trained on; two things are far apart."""
+    first, *second = choice((("center",), ("left", "right"), ("top left", "bottom right")))
+    told = f"a {choice(words.SIZES)} {choice([*words.OBJECTS])} {first}"
+    if second:
+        told += f", a small {choice([*words.OBJECTS])} {second[0]}"
+    return f"{told}, on {choice(words.GROUNDS)}"
+
+
+RELATIONS = ("left of", "right of", "above", "below")
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A trained tiny Flux.
+
+    Attributes:
+        weights, decoder: files in demo/models.
+        size: pixels of its pictures.
+        caption: makes one, by a choice among texts.
+    """
+
+    name: str
+    weights: str
+    decoder: str
+    size: int
+    caption: Callable[[Callable[..., Any]], str]
+
+    def captions(self, seed: int, count: int) -> list[str]:
+        """Captions like those the model was trained on. A seed gives the same ones everywhere."""
+        choice = random.Random(seed).choice
+        return [self.caption(choice) for _ in range(count)]
+
+    def conditioning(self, caption: str) -> list[Any]:
+        """Conditioning of the model."""
+        clip = text.DemoClip(words.VOCABULARIES[self.name])
+        made: list[Any] = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
+        return made
+
+
+BEDS = {
+    bed.name: bed
+    for bed in (
+        Bed("shapes", "flux_tiny", "tiny_vae", 128, shapes),
+        Bed("scenes", "flux_scenes", "scenes_vae", 192, scenes),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -91,12 +123,12 @@ class Setting:
     cfg: float
     sampler: str = "euler"
     scheduler: str = "simple"
-    size: int = 128  # pixels
+    size: int | None = None  # pixels; None: the bed's own
 
     @property
     def name(self) -> str:
         """For people and for resuming."""
-        size = "" if self.size == 128 else f", {self.size} px"
+        size = "" if self.size is None else f", {self.size} px"
         return f"{self.sampler} {self.steps} steps, CFG {self.cfg:g}{size}"
 
 
@@ -123,16 +155,16 @@ def unchanged(model: Any) -> Any:
 
 
 class Testbed:
-    """Model and decoder, loaded once."""
+    """A bed's model and decoder, loaded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, bed: Bed | None = None) -> None:
+        self.bed = bed or BEDS["shapes"]
         models = PACK / "demo/models"
-        self.model = comfy.sd.load_diffusion_model(
-            str(models / "diffusion_models/flux_tiny.safetensors")
-        )
-        decoder = comfy.utils.load_torch_file(str(models / "vae/tiny_vae.safetensors"))
-        self.vae = comfy.sd.VAE(sd=decoder)
-        self.make(Setting(4, 3.5), "a big red circle on blue plain", 1)  # the first one is slow
+        weights = models / f"diffusion_models/{self.bed.weights}.safetensors"
+        self.model = comfy.sd.load_diffusion_model(str(weights))
+        decoder = models / f"vae/{self.bed.decoder}.safetensors"
+        self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(decoder)))
+        self.make(Setting(4, 3.5), self.bed.captions(0, 1)[0], 1)  # the first one is slow
 
     def make(
         self,
@@ -156,9 +188,10 @@ class Testbed:
 
         model = patch(self.model).clone()
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "count", count)
-        empty = torch.zeros(images, 16, setting.size // 8, setting.size // 8)
+        side = (setting.size or self.bed.size) // 8
+        empty = torch.zeros(images, 16, side, side)
         noise = comfy.sample.prepare_noise(empty, seed)
-        prompts = conditioning(caption), conditioning("")
+        prompts = self.bed.conditioning(caption), self.bed.conditioning("")
         how = setting.steps, setting.cfg, setting.sampler, setting.scheduler
         began = clock()
         latent = comfy.sample.sample(

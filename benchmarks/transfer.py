@@ -1,7 +1,7 @@
 """One threshold in other settings and on video, whether `target` keeps its number, and the value of
 deciding per image: run.py bench --transfer"""
 
-from testbed import PACK, Setting, Testbed, captions, conditioning, find, psnr  # first
+from testbed import BEDS, PACK, Setting, Testbed, find, psnr  # first
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ def outcome(
 def pictures(bed: Testbed, setting: Setting, count: int) -> list[Outcome]:
     """The same prompts and seeds in every setting."""
     made = []
-    for i, caption in enumerate(captions(41, count)):
+    for i, caption in enumerate(bed.bed.captions(41, count)):
         true: list[float] = []
         run, seed = scored(true), 71_000 + i
         plain = bed.make(setting, caption, seed)
@@ -130,10 +130,11 @@ def clips(steps: int, count: int) -> list[Outcome]:
     path = PACK / "demo/models/diffusion_models/wan_tiny.safetensors"
     wan = ModelSamplingSD3().patch(comfy.sd.load_diffusion_model(str(path)), 3.0)[0]
     blank = torch.zeros(1, 16, 5, 8, 8)
+    words = BEDS["shapes"]
 
     def sample(model: Any, clip: str, seed: int) -> torch.Tensor:
         noise = comfy.sample.prepare_noise(blank, seed)
-        prompts = conditioning(clip), conditioning("")
+        prompts = words.conditioning(clip), words.conditioning("")
         how = steps, 3.0, "euler", "simple"
         latent: torch.Tensor = comfy.sample.sample(
             model, noise, *how, *prompts, blank, disable_pbar=True, seed=seed
@@ -190,7 +191,7 @@ def measure_targets(bed: Testbed, images: int) -> None:
         for speedup in (2.0, 3.0, 4.0):
             config = SpecaConfig(budget=Target(speedup=speedup))
             saved = []
-            for i, caption in enumerate(captions(44, images)):
+            for i, caption in enumerate(bed.bed.captions(44, images)):
                 made = bed.make(
                     setting, caption, 73_000 + i, lambda model, c=config: accelerate(model, c)
                 )
@@ -211,7 +212,7 @@ def measure_batches(bed: Testbed, images: int) -> None:
             if found.has(threshold, decides, images=4 * images):
                 continue
             saved, speed, quality = [], [], []
-            for i, caption in enumerate(captions(43, images)):
+            for i, caption in enumerate(bed.bed.captions(43, images)):
                 plain = bed.make(setting, caption, 72_000 + i, images=4)
                 fast = bed.make(
                     setting,

@@ -1,11 +1,13 @@
-"""The demo's client: sample the same pictures with and without SpeCa on a running ComfyUI, and compare.
+"""The demo's client: sample the same pictures with and without SpeCa on a running ComfyUI, and
+compare.
 
 run.py starts the server and then this, inside ComfyUI's own environment:
 
     python demo/client.py http://127.0.0.1:8188 out/demo
 
-It queues demo/workflow_api.json as any user of ComfyUI's HTTP interface would, times the sampler node by the server's own events, and
-writes plain.png, speca.png, compare.png, timeline.png and report.json.
+It queues demo/workflow_api.json as any user of ComfyUI's HTTP interface would, times the sampler
+node by the server's own events, and writes plain.png, speca.png, compare.png, timeline.png and
+report.json.
 """
 
 import asyncio
@@ -66,13 +68,22 @@ def node_of(graph: Graph, kind: str) -> str:
 
 
 def without_speca(graph: Graph) -> Graph:
-    """The same graph with SpeCa's two nodes bypassed: what they pass on comes straight from where they had it."""
+    """The same graph with SpeCa's two nodes bypassed: what they pass on comes straight from where
+    they had it."""
     accelerate, report = node_of(graph, "SpeCaAccelerate"), node_of(graph, "SpeCaReport")
-    bypass = {(accelerate, 0): graph[accelerate]["inputs"]["model"], (report, 0): graph[report]["inputs"]["latent"]}
+    bypass = {
+        (accelerate, 0): graph[accelerate]["inputs"]["model"],
+        (report, 0): graph[report]["inputs"]["latent"],
+    }
     plain: Graph = {}
     for name, node in graph.items():
-        inputs = {key: bypass.get((value[0], value[1]), value) if is_link(value) else value for key, value in node["inputs"].items()}
-        if name not in (accelerate, report) and not any(is_link(value) and value[0] == report for value in inputs.values()):
+        inputs = {
+            key: bypass.get((value[0], value[1]), value) if is_link(value) else value
+            for key, value in node["inputs"].items()
+        }
+        if name not in (accelerate, report) and not any(
+            is_link(value) and value[0] == report for value in inputs.values()
+        ):
             plain[name] = {**node, "inputs": inputs}
     return plain
 
@@ -85,8 +96,8 @@ def is_link(value: Any) -> bool:
 def changed(graph: Graph, run: int, steps: int | None = None) -> Graph:
     """The graph for one more run, with `steps` steps if given.
 
-    ComfyUI doesn't run a node again whose inputs it has seen. Spaces behind the prompt change the inputs, and the text encoder ignores
-    them: the sampler really runs, and makes the same pictures.
+    ComfyUI doesn't run a node again whose inputs it has seen. Spaces behind the prompt change the
+    inputs, and the text encoder ignores them: the sampler really runs, and makes the same pictures.
     """
     graph = copy.deepcopy(graph)
     sampler = graph[node_of(graph, "KSampler")]["inputs"]
@@ -115,7 +126,11 @@ class Comfy:
         async with self._session.ws_connect(f"{self._server}/ws?clientId={self._client}") as events:
             prompt = await self._queue(graph)
             outcome = await follow(events, prompt, sampler)
-        (shown,) = (outcome.outputs[name] for name, node in graph.items() if node["inputs"].get("images") == [save, 0])
+        (shown,) = (
+            outcome.outputs[name]
+            for name, node in graph.items()
+            if node["inputs"].get("images") == [save, 0]
+        )
         outcome.images = np.stack([await self.picture(image) for image in shown["images"]])
         return outcome
 
@@ -130,10 +145,14 @@ class Comfy:
         async with self._session.get(f"{self._server}/system_stats") as response:
             stats = await response.json()
         kept = ("os", "comfyui_version", "python_version", "pytorch_version")
-        return {key: stats["system"][key] for key in kept} | {"devices": [device["name"] for device in stats["devices"]]}
+        return {key: stats["system"][key] for key in kept} | {
+            "devices": [device["name"] for device in stats["devices"]]
+        }
 
     async def _queue(self, graph: Graph) -> str:
-        async with self._session.post(f"{self._server}/prompt", json={"prompt": graph, "client_id": self._client}) as response:
+        async with self._session.post(
+            f"{self._server}/prompt", json={"prompt": graph, "client_id": self._client}
+        ) as response:
             answer = await response.json()
         if response.status != 200:
             raise DemoError(f"ComfyUI refused the graph: {json.dumps(answer, indent=1)}")
@@ -141,7 +160,8 @@ class Comfy:
 
 
 async def follow(events: aiohttp.ClientWebSocketResponse, prompt: str, sampler: str) -> Outcome:
-    """Follow the events of one prompt to its end. The sampler's time is that until the next node begins."""
+    """Follow the events of one prompt to its end. The sampler's time is that until the next node
+    begins."""
     outcome, began = Outcome(), None
     while True:
         message = await events.receive(timeout=PATIENCE)
@@ -163,7 +183,9 @@ async def follow(events: aiohttp.ClientWebSocketResponse, prompt: str, sampler: 
             outcome.outputs[data["node"]] = data["output"]
         elif kind == "execution_error":
             trace = "".join(data["traceback"])
-            raise DemoError(f"{data['node_type']} failed: {data['exception_type']}: {data['exception_message']}\n{trace}")
+            raise DemoError(
+                f"{data['node_type']} failed: {data['exception_type']}: {data['exception_message']}\n{trace}"
+            )
         elif kind == "execution_interrupted":
             raise DemoError("somebody interrupted the run")
         elif kind == "execution_success":
@@ -183,12 +205,16 @@ def psnr(truth: Pixels, image: Pixels) -> float:
 
 def strip(images: Pixels) -> Image.Image:
     """Pictures beside each other, enlarged without smoothing."""
-    spaced = np.pad(images, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=32)  # the grey of PAPER
+    spaced = np.pad(
+        images, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=32
+    )  # the grey of PAPER
     row = Image.fromarray(np.concatenate([*spaced], axis=1)[:, :-2])
     return row.resize((row.width * ZOOM, row.height * ZOOM), Image.Resampling.NEAREST)
 
 
-def compare(rows: list[tuple[str, list[str], Image.Image]], title: str, footnotes: list[str]) -> Image.Image:
+def compare(
+    rows: list[tuple[str, list[str], Image.Image]], title: str, footnotes: list[str]
+) -> Image.Image:
     """Strips below each other, each with a name and notes at its left.
 
     Args:
@@ -199,7 +225,9 @@ def compare(rows: list[tuple[str, list[str], Image.Image]], title: str, footnote
     margin, left, head, foot, gap = 24, 210, 64, 40, 10
     large, middle, small = (ImageFont.load_default(size) for size in (26, 22, 16))
     width = rows[0][2].width + left + margin
-    sheet = Image.new("RGB", (width, head + sum(image.height + gap for _, _, image in rows) + foot), PAPER)
+    sheet = Image.new(
+        "RGB", (width, head + sum(image.height + gap for _, _, image in rows) + foot), PAPER
+    )
     draw = ImageDraw.Draw(sheet)
     draw.text((margin, 18), title, INK, large)
     top = head
@@ -214,13 +242,21 @@ def compare(rows: list[tuple[str, list[str], Image.Image]], title: str, footnote
 
 
 def write_results(
-    out: Path, plain: list[Outcome], fast: list[Outcome], timeline: Pixels, report: dict[str, Any], about: dict[str, Any]
+    out: Path,
+    plain: list[Outcome],
+    fast: list[Outcome],
+    timeline: Pixels,
+    report: dict[str, Any],
+    about: dict[str, Any],
 ) -> str:
     """Write the demo's files into `out`. Returns the table for the terminal."""
     totals = report["totals"]
     truth, images = plain[-1].images, fast[-1].images
     quality = [psnr(a, b) for a, b in zip(truth, images, strict=True)]
-    pairs = sorted(([slow.seconds, quick.seconds] for slow, quick in zip(plain, fast, strict=True)), key=lambda pair: pair[0] / pair[1])
+    pairs = sorted(
+        ([slow.seconds, quick.seconds] for slow, quick in zip(plain, fast, strict=True)),
+        key=lambda pair: pair[0] / pair[1],
+    )
     seconds = pairs[len(pairs) // 2]
     ratio = seconds[0] / seconds[1]
     mean, worst = statistics.fmean(quality), min(quality)
@@ -229,21 +265,38 @@ def write_results(
     strips = strip(truth), strip(images), strip(difference)
     rows = [
         ("plain", [f"{totals['rows']} evaluations", f"{seconds[0]:.2f} s"], strips[0]),
-        ("SpeCa", [f"{totals['computed']} computed", f"{totals['drafted']} drafted", f"{seconds[1]:.2f} s ({ratio:.2f} x)"], strips[1]),
+        (
+            "SpeCa",
+            [
+                f"{totals['computed']} computed",
+                f"{totals['drafted']} drafted",
+                f"{seconds[1]:.2f} s ({ratio:.2f} x)",
+            ],
+            strips[1],
+        ),
         ("difference", [f"{GAIN} times amplified"], strips[2]),
     ]
-    compare(rows, about["title"], [f"{value:.1f} dB" for value in quality]).save(out / "compare.png")
+    compare(rows, about["title"], [f"{value:.1f} dB" for value in quality]).save(
+        out / "compare.png"
+    )
     strips[0].save(out / "plain.png")
     strips[1].save(out / "speca.png")
     Image.fromarray(timeline).save(out / "timeline.png")
     numbers = {
         **about,
-        "plain": {"evaluations": totals["rows"], "sampling_seconds": [round(run.seconds, 4) for run in plain]},
+        "plain": {
+            "evaluations": totals["rows"],
+            "sampling_seconds": [round(run.seconds, 4) for run in plain],
+        },
         "speca": {**totals, "sampling_seconds": [round(run.seconds, 4) for run in fast]},
         "median_pair_seconds": {"plain": round(seconds[0], 4), "speca": round(seconds[1], 4)},
         "speedup": round(ratio, 3),
-        "psnr_db": [round(value, 2) if math.isfinite(value) else None for value in quality],  # None: equal
-        "repeats_equal": all((run.images == runs[0].images).all() for runs in (plain, fast) for run in runs),
+        "psnr_db": [
+            round(value, 2) if math.isfinite(value) else None for value in quality
+        ],  # None: equal
+        "repeats_equal": all(
+            (run.images == runs[0].images).all() for runs in (plain, fast) for run in runs
+        ),
         "last_speca_run": report,
     }
     (out / "report.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
@@ -259,9 +312,19 @@ def write_results(
             f"{totals['rows']}",
             f"{totals['calls']} calls of {totals['rows'] / totals['calls']:g} rows (pictures x prompts)",
         ),
-        line("  computed in full", f"{totals['rows']}", f"{totals['computed']}", f"of these {totals['rejected']} after a rejected draft"),
+        line(
+            "  computed in full",
+            f"{totals['rows']}",
+            f"{totals['computed']}",
+            f"of these {totals['rejected']} after a rejected draft",
+        ),
         line("  drafted", "0", f"{totals['drafted']}"),
-        line("sampling, s", f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", f"{ratio:.2f} x as fast (the median of {PAIRS} pairs)"),
+        line(
+            "sampling, s",
+            f"{seconds[0]:.2f}",
+            f"{seconds[1]:.2f}",
+            f"{ratio:.2f} x as fast (the median of {PAIRS} pairs)",
+        ),
         line("PSNR to plain, dB", "", f"{mean:.1f}", f"worst picture {worst:.1f}"),
     ]
     return "\n".join(table)
@@ -288,17 +351,29 @@ async def demo(server: str, out: Path) -> None:
         for pair in range(PAIRS):
             for name, kind in kinds.items():
                 results[name].append(await comfy.run(changed(kind, pair)))
-                print(f"  run {pair + 1} of {PAIRS}, {name:<5}  {results[name][-1].seconds:7.2f} s", flush=True)
+                print(
+                    f"  run {pair + 1} of {PAIRS}, {name:<5}  {results[name][-1].seconds:7.2f} s",
+                    flush=True,
+                )
         last = results["SpeCa"][-1].outputs
         report_node = node_of(graph, "SpeCaReport")
         report = json.loads(last[report_node]["speca_report"][0])
         if not report:
             raise DemoError("SpeCa Report found no run for its latent")
-        (shown,) = (last[name] for name, node in graph.items() if node["inputs"].get("images") == [report_node, 1])
+        (shown,) = (
+            last[name]
+            for name, node in graph.items()
+            if node["inputs"].get("images") == [report_node, 1]
+        )
         timeline = await comfy.picture(shown["images"][0])
-        about = {"title": f'"{prompt}", same seed, {sampler["steps"]} steps', "machine": await comfy.machine()}
+        about = {
+            "title": f'"{prompt}", same seed, {sampler["steps"]} steps',
+            "machine": await comfy.machine(),
+        }
     print("\n" + write_results(out, results["plain"], results["SpeCa"], timeline, report, about))
-    print(f"\nLook at {out / 'compare.png'} and {out / 'timeline.png'}; the numbers are in {out / 'report.json'}")
+    print(
+        f"\nLook at {out / 'compare.png'} and {out / 'timeline.png'}; the numbers are in {out / 'report.json'}"
+    )
 
 
 def main() -> int:
@@ -310,7 +385,10 @@ def main() -> int:
         print(f"\nThe demo failed. {error}", file=sys.stderr)
         return 1
     except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-        print(f"\nThe demo failed: no proper answer from {server}: {error or type(error).__name__}", file=sys.stderr)
+        print(
+            f"\nThe demo failed: no proper answer from {server}: {error or type(error).__name__}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         return 130  # run.py says the rest

@@ -5,6 +5,7 @@ need any.
 """
 
 import functools
+import sys
 
 import comfy.model_patcher
 import comfy.nested_tensor
@@ -94,11 +95,13 @@ def caption(text):
     """Conditioning of the trained Flux, from the demo's own text encoder."""
     import importlib.util
 
-    path = PACK / "demo/custom_nodes/speca_demo_text/__init__.py"
-    spec = importlib.util.spec_from_file_location("speca_demo_text", path)
-    module = importlib.util.module_from_spec(spec)
+    folder = PACK / "demo/custom_nodes/speca_demo_text"
+    spec = importlib.util.spec_from_file_location(
+        "speca_demo_text", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    module = sys.modules["speca_demo_text"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    clip = module.DemoClip()
+    clip = module.DemoClip(module.VOCABULARIES["shapes"])
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 

@@ -1,0 +1,1 @@
+"""How the demo's model of scenes was made; `python3 run.py train` does it again."""
