@@ -8,7 +8,7 @@ WEB_DIRECTORY = "./web"
 
 
 def refuse_older_comfyui() -> None:
-    """Say at once what would otherwise fail somewhere inside; ComfyUI logs it and goes on without this pack.
+    """Say at once what would fail somewhere inside. ComfyUI logs it, and goes on without the pack.
 
     Raises:
         ImportError: this ComfyUI is older than the supported ones.
@@ -22,14 +22,17 @@ def refuse_older_comfyui() -> None:
         return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
     if numbers(found) < numbers(OLDEST_COMFYUI):
-        raise ImportError(f"SpeCa: this is ComfyUI {found}; expected {OLDEST_COMFYUI} or later. Update ComfyUI, or remove this pack.")
+        raise ImportError(
+            f"SpeCa: this is ComfyUI {found}; expected {OLDEST_COMFYUI} or later. "
+            "Update ComfyUI, or remove this pack."
+        )
 
 
 refuse_older_comfyui()
 
 
 async def comfy_entrypoint() -> Any:
-    """Called by ComfyUI. The nodes are imported here, so that the pack itself can be imported without ComfyUI."""
+    """Called by ComfyUI. The nodes are imported here: the pack itself needs no ComfyUI."""
     from .nodes.extension import SpeCaExtension
 
     return SpeCaExtension()

@@ -52,7 +52,7 @@ def check(name: str, value: float, low: float, high: float) -> Check:
     return Check(name, round(value, 4), low, high, low <= value <= high)
 
 
-# --- the plain path ----------------------------------------------------------------
+# --- the plain path ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def split(x: torch.Tensor, slope: torch.Tensor) -> tuple[float, float, torch.Ten
     return along.item(), (length / torch.linalg.vector_norm(x)).item(), rest / length
 
 
-# --- published schedules, at the level of the slope ---------------------------------
+# --- published schedules, at the level of the slope -------------------------------------------
 
 Anchor = tuple[int, torch.Tensor, torch.Tensor]  # step, slope, latent
 Forecast = Callable[[Sequence[Anchor], int, torch.Tensor, int], torch.Tensor]

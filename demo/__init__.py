@@ -1,1 +1,1 @@
-"""The demo: a small trained model, a workflow, and what run.py needs to show them on a real server."""
+"""The demo: small trained models, a workflow, and what shows them on a real server."""

@@ -58,7 +58,7 @@ class Outcome:
     images: Pixels = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
 
 
-# --- the graph ---------------------------------------------------------------------------------------------------------------------------
+# --- the graph --------------------------------------------------------------------------------
 
 
 def node_of(graph: Graph, kind: str) -> str:
@@ -107,7 +107,7 @@ def changed(graph: Graph, run: int, steps: int | None = None) -> Graph:
     return graph
 
 
-# --- the server --------------------------------------------------------------------------------------------------------------------------
+# --- the server -------------------------------------------------------------------------------
 
 
 class Comfy:
@@ -184,7 +184,8 @@ async def follow(events: aiohttp.ClientWebSocketResponse, prompt: str, sampler: 
         elif kind == "execution_error":
             trace = "".join(data["traceback"])
             raise DemoError(
-                f"{data['node_type']} failed: {data['exception_type']}: {data['exception_message']}\n{trace}"
+                f"{data['node_type']} failed: {data['exception_type']}: "
+                f"{data['exception_message']}\n{trace}"
             )
         elif kind == "execution_interrupted":
             raise DemoError("somebody interrupted the run")
@@ -194,7 +195,7 @@ async def follow(events: aiohttp.ClientWebSocketResponse, prompt: str, sampler: 
             return outcome
 
 
-# --- numbers and pictures ----------------------------------------------------------------------------------------------------------------
+# --- numbers and pictures ---------------------------------------------------------------------
 
 
 def psnr(truth: Pixels, image: Pixels) -> float:
@@ -269,7 +270,7 @@ def write_results(
             "SpeCa",
             [
                 f"{totals['computed']} computed",
-                f"{totals['drafted']} drafted",
+                f"{totals['accepted']} drafts",
                 f"{seconds[1]:.2f} s ({ratio:.2f} x)",
             ],
             strips[1],
@@ -310,7 +311,7 @@ def write_results(
             "evaluations asked for",
             f"{totals['rows']}",
             f"{totals['rows']}",
-            f"{totals['calls']} calls of {totals['rows'] / totals['calls']:g} rows (pictures x prompts)",
+            f"{totals['calls']} calls of {totals['rows'] / totals['calls']:g} rows",
         ),
         line(
             "  computed in full",
@@ -318,7 +319,7 @@ def write_results(
             f"{totals['computed']}",
             f"of these {totals['rejected']} after a rejected draft",
         ),
-        line("  drafted", "0", f"{totals['drafted']}"),
+        line("  drafts accepted", "0", f"{totals['accepted']}"),
         line(
             "sampling, s",
             f"{seconds[0]:.2f}",
@@ -330,7 +331,7 @@ def write_results(
     return "\n".join(table)
 
 
-# --- the demo ----------------------------------------------------------------------------------------------------------------------------
+# --- the demo ---------------------------------------------------------------------------------
 
 
 async def demo(server: str, out: Path) -> None:
@@ -372,7 +373,8 @@ async def demo(server: str, out: Path) -> None:
         }
     print("\n" + write_results(out, results["plain"], results["SpeCa"], timeline, report, about))
     print(
-        f"\nLook at {out / 'compare.png'} and {out / 'timeline.png'}; the numbers are in {out / 'report.json'}"
+        f"\nLook at {out / 'compare.png'} and {out / 'timeline.png'}; "
+        f"the numbers are in {out / 'report.json'}"
     )
 
 

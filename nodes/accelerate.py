@@ -98,8 +98,7 @@ class SpeCaAccelerate(io.ComfyNode):
         node = str(getattr(cls.hidden, "unique_id", None) or "")
         prompt = getattr(cls.hidden, "prompt", None) or {}
         sent = prompt.get(node, {}).get("inputs", {})
-        # ComfyUI leaves out a combo whose choice it does not know; the message then names the choice
-        # as it was sent.
+        # ComfyUI leaves out a combo whose choice it does not know; the message names what was sent.
         known = {name: value for name, value in widgets.items() if value is not None}
         values = {name: sent[name] for name in settings_of(SpecaConfig) if name in sent} | known
         config = SpecaConfig.build({n: chosen(n, value, sent) for n, value in values.items()})

@@ -69,7 +69,7 @@ class Studio:
             yield page
 
 
-# --- what is in the pictures ---------------------------------------------------------------------
+# --- what is in the pictures ------------------------------------------------------------------
 
 
 def place(page, node=ACCELERATE, width=400):
@@ -171,7 +171,7 @@ def side_by_side(*images, gap=24):
     return sheet
 
 
-# --- the pictures --------------------------------------------------------------------------------
+# --- the pictures -----------------------------------------------------------------------------
 
 
 @picture(DOCS, "node.png")

@@ -55,9 +55,17 @@ def sample(
         for seed, given in ((1, positive), (2, negative))
     )
     return comfy.sample.sample_custom(
-        model, noise, 3.0, comfy.samplers.sampler_object(sampler), torch.tensor(sigmas), positive, negative, torch.zeros_like(noise),
-        disable_pbar=True, seed=3,
-    )  # fmt: skip
+        model,
+        noise,
+        3.0,
+        comfy.samplers.sampler_object(sampler),
+        torch.tensor(sigmas),
+        positive,
+        negative,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=3,
+    )
 
 
 def outcome(function, *args, **kwargs):
@@ -76,7 +84,7 @@ def same(a, b):
     return torch.equal(a.nan_to_num(nan=12345.0), b.nan_to_num(nan=12345.0))
 
 
-# --- the node ----------------------------------------------------------------------------------------------------------------------------
+# --- the node ---------------------------------------------------------------------------------
 
 anything = st.recursive(
     st.none()
@@ -106,7 +114,7 @@ def test_any_value_of_any_widget_is_taken_or_explained(nodes, flux, widget, valu
         assert made.result[0].model is flux.model
 
 
-# --- latents -----------------------------------------------------------------------------------------------------------------------------
+# --- latents ----------------------------------------------------------------------------------
 
 
 @each_way
@@ -142,7 +150,7 @@ def test_latents_of_odd_shapes(flux, way, shape):
         assert latent.shape == plain.shape and latent.isfinite().all()
 
 
-# --- schedules ---------------------------------------------------------------------------------------------------------------------------
+# --- schedules --------------------------------------------------------------------------------
 
 SCHEDULES = {
     "empty": [],
@@ -197,7 +205,7 @@ def test_a_schedule_that_is_not_finite_is_refused_before_sampling(flux, bad):
     assert not calls
 
 
-# --- conditioning ------------------------------------------------------------------------------------------------------------------------
+# --- conditioning -----------------------------------------------------------------------------
 
 
 @each_way
@@ -226,12 +234,19 @@ def test_odd_conditionings_end_as_with_the_plain_model(flux, way, positive, nega
         assert torch.equal(latent.isfinite(), plain.isfinite())
 
 
-# --- workflows on a server ---------------------------------------------------------------------------------------------------------------
+# --- workflows on a server --------------------------------------------------------------------
 
 WRONG = {
-    "nothing": None, "text": "many", "negative": -1, "huge": 1e9, "nan": float("nan"), "list": [], "object": {"a": 1}, "true": True,
+    "nothing": None,
+    "text": "many",
+    "negative": -1,
+    "huge": 1e9,
+    "nan": float("nan"),
+    "list": [],
+    "object": {"a": 1},
+    "true": True,
     "a latent": ["6", 0],
-}  # fmt: skip
+}
 # Of each prompt another, so that none comes from the cache: old versions leave out its outputs.
 SEEDS = itertools.count()
 WIDGETS = [widget for widget in graph()["7"]["inputs"] if widget != "model"]

@@ -34,8 +34,24 @@ each_way = pytest.mark.parametrize(
 # One of each kind: two streams, one stream, injectors between blocks, refiners before them, streams
 # in tuples, rows in another dimension or in none, no head, a pixel decoder behind the blocks, long
 # skips. HiDream-O1 is not among them: its first call fills a cache, and looking at it is a call.
-KINDS = ("flux", "radiance", "sd3", "hunyuan_video", "hunyuan_dit", "wan", "wan_vace", "qwen", "z_image", "hidream", "ltxv", "ltxav",
-         "cosmos", "cogvideo", "pixeldit", "minimax")  # fmt: skip
+KINDS = (
+    "flux",
+    "radiance",
+    "sd3",
+    "hunyuan_video",
+    "hunyuan_dit",
+    "wan",
+    "wan_vace",
+    "qwen",
+    "z_image",
+    "hidream",
+    "ltxv",
+    "ltxav",
+    "cosmos",
+    "cogvideo",
+    "pixeldit",
+    "minimax",
+)
 
 
 @pytest.fixture
@@ -231,7 +247,8 @@ def test_what_cannot_work_is_refused_at_the_first_call(tried, kind, reason):
     fast = accelerate(model, features())
     with pytest.raises(
         UnsupportedModel,
-        match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to prediction",
+        match=f"is a {kind.__name__}, which SpeCa has no entry for, and .*{reason}.*Set level to "
+        "prediction",
     ):
         sample(fast)
     diffusion_model = model.model.diffusion_model
@@ -251,10 +268,23 @@ def test_what_has_no_blocks_is_refused_at_attach(tried):
 
 @pytest.fixture
 def unet(monkeypatch):
-    unet = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2], "channel_mult": [1, 2],
-            "transformer_depth": [1, 1, 0, 0], "transformer_depth_output": [1, 1, 1, 0, 0, 0], "transformer_depth_middle": 0,
-            "num_heads": 2, "use_spatial_transformer": True, "context_dim": 32, "legacy": False, "use_linear_in_transformer": False,
-            "adm_in_channels": None}  # fmt: skip
+    unet = {
+        "image_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 32,
+        "num_res_blocks": [2, 2],
+        "channel_mult": [1, 2],
+        "transformer_depth": [1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 0, 0, 0],
+        "transformer_depth_middle": 0,
+        "num_heads": 2,
+        "use_spatial_transformer": True,
+        "context_dim": 32,
+        "legacy": False,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+    }
     monkeypatch.setitem(TINY, "unet", Tiny(supported.SD15, unet, (4, 8, 8)))
     return build("unet")
 

@@ -183,7 +183,8 @@ def test_the_server_answers_what_if(comfy):
         (b"[1]", "application/json"),
         (b"no json", "application/json"),
         (
-            b'{"report": {"calls": {"columns": [], "values": [[1]]}, "row_columns": []}, "settings": {}}',
+            b'{"report": {"calls": {"columns": [], "values": [[1]]}, "row_columns": []}, '
+            b'"settings": {}}',
             "application/json",
         ),
         (b"{}", "text/plain"),

@@ -375,7 +375,8 @@ def test_a_unet_is_refused_before_sampling():
     )
     with pytest.raises(
         UnsupportedModel,
-        match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*Set level to prediction",
+        match=r"is a Linear, which SpeCa has no entry for.*expected a diffusion transformer.*"
+        "Set level to prediction",
     ):
         accelerate(model, features())
 

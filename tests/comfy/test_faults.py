@@ -105,7 +105,7 @@ def faults(monkeypatch):
 
 
 def watched(name, verifier, faults):
-    """A tiny model with SpeCa between two foreign packs, whose blocks and callbacks count as well."""
+    """A tiny model with SpeCa between two foreign packs; its blocks and callbacks count, too."""
     model = build(name)
     foreign = model.clone()
     kinds = (

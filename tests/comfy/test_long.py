@@ -56,8 +56,11 @@ def variant(number, steps=8):
         "batch_size": chooser.choice([1, 2]),
     }
     made["8"]["inputs"] |= {
-        "seed": number, "steps": steps, "cfg": chooser.choice([1.0, 3.0]), "sampler_name": chooser.choice(["euler", "heun", "dpmpp_2m"])
-    }  # fmt: skip
+        "seed": number,
+        "steps": steps,
+        "cfg": chooser.choice([1.0, 3.0]),
+        "sampler_name": chooser.choice(["euler", "heun", "dpmpp_2m"]),
+    }
     return made
 
 
@@ -187,9 +190,13 @@ def settings(chooser):
     )
     budget = chooser.choice([name for name in BUDGETS if name != "mask"])
     return features(
-        chooser.choice([0.05, 0.3, 1.0]), FORECASTERS[chooser.choice(list(FORECASTERS))](), VERIFIERS[verifier](), BUDGETS[budget](),
-        hindsight=chooser.random() < 0.5, level=level,
-    )  # fmt: skip
+        chooser.choice([0.05, 0.3, 1.0]),
+        FORECASTERS[chooser.choice(list(FORECASTERS))](),
+        VERIFIERS[verifier](),
+        BUDGETS[budget](),
+        hindsight=chooser.random() < 0.5,
+        level=level,
+    )
 
 
 def a_run(models, number):

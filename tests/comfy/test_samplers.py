@@ -73,5 +73,5 @@ def test_the_default_settings(flux, decode, sampler):
 def test_the_page_lists_every_sampler():
     page = (PACK / "docs/samplers.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\w+) \| \d", page, re.M) == list(SAMPLERS), (
-        "run python tests/comfy/samplers.py > docs/samplers.md"
+        "python tests/comfy/samplers.py prints the table"
     )

@@ -87,7 +87,7 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
 
 
 def test_an_error_leaves_the_next_run_as_it_was(comfy):
-    """start after end gets past ComfyUI's own checks: our message, and the next run is not harmed."""
+    """start after end gets past ComfyUI's own checks: our message, and the next run is unharmed."""
     before = json.loads(finish(comfy, graph(threshold=0.21))["outputs"]["9"]["speca_report"][0])
     entry = finish(comfy, graph(start=0.9, end=0.1))
     assert entry["status"]["status_str"] == "error"

@@ -1,4 +1,4 @@
-"""ComfyUI's versions: refused below the range, with a message, and without harm to anything else."""
+"""ComfyUI's versions: refused below the range, with a message, without harm to anything else."""
 
 import contextlib
 import subprocess
@@ -7,7 +7,10 @@ import sys
 import pytest
 from conftest import COMFY, PACK
 
-PRETEND = "import runpy, sys, comfyui_version; comfyui_version.__version__ = sys.argv.pop(1); runpy.run_path('main.py', run_name='__main__')"
+PRETEND = (
+    "import runpy, sys, comfyui_version; comfyui_version.__version__ = sys.argv.pop(1); "
+    "runpy.run_path('main.py', run_name='__main__')"
+)
 
 
 @pytest.fixture
@@ -44,8 +47,8 @@ def start(tmp_path):
 def test_an_older_comfyui_is_told_what_it_lacks_and_works_on(start, pack):
     said = start("0.16.2")
     assert (
-        f"SpeCa: this is ComfyUI 0.16.2; expected {pack.OLDEST_COMFYUI} or later. Update ComfyUI, or remove this pack."
-        in said
+        f"SpeCa: this is ComfyUI 0.16.2; expected {pack.OLDEST_COMFYUI} or later. "
+        "Update ComfyUI, or remove this pack." in said
     )
     assert "IMPORT FAILED" in said and "the other pack is here" in said
 
