@@ -19,6 +19,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
 
 import argparse
 import errno
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ from tools.environment import (  # noqa: E402
     prepare,
 )
 from tools.server import server  # noqa: E402
-from tools.suites import SUITES, do_suite  # noqa: E402
+from tools.suites import SUITES, TEST_TOOLS, do_suite  # noqa: E402
 
 BENCH_TOOLS = ROOT / "benchmarks" / "requirements.txt"
 
@@ -75,13 +76,23 @@ def do_bench(options: argparse.Namespace) -> int:
     return subprocess.run(command, env=environment(COMFYUI_PATH=str(comfyui))).returncode
 
 
+def in_pack(module: str, options: argparse.Namespace, tools: Path | None) -> int:
+    """Run a module of the pack as a part of it, which its folder alone does not tell."""
+    python, comfyui = prepare(options.comfyui, tools, options.comfyui_version)
+    path = os.pathsep.join(map(str, (comfyui, BASE / "custom_nodes")))
+    # From elsewhere: in the checkout our nodes/ would hide ComfyUI's nodes.py.
+    command: Sequence[str | Path] = [python, "-m", f"speca.{module}", *getattr(options, "rest", ())]
+    return subprocess.run(command, cwd=RUNTIME, env=environment(PYTHONPATH=path)).returncode
+
+
+def do_train(options: argparse.Namespace) -> int:
+    """Train the demo's model of scenes; demo/training/ says how."""
+    return in_pack("demo.training", options, TEST_TOOLS)  # whose Node.js fetches the pictures
+
+
 def do_pages(options: argparse.Namespace) -> int:
     """Write the tables of the docs that are made from the code."""
-    python, _ = prepare(options.comfyui, version=options.comfyui_version)
-    # As a part of the pack, which its folder alone does not tell.
-    where = environment(PYTHONPATH=str(BASE / "custom_nodes"))
-    command: Sequence[str | Path] = [python, "-m", "speca.tools.pages"]
-    return subprocess.run(command, cwd=RUNTIME, env=where).returncode
+    return in_pack("tools.pages", options, None)
 
 
 COMMANDS = {
@@ -98,6 +109,10 @@ COMMANDS = {
         do_bench,
         "every method against the plain model, on the demo's model; --quick takes three minutes; "
         "takes benchmarks/bench.py's options",
+    ),
+    "train": (
+        do_train,
+        "hours: train the demo's model of scenes, resumable; takes demo/training's options",
     ),
     "pages": (do_pages, "write the tables of the docs that are made from the code"),
     **{
@@ -145,7 +160,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
                 "--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s"
             )
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in (*SUITES, "bench"):
+    if rest and options.command not in (*SUITES, "bench", "train"):
         parser.error(f"{options.command} does not know {' '.join(rest)}")
     options.rest = rest
     return options

@@ -823,7 +823,7 @@ def test_a_cache_below_is_refused_before_sampling(flux, words, cache, order):
 def test_a_cache_above_is_warned_about(flux, words, caplog):
     with caplog.at_level(logging.WARNING, "speca"):
         latent = ksampler(accelerate(lazy(flux), features()), words)
-    assert "leaves out calls of its own" in caplog.text and torch.isfinite(latent).all()
+    assert "skips calls, unchecked" in caplog.text and torch.isfinite(latent).all()
 
 
 def test_whatever_answers_in_the_models_place_is_noticed(flux, words):

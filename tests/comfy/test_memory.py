@@ -211,7 +211,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 @pytest.fixture
 def estimates(monkeypatch):
-    """The (wanted, least) bytes of each run, as ComfyUI computed them before placing the weights."""
+    """The (wanted, least) bytes of each run, as ComfyUI computed them."""
     found, load = [], comfy.model_management.load_models_gpu
 
     def recording(*args, **kwargs):
