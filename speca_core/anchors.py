@@ -41,6 +41,13 @@ class FeatureHistory:
         self.coordinates = tuple(s for s, _ in kept)
         self.anchors = tuple(f for _, f in kept)
 
+    def restart(self, at: float) -> None:
+        """Keep nothing but the anchor at the coordinate `at`, if there is one."""
+        both = zip(self.coordinates, self.anchors, strict=True)
+        kept = [(s, f) for s, f in both if abs(s - at) <= SAME_PLACE]
+        self.coordinates = tuple(s for s, _ in kept)
+        self.anchors = tuple(f for _, f in kept)
+
     def has(self, at: float) -> bool:
         """Whether there is an anchor at the coordinate `at`."""
         return any(abs(s - at) <= SAME_PLACE for s in self.coordinates)

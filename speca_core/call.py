@@ -47,8 +47,9 @@ class Call:
         self.session.report.coupled |= coupled
         self.states = [lane.state(self.point) for lane in lanes]
         reasons = [self._reason(*of) for of in zip(lanes, self.states, strict=True)]
+        due = {group for group, why in zip(self.groups, reasons, strict=True) if why}
+        prediction.computed |= due
         computed = prediction.computed
-        computed |= {group for group, why in zip(self.groups, reasons, strict=True) if why}
         self.draft_rows = [row for row, group in enumerate(self.groups) if group not in computed]
         self.full_rows = [row for row, group in enumerate(self.groups) if group in computed]
         self.rejected_rows: list[int] = []
@@ -193,7 +194,10 @@ class Call:
         for row, feature in zip(rows, features, strict=True):
             histories = self.lanes[row].histories
             if tap in histories and histories[tap].anchors[-1].shape != feature.shape:
-                histories.clear()
+                for name, history in [*histories.items()]:
+                    history.restart(self.point.coordinate)  # what this pass has observed stays
+                    if not history.anchors:
+                        del histories[name]
             if tap not in histories:
                 histories[tap] = FeatureHistory(self.session.depth, self.session.store)
             histories[tap].record(self.point.coordinate, feature)

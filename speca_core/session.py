@@ -177,7 +177,8 @@ class Prediction:
             lanes: identity of each row, stable over the run. What is asked for more than once in a
                 prediction is told apart by its order.
             images: index of the image each row belongs to. Rows of one image (cond and uncond)
-                decide together, because guidance multiplies the difference of their errors.
+                decide together, because guidance multiplies the difference of their errors; in a
+                later call of the same prediction they follow the first.
             branches: index of the conditioning of each row.
             coupled: all rows decide together, not only those of one image.
         """

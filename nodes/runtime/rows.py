@@ -21,10 +21,9 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
     """Name the rows of a call.
 
     ComfyUI concatenates conditionings: with n of them, chunk i holds rows i*b .. (i+1)*b - 1, one
-        per image. A conditioning's uuid
-    alone does not identify a chunk: extra passes (SLG, PAG) reuse it with other patches, context
-        windows with other frames; both are part of the lane's key. Regional prompts repeat all of
-        it: the session tells those apart by their order.
+    per image. A conditioning's uuid alone does not identify a chunk: extra passes (SLG, PAG) reuse
+    it with other patches, context windows with other frames; both are part of the lane's key.
+    Regional prompts repeat all of it: the session tells those apart by their order.
 
     Args:
         x: the call's latent, [rows, ...].

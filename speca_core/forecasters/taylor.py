@@ -27,12 +27,13 @@ def ladder(coordinates: Sequence[float]) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Taylor(Linear):
-    """F(s) = sum_j D^j(n) (s - s_n)^j / j!   with   D^0(n) = F_n,   D^j(n) = (D^(j-1)(n) -
-    D^(j-1)(n-1)) / (s_n - s_(n-1)).
+    """F(s) = sum_j D^j(n) (s - s_n)^j / j!, a Taylor polynomial of finite differences.
+
+        D^0(n) = F_n,   D^j(n) = (D^(j-1)(n) - D^(j-1)(n-1)) / (s_n - s_(n-1))
 
     This is the published rule: each difference is divided by the newest gap only, so it is exact
-        for linear features and, on evenly spaced anchors, a backward-difference Taylor polynomial;
-        with uneven gaps the curvature is off (`newton` is exact there).
+    for linear features and, on evenly spaced anchors, a backward-difference Taylor polynomial;
+    with uneven gaps the curvature is off (`newton` is exact there).
     """
 
     name = "taylor"

@@ -77,13 +77,17 @@ class Verifier(Settings):
         return bool(self.block) and bool(getattr(position, self.block))
 
     def before_block(self, block: Block) -> None:
-        """A full pass is about to compute a block that `runs` names: observe what is needed."""
+        """A full pass is about to compute a block that `runs` names: observe what is needed. Not in
+        a pass that began as a draft: there the block has already run."""
 
     def after_block(self, block: Block, outputs: Any) -> None:
         """A full pass has computed it: observe what is needed."""
 
     def draft_block(self, draft: Draft, block: Block) -> Any:
-        """A draft has come to it: run it, judge if that is possible. Returns its outputs."""
+        """A draft has come to it: run it, judge if that is possible. Returns its outputs.
+
+        If it is the last block, and really ran, set `draft.last_block_ran`.
+        """
         return block.run()
 
     def verify(self, draft: Draft, head: Head, drafted: Any) -> Any:
@@ -106,7 +110,8 @@ class Verifier(Settings):
         return None
 
     def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """How far each row's forecast is from the reference; see `relative_error`.
+        """How far each row's forecast is from the reference; see `relative_error`. Hindcasts are
+        measured by it as well, so an own judgement belongs into `draft_block` or `verify`.
 
         Args:
             forecast, reference: [rows, ...], same shape and device, any float dtype.

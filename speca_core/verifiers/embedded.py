@@ -37,8 +37,10 @@ class Embedded(Verifier):
 
     def verify(self, draft: Draft, head: Head, drafted: Any) -> Any:
         """Compare the head's results for the two forecasts."""
-        if pair := draft.embedded_pair():
-            low, high = (head(torch.stack(forecast)) for forecast in pair)
-            draft.judge(self.error(head.measured(high), head.measured(low)))
+        pair = draft.embedded_pair()
+        if pair is None:
+            draft.reject()
             return drafted
-        return super().verify(draft, head, drafted)
+        low, high = (head(torch.stack(forecast)) for forecast in pair)
+        draft.judge(self.error(head.measured(high), head.measured(low)))
+        return drafted

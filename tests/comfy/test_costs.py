@@ -64,7 +64,7 @@ def test_waits_for_the_device(model, name, verifier):
     computed call that has one.
 
     Each is a value that Python decides by: where on the schedule this is, whether the draft passes,
-        how far off forecasts are.
+    how far off forecasts are.
     """
     report, costs = sample(model(name), name, verifier)
     for call, cost in zip(report.calls, costs, strict=True):

@@ -2,8 +2,8 @@
 does not notice.
 
 Faults come from outside the product: every function of the pack, every block of the model, the
-    sampler's callback and foreign wrappers on both sides of ours are counted as they begin and end,
-    and one chosen beginning or end raises.
+sampler's callback and foreign wrappers on both sides of ours are counted as they begin and end,
+and one chosen beginning or end raises.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """ComfyUI's official workflow templates as prompts: what the page does when one presses Run, small.
 
 A template is a saved canvas: nodes with a list of widget values, links by number, subgraphs. A
-    prompt names every node's inputs. Only what a sampler needs is kept; loaders and encoders give
-    way to tiny ones, and pictures to small ones.
+prompt names every node's inputs. Only what a sampler needs is kept; loaders and encoders give
+way to tiny ones, and pictures to small ones.
 """
 
 import importlib.metadata

@@ -518,3 +518,15 @@ def test_the_report_says_where_anchors_were_kept():
     session.place_anchors_on(torch.device("cpu"))
     sample(session, slope, torch.zeros(1, 2))
     assert write(session.report)["placement"] == "host" and session.report.count("accepted")
+
+
+def test_a_tap_of_another_shape_starts_all_taps_anew_and_keeps_what_this_pass_observed():
+    session = Session(config(forecaster=Reuse()), SIGMAS)
+    for i, sigma in enumerate(SIGMAS[:4]):
+        call = open_call(session, sigma)
+        for tap in ("block.0", "block.1", HEAD_INPUT):
+            size = 3 if tap == "block.1" and i == 3 else 2
+            call.observe(tap, [0], [torch.zeros(size)])
+        call.close(0.0)
+    kept = {tap: len(h.anchors) for tap, h in session.lanes["a", 0].histories.items()}
+    assert kept == {"block.0": 1, "block.1": 1, HEAD_INPUT: 1}

@@ -232,7 +232,7 @@ class DraftPass:
         return self.resumed
 
     def later(self, observe: Callable[[], None]) -> None:
-        """A draft keeps nothing."""
+        """A draft learns nothing."""
 
     def runs(self, position: BlockPosition) -> bool:
         """Only the verifier's block."""
