@@ -62,7 +62,7 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     clock = Clock(recorded)
     laws, checked = laws_of(recorded), config.verifier.name != "none"
     session = Session(config, recorded.sigmas, model=recorded.model, flow=recorded.flow)
-    number = 0
+    number = None
     for record in recorded.calls:
         if record.prediction != number:
             number = record.prediction

@@ -43,7 +43,7 @@ class Run:
         self.need: Need | None = None  # once it is known
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None
-        self._warned = False
+        self._warned: set[str] = set()
 
     @staticmethod
     def check(config: SpecaConfig, model: Any) -> None:
@@ -99,6 +99,6 @@ class Run:
 
     def warn_once(self, message: str) -> None:
         """Say something about this run in the log, the first time that it is true."""
-        if not self._warned:
-            self._warned = True
+        if message not in self._warned:
+            self._warned.add(message)
             log.warning("SpeCa: %s", message)

@@ -8,12 +8,12 @@ from .base import Linear
 
 @dataclass(frozen=True)
 class AdamsBashforth(Linear):
-    """F(s) = F_0 + k ((1 + k / 2h_1) f_0 - (k / 2h_1) f_1),   f_0 = (F_0 - F_1) / h_1,   f_1 = (F_1
-    -
-    F_2) / h_2,   k = s - s_0.
+    """F(s) = F_0 + k ((1 + k / 2h_1) f_0 - (k / 2h_1) f_1),   k = s - s_0.
 
-    The variable-step form with differenced slopes; on even anchors and k = h it is F_0 + 3/2 (F_0 -
-    F_1) - 1/2 (F_1 - F_2).
+        f_0 = (F_0 - F_1) / h_1,   f_1 = (F_1 - F_2) / h_2
+
+    The variable-step form with differenced slopes; on even anchors and k = h it is
+    F_0 + 3/2 (F_0 - F_1) - 1/2 (F_1 - F_2).
     """
 
     name = "adams"

@@ -10,12 +10,12 @@ from .taylor import ladder
 
 @dataclass(frozen=True)
 class Hermite(Linear):
-    """F(s) = F_0 + D^1 H_1(k) / 1! + D^2 H_2(k) / 2!   with   H_n(k) = sigma^n He_n(sigma k),
-    He_1 =
-    2x,   He_2 = 4x^2 - 2.
+    """F(s) = F_0 + D^1 H_1(k) / 1! + D^2 H_2(k) / 2!   with   H_n(k) = sigma^n He_n(sigma k).
 
-    D^j is the Taylor ladder. So it is a Taylor forecast of order 2 at the shortened horizon 2
-    sigma^2 k, less sigma^2 D^2: sigma damps.
+        He_1(x) = 2x,   He_2(x) = 4x^2 - 2
+
+    D^j is the Taylor ladder. So it is a Taylor forecast of order 2 at the shortened horizon
+    2 sigma^2 k, less sigma^2 D^2: sigma damps.
     """
 
     name = "hermite"

@@ -261,7 +261,8 @@ def test_the_readme_counts_right():
 
 
 def test_the_docs_are_short():
-    """About ten pages that somebody reads."""
+    """About ten pages that somebody reads. Tables made from the code grow with it."""
     pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/adr/*.md")]
-    assert sum(len(text_of(page).split()) for page in pages) <= 20_000
+    made = re.compile(r"<!-- (\w+) -->.*?<!-- /\1 -->", re.DOTALL)
+    assert sum(len(made.sub("", text_of(page)).split()) for page in pages) <= 20_000
     assert len([*ROOT.glob("docs/*.md")]) <= 10

@@ -209,6 +209,14 @@ def test_an_empty_record_is_refused():
         replay(empty, empty.settings)
 
 
+def test_predictions_may_be_numbered_from_zero():
+    recorded = record(threshold=0.1)
+    for call in recorded.calls:
+        call.prediction -= 1
+    again = replay(recorded, recorded.settings)
+    assert [c.rows[0].verdict for c in again.calls] == [c.rows[0].verdict for c in recorded.calls]
+
+
 def test_the_same_settings_give_the_same_verdicts_where_all_rows_decide_together():
     session = Session(SpecaConfig(0.1), [1.0 - i / 20 for i in range(21)])
     for step in range(20):

@@ -2,7 +2,7 @@
 
 ComfyUI's models iterate `nn.ModuleList`s (or a `ModuleDict`) and then call a head. Writing a plain
 list of stand-ins into the *instance dict* of the list's parent shadows the registered list:
-`nn.Module.__getattr__`, the only thing that looks into `_modules`, is never head_was_called. So
+`nn.Module.__getattr__`, the only thing that looks into `_modules`, is never called. So
 `state_dict`, LoRA keys, weight casting, offloading and other packs see an untouched model, and
 `del` restores everything. A method that serves as head is shadowed in the same way: the instance
 dict is searched before the class.

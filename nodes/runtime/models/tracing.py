@@ -73,7 +73,7 @@ class ModelTracer:
         self._result: tuple[StackTrace, Any] | None = None
 
     def __call__(self, evaluate: Evaluate, x: torch.Tensor) -> torch.Tensor:
-        """ModelTracer `evaluate(x)`."""
+        """Trace `evaluate(x)`."""
         inside: set[nn.Module] = set()
         handles = []
         try:
