@@ -98,7 +98,7 @@ class Schedule:
 
 def falls(sigmas: Sequence[float]) -> bool:
     """Whether sigmas fall step by step: each is at one place, and the path goes one way."""
-    return all(a - b > 1e-5 * abs(a) for a, b in pairwise(sigmas))
+    return all(a - b > SAME_SIGMA * abs(a) for a, b in pairwise(sigmas))
 
 
 def blended(sigmas: Sequence[float], flow: bool) -> list[float]:
@@ -119,7 +119,7 @@ def blended(sigmas: Sequence[float], flow: bool) -> list[float]:
         return steps
     scaled = [1 + (count - 2) * (level - levels[1]) / span for level in levels[:count]]
     blend = [(1 - SNR_SHARE) * i + SNR_SHARE * s for i, s in zip(steps, scaled, strict=False)]
-    return [*blend, blend[-1] + 1.0]  # sigma 0 has no log SNR
+    return [*blend, blend[-1] + 1.0]  # a last sigma of 0 has no log SNR
 
 
 def lagrange(coordinates: Sequence[float], at: float) -> list[float]:

@@ -75,7 +75,7 @@ class RunReport:
     """One sampling pass of one sampler.
 
     Attributes:
-        model: its family's name.
+        model: its family's name, or its class where none is needed (level `prediction`).
         settings: `SpecaConfig.to_dict()`.
         level: what was forecast, `prediction` or `features`.
         steps: steps of the schedule.

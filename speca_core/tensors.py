@@ -22,7 +22,7 @@ def weighted_sum(weights: Sequence[float], anchors: Sequence[torch.Tensor]) -> t
         anchors: of one shape, dtype and device, with at least one dimension.
 
     Returns:
-        Shape and dtype of the anchors.
+        Shape and dtype of the anchors; possibly one of them itself: do not write into it.
     """
     terms = [(w, a) for w, a in zip(weights, anchors, strict=True) if w != 0.0]
     if not terms:
@@ -47,7 +47,7 @@ def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Ten
     to 7.3); this one is not. Features are read part by part; see `weighted_sum`.
 
     Args:
-        forecast, reference: [rows, ...], same shape and device, any float dtype.
+        forecast, reference: [rows, n, ...], same shape and device, any float dtype.
 
     Returns:
         [rows] float32, 0 and up; `inf` where it is not finite.

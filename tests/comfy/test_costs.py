@@ -112,7 +112,7 @@ def test_a_draft_runs_the_verifiers_block_and_no_other(model, name, verifier):
     pattern = [C, C, C, 0]
     with blocks_counted(model(name)) as (blocks, ran):
         sample(model(name), name, verifier, pattern)
-    drafted = {"first_block": {blocks[0]}, "last_block": {blocks[-1]}}.get(verifier, set())
+    drafted = {"first": {blocks[0]}, "last": {blocks[-1]}}.get(VERIFIERS[verifier].block, set())
     assert ran == {block: 3 + (block in drafted) for block in blocks}
 
 
@@ -280,9 +280,9 @@ def test_a_draft_moves_no_weights_of_skipped_blocks(name, verifier, monkeypatch)
     }
     assert set(full) == layers and all(full.values()), "a full call moves all"
     checked = {
-        "first_block": f"{stacks[0]}0.",
-        "last_block": f"{stacks[-1]}{len(getattr(module, stacks[-1][:-1])) - 1}.",
-    }.get(verifier)
+        "first": f"{stacks[0]}0.",
+        "last": f"{stacks[-1]}{len(getattr(module, stacks[-1][:-1])) - 1}.",
+    }.get(VERIFIERS[verifier].block)
     assert draft == {
         place: size for place, size in full.items() if checked and place.startswith(checked)
     }
