@@ -94,8 +94,8 @@ def test_a_constant_feature_is_forecast_exactly(forecaster, dtype):
 
 @every_forecaster
 def test_settings_are_immutable_and_round_trip(forecaster):
-    knobs = {k: v for k, v in forecaster.to_dict().items() if k != "name"}
-    assert type(forecaster)(**knobs) == forecaster
+    values = {k: v for k, v in forecaster.to_dict().items() if k != "name"}
+    assert type(forecaster)(**values) == forecaster
     with pytest.raises(dataclasses.FrozenInstanceError):
         forecaster.name = "other"
 
