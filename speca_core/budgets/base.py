@@ -153,8 +153,8 @@ class Limits(Settings):
         0,
         100,
         1,
-        "After this many rejections in a row, compute that many calls without drafting. "
-        "0: never pause",
+        "After this many rejections in a row, compute that many calls without drafting. Each "
+        "further one adds a call. 0: never pause",
     )
 
     def policy(self, threshold: float) -> LimitedPolicy:

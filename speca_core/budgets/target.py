@@ -62,7 +62,7 @@ class Target(Limits):
     """
 
     name = "target"
-    help = "A wanted speed-up in evaluations, whatever the errors; the threshold is not used"
+    help = "A wanted speed-up in evaluations, whatever the errors; a threshold above 0 is not used"
     ignores_own_jumps: ClassVar[bool] = True
     policy_type: ClassVar[type[LimitedPolicy]] = TargetPolicy
 

@@ -11,8 +11,7 @@ from .base import Linear
 
 @dataclass(frozen=True)
 class Spline(Linear):
-    """Weights w of the natural cubic spline through the anchors c_i, evaluated at s: the solution
-    of
+    """Weights w of the natural cubic spline through the anchors c_i, at s, solve
 
         | K  1  d | | w  |   | k |        K_ij = |c_i - c_j|^3,   d_i = c_i - s,
         | 1' 0  0 | | m1 | = | 1 |        k_i  = |c_i - s|^3

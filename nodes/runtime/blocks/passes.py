@@ -124,18 +124,16 @@ def split(features: Sequence[torch.Tensor] | torch.Tensor, rows: Sequence[int]) 
     return list(features)
 
 
-class FullPass:
-    """Every block runs; the call learns from the head's input.
+class ModelPass:
+    """One evaluation of the model.
 
     Args:
-        stream_map: learnt further by this pass.
-        verifier: says what else to observe.
+        stream_map: of the model; a full pass learns it further.
+        verifier: says which blocks to look at.
         source: the call being answered, or a self-test.
         rows: the call's rows that this pass evaluates, in the order of its batch.
         measured_in: see `MeasuredIn`.
     """
-
-    needs_refiners = stream_is_computed = all_blocks_run = True
 
     def __init__(
         self,
@@ -151,6 +149,15 @@ class FullPass:
         self.rows = list(rows)
         self.measured_in = measured_in
         self.head_was_called = False
+
+
+class FullPass(ModelPass):
+    """Every block runs; the call learns from the head's input."""
+
+    needs_refiners = stream_is_computed = all_blocks_run = True
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
         self._postponed: list[Callable[[], None]] = []
 
     def runs(self, position: BlockPosition) -> bool:
@@ -185,7 +192,7 @@ class FullPass:
         return output
 
 
-class DraftPass:
+class DraftPass(ModelPass):
     """No block runs but the verifier's; all others hand their input on, and the head gets the
     forecast.
 
@@ -194,21 +201,9 @@ class DraftPass:
     its whole output is computed: `resumed` is True.
     """
 
-    def __init__(
-        self,
-        stream_map: StreamMap,
-        verifier: Verifier,
-        source: Source,
-        rows: Sequence[int],
-        measured_in: MeasuredIn,
-    ) -> None:
-        self.stream_map = stream_map
-        self.verifier = verifier
-        self.source = source
-        self.rows = list(rows)
-        self.measured_in = measured_in
-        self.draft = Draft(source, rows)
-        self.head_was_called = False
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self.draft = Draft(self.source, self.rows)
         self._full: FullPass | None = None
 
     @property

@@ -95,7 +95,7 @@ class PredictionRun(Run):
         begun = time.perf_counter()
         guider = executor.class_obj
         plain = super().predict
-        if NEVER_WITH in model_options.get("transformer_options", {}):
+        if model_options.get("transformer_options", {}).get(NEVER_WITH) is not None:
             return plain(executor, x, timestep, model_options, seed)
         if self._sampler_listens(model_options, guider):
             return plain(executor, x, timestep, model_options, seed)
