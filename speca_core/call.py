@@ -83,6 +83,10 @@ class Call:
         config = self.session.config
         if not self.session.caching:
             return Reason.MEMORY
+        if self.session.gatherer is not None:
+            return Reason.LEARNING
+        if self.session.left_path or (self.session.path and lane.calls and not lane.course):
+            return Reason.PROFILE
         if lane.image in self.prediction.jumped:
             return Reason.JUMP
         if not config.start <= self.point.progress <= config.end:
@@ -90,16 +94,22 @@ class Call:
         decided: Reason = lane.policy.decide(state)
         if decided is not Reason.DRAFT:
             return decided
+        if self.session.path is not None:
+            return None if lane.course else Reason.PROFILE
         return lane.no_forecast(self.point, self.session.min_anchors)
 
     # --- what a target asks ----------------------------------------------------------------------
 
     def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
         """Forecasts of a tap at this call's place, one per row, in the anchors' dtype and shape."""
-        return [self._forecast(self.lanes[row].histories[tap]) for row in rows]
+        return [self._forecast(self.lanes[row], tap) for row in rows]
 
-    def _forecast(self, history: FeatureHistory) -> torch.Tensor:
+    def _forecast(self, lane: Lane, tap: str) -> torch.Tensor:
         at, forecaster = self.point.coordinate, self.session.config.forecaster
+        if self.session.path is not None:
+            weights = self.session.path.slope_weights(lane.turns, int(at))
+            return weighted_sum(weights, lane.course)
+        history = lane.histories[tap]
         if history.has(at):
             return history.anchor_at(at)
         depth = forecaster.depth
@@ -177,6 +187,8 @@ class Call:
 
     def scorable(self, rows: Sequence[int]) -> list[int]:
         """Those of the computed rows that a forecast exists for (before `observe`)."""
+        if self.session.path is not None:
+            return [row for row in rows if self.lanes[row].course]
         needed = self.session.min_anchors
         reasons = {row: self.lanes[row].no_forecast(self.point, needed) for row in rows}
         return [row for row, why in reasons.items() if why is not Reason.ANCHORS]
@@ -185,6 +197,10 @@ class Call:
         """Record the hindcast: the measured error of the forecast that would have been served."""
         for row, error in zip(rows, errors, strict=True):
             self.records[row].hindcast = error
+            if self.session.path is not None:
+                turns = self.lanes[row].turns, int(self.point.coordinate)
+                expected = self.session.path.expected_innovation(*turns)
+                self.records[row].surprise = error / (expected * self.session.path.surprise)
             if self.lanes[row].revisits(self.point):
                 self.lanes[row].revisit_error = error
 
@@ -204,6 +220,7 @@ class Call:
 
     def close(self, seconds: float) -> CallRecord:
         """Settle every lane's policy and write the call's record."""
+        verifier = self.session.config.verifier
         for lane, state, record in zip(self.lanes, self.states, self.records, strict=True):
             lane.calls += 1
             if record.verdict == "accepted":
@@ -215,6 +232,10 @@ class Call:
                 lane.streak = 0
                 lane.computed += 1
                 rejected = record.error if record.verdict == "rejected" else None
+                if self.session.path is not None:
+                    lane.turns = *lane.turns, int(self.point.coordinate)
+                if record.surprise is not None and verifier.is_surprised(record.surprise):
+                    lane.policy.on_surprise()
                 lane.policy.on_computed(state, record.hindcast, rejected)
         report, point = self.session.report, self.point
         call = CallRecord(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from .budgets import BUDGETS, Accumulated, Budget
@@ -79,6 +79,16 @@ class SpecaConfig(Settings):
                 "prediction runs nothing of it; expected a verifier that needs no block. Choose "
                 "verifier embedded or none, or level features."
             )
+
+    @property
+    def without_profile(self) -> SpecaConfig:
+        """The same with what needs no profile, in place of what does."""
+        return replace(
+            self,
+            forecaster=Newton() if self.forecaster.name == "learned" else self.forecaster,
+            verifier=Embedded() if self.verifier.name == "innovation" else self.verifier,
+            budget=Accumulated() if self.budget.name == "distance" else self.budget,
+        )
 
     @property
     def effective_level(self) -> str:

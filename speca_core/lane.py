@@ -1,8 +1,15 @@
 """A lane: one batch row's own history and policy."""
 
+from collections.abc import Sequence
+
+import torch
+
 from .anchors import HEAD_INPUT, FeatureHistory
 from .axis import SchedulePoint
 from .budgets import LanePolicy, LaneState, Reason
+from .path_model import WINDOW
+
+START = "start"  # a tap of runs with a path model: the latent at the first turn
 
 
 class Lane:
@@ -15,6 +22,7 @@ class Lane:
         streak: drafts accepted since the last real evaluation.
         computed, calls: evaluations and calls so far.
         seen, drafted: number of the last prediction that it took part in, or was drafted in.
+        turns: of the sampler, at which the row was computed; in runs with a path model.
         revisit_error: measured error of the forecast the last time that the sampler came back to a
             place of an anchor, as Heun's second call does. None: not known yet.
     """
@@ -29,6 +37,7 @@ class Lane:
         self.calls = 0
         self.seen = 0
         self.drafted = -1
+        self.turns: tuple[int, ...] = ()
         self.revisit_error: float | None = None
 
     @property
@@ -40,7 +49,16 @@ class Lane:
         """What the policy may know of a call at `point`."""
         newest = self.head_input.coordinates[-1] if self.head_input else point.coordinate
         distance = point.coordinate - newest
-        return LaneState(point, distance, self.streak, self.computed, self.calls)
+        return LaneState(point, distance, self.streak, self.computed, self.calls, self.turns)
+
+    @property
+    def course(self) -> Sequence[torch.Tensor]:
+        """What a path model's weights are for: the first latent, and the newest computed slopes.
+        Empty if the lane does not reach back to the first turn."""
+        start, slopes = self.histories.get(START), self.head_input
+        if start is None or slopes is None:
+            return ()
+        return *start.at_hand(1), *slopes.at_hand(WINDOW)
 
     def revisits(self, point: SchedulePoint) -> bool:
         """Whether an anchor lies at this very place. Then it is the forecast, and no check sees

@@ -26,6 +26,7 @@ class RowRecord:
         tolerance: the largest error that would have passed; None if not drafted or not checked.
         hindcast: measured relative error, in the model's output, of the forecast that would have
             been served; None if there was none.
+        surprise: the hindcast over what it usually is with this model; None without a profile.
         lane: number of the row's lane in this run, in order of first appearance.
     """
 
@@ -36,6 +37,7 @@ class RowRecord:
     error: float | None = None
     tolerance: float | None = None
     hindcast: float | None = None
+    surprise: float | None = None
     lane: int = 0
 
 
@@ -91,6 +93,8 @@ class RunReport:
         finished: False if the run was interrupted or failed.
         sigmas: the schedule, steps + 1 values.
         flow: the model is a flow model; see `Schedule`.
+        profile: of the model: its "state", `learning` from this run, `served` or `none`, and what
+            else is known; None if the settings need none.
         ids: where the run happened: prompt, workflow, node, sampler, run; not part of the JSON.
     """
 
@@ -108,6 +112,7 @@ class RunReport:
     finished: bool = False
     sigmas: list[float] = field(default_factory=list)
     flow: bool = True
+    profile: dict[str, Any] | None = None
     ids: dict[str, str] = field(default_factory=dict)
 
     def count(self, verdict: Verdict) -> int:

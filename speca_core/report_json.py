@@ -55,6 +55,7 @@ def write(report: RunReport) -> dict[str, Any]:
         "coupled": report.coupled,
         "repaired": report.repaired,
         "mask": report.mask,
+        "profile": report.profile,
         "calls": [_call(call) for call in report.calls],
     }
 
@@ -66,6 +67,7 @@ def _call(call: CallRecord) -> dict[str, Any]:
             "error": _rounded(row.error),
             "tolerance": _rounded(row.tolerance),
             "hindcast": _rounded(row.hindcast),
+            "surprise": _rounded(row.surprise),
         }
         for row in call.rows
     ]
@@ -115,6 +117,7 @@ def read(data: Mapping[str, Any]) -> RunReport:
         finished=bool(data["finished"]),
         sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],
         flow=bool(data["schedule"]["flow"]),
+        profile=data.get("profile"),
     )
 
 

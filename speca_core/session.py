@@ -13,15 +13,19 @@ Forecasts never become anchors.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
-from .axis import Schedule
+from .axis import Schedule, SchedulePoint
 from .call import Call
 from .config import SpecaConfig
 from .correction import DeferredCorrection
 from .jumps import JumpDetector
+from .landing import Landing
 from .lane import Lane
+from .path_model import PathModel
+from .profile import Gatherer
 from .report import CallRecord, RunReport
 from .sampler_response import SamplerResponse
 
@@ -38,6 +42,8 @@ class Session:
         flow: the model is a flow model; see `Schedule`.
         response: how the sampler responds to what it is served; None: drafts are not corrected.
         observers: called with each finished CallRecord.
+        path: what is known of the run beforehand; None: nothing.
+        gatherer: makes a profile of the run, which is plain then; None: there is no need.
     """
 
     def __init__(
@@ -48,10 +54,15 @@ class Session:
         flow: bool = True,
         response: SamplerResponse | None = None,
         observers: Iterable[Callable[[CallRecord], None]] = (),
+        path: PathModel | None = None,
+        gatherer: Gatherer | None = None,
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.correction = DeferredCorrection(response)
+        self.path = path
+        self.gatherer = gatherer
+        self.landing = Landing(path) if path is not None else None
+        self.correction = DeferredCorrection(None if path is not None else response)
         self.jumps = JumpDetector()
         self.depth = max(config.forecaster.depth, config.verifier.depth)  # anchors kept per tap
         self.min_anchors = max(config.forecaster.min_anchors, config.verifier.min_anchors)
@@ -69,6 +80,8 @@ class Session:
         self.caching = True  # until memory runs out
         self.store: torch.device | None = None  # of the anchors; None: the features' device
         self._lanes_made = 0
+        self.left_path = False  # the sampler went another way than the path model's
+        self._turn = -1  # the sampler's last one, in a run with a path model
         self._jumped: Collection[int] = ()  # images that had jumped at the last place
 
     def predict(
@@ -105,11 +118,26 @@ class Session:
     def lane(self, key: Hashable, image: int) -> Lane:
         """The lane of a row, new if the run has not seen it."""
         if key not in self.lanes:
-            policy = self.config.budget.policy(self.config.threshold)
+            policy = self.config.budget.policy(self.config.threshold, self.path)
             self.lanes[key] = Lane(policy, self._lanes_made, image)
             self._lanes_made += 1
         self.lanes[key].seen = self.predictions
         return self.lanes[key]
+
+    def point(self, sigma: float) -> SchedulePoint:
+        """Where a prediction at `sigma` sits. With a path model its coordinate is the sampler's
+        turn; if the sampler was not expected to ask there, the path model serves no longer."""
+        point = self.schedule.point(sigma)
+        if self.path is None:
+            return point
+        turn = self.path.response.turn(self._turn, sigma)
+        if turn is None:
+            self.path, self.landing, self.left_path = None, None, True
+            for lane in self.lanes.values():
+                lane.forget()
+            return point
+        self._turn = turn
+        return replace(point, coordinate=float(turn))
 
     def place_anchors_on(self, store: torch.device) -> None:
         """Keep the anchors there, whatever the features' device; before the first prediction."""
@@ -132,7 +160,8 @@ class Session:
     def cache_bytes(self) -> int:
         """Memory held for the run now, in bytes."""
         kept = [h.nbytes for lane in self.lanes.values() for h in lane.histories.values()]
-        return self.correction.nbytes + self.jumps.nbytes + sum(kept)
+        landing = self.landing.nbytes if self.landing is not None else 0
+        return self.correction.nbytes + landing + self.jumps.nbytes + sum(kept)
 
 
 class Prediction:
@@ -150,7 +179,7 @@ class Prediction:
     ) -> None:
         self.session = session
         self.number = session.predictions
-        self.point = session.schedule.point(sigma)
+        self.point = session.point(sigma)
         self.guidance = guidance
         self.jumped = jumped
         self.computed: set[int] = set()  # groups of which a row was computed; see `Call.groups`
@@ -194,7 +223,13 @@ class Prediction:
         session = self.session
         if not session.caching:
             return denoised
-        served = session.correction.serve(self.point, x, denoised, self.drafted)
+        if session.landing is not None:
+            lanes = {
+                lane.image: lane for lane in session.lanes.values() if lane.seen == self.number
+            }
+            served = session.landing.serve(self.point, x, denoised, self.drafted, lanes)
+        else:
+            served = session.correction.serve(self.point, x, denoised, self.drafted)
         session.report.repaired += served is not denoised
         session.jumps.record_served(served)
         return served

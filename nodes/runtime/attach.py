@@ -15,6 +15,7 @@ from .other_caches import check_other_caches
 from .page.diagnose import diagnose
 from .page.events import LiveRun
 from .page.report_store import remember
+from .profiles import STORE, Knowledge, ProfileStore
 from .run import Run
 from .samplers import response_of
 from .targets import RUNS
@@ -25,7 +26,11 @@ log = logging.getLogger("speca")
 
 
 def accelerate(
-    model: Any, config: SpecaConfig, node: str = "", run: type[Run] | None = None
+    model: Any,
+    config: SpecaConfig,
+    node: str = "",
+    run: type[Run] | None = None,
+    profiles: ProfileStore = STORE,
 ) -> Any:
     """A clone of a model that samples with SpeCa.
 
@@ -37,6 +42,7 @@ def accelerate(
         node: id of the node whose page is shown the runs; empty if there is none.
         run: the kind of run to make; None: the one of `config.effective_level`. Measurements and
             tests bring their own.
+        profiles: where what is learned of models is kept.
 
     Raises:
         UnsupportedModel: level features, and SpeCa does not know how to draft inside this model.
@@ -46,7 +52,7 @@ def accelerate(
     kind_of_run.check(config, model.model)
     patched = model.clone()
     wrappers = {
-        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, kind_of_run, config, node),
+        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, kind_of_run, config, node, profiles),
         WrappersMP.PREPARE_SAMPLING: _prepare,
         WrappersMP.PREDICT_NOISE: _predict,
         WrappersMP.APPLY_MODEL: _apply_model,
@@ -67,6 +73,7 @@ def _sample(
     kind_of_run: type[Run],
     config: SpecaConfig,
     node: str,
+    profiles: ProfileStore,
     executor: Any,
     noise: torch.Tensor,
     latent_image: torch.Tensor,
@@ -91,8 +98,18 @@ def _sample(
     patcher = guider.model_patcher
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    run = kind_of_run(config, patcher.model, sigmas.tolist(), flow, response)
+    knowledge = Knowledge(profiles, config, guider, flow, response)
+    run = kind_of_run(
+        knowledge.config,
+        patcher.model,
+        sigmas.tolist(),
+        flow,
+        response,
+        knowledge.path,
+        knowledge.gatherer,
+    )
     report = run.session.report
+    report.profile = knowledge.told
     live = LiveRun(run.session, node)
     options[KEY] = run
     try:
@@ -109,6 +126,7 @@ def _sample(
         log.info("SpeCa: %s", report.summary)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("SpeCa:\n%s", diagnose(report))
+    knowledge.learn(report)
     remember(latent, report)
     return latent
 

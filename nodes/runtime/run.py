@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from ...speca_core.config import SpecaConfig
+from ...speca_core.path_model import PathModel
+from ...speca_core.profile import Gatherer
 from ...speca_core.sampler_response import SamplerResponse
 from ...speca_core.session import Session
 from .memory import Need
@@ -26,6 +28,7 @@ class Run:
         sigmas: the run's schedule, steps + 1 values.
         flow: the model is a flow model: sigma is the share of noise.
         response: how the sampler responds, if it is known.
+        path, gatherer: see `Session`.
     """
 
     def __init__(
@@ -35,11 +38,13 @@ class Run:
         sigmas: Sequence[float],
         flow: bool,
         response: SamplerResponse | None,
+        path: PathModel | None = None,
+        gatherer: Gatherer | None = None,
     ) -> None:
         self.model = model
         self.verifier = config.verifier
         name = type(model.diffusion_model).__name__
-        self.session = Session(config, sigmas, model=name, flow=flow, response=response)
+        self.session = Session(config, sigmas, name, flow, response, path=path, gatherer=gatherer)
         self.need: Need | None = None  # once it is known
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None

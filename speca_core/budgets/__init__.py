@@ -5,19 +5,29 @@ A new one is a file here and a line in the table.
 
 from .accumulated import Accumulated
 from .base import Budget, LanePolicy, LaneState, LimitedPolicy, Limits, Reason
+from .distance import Distance
 from .hindcast import Hindcast
 from .interval import Interval
 from .mask import Mask
 from .target import Target
 from .threshold import Threshold
 
-_ALL: tuple[type[Limits], ...] = (Accumulated, Target, Threshold, Hindcast, Interval, Mask)
+_ALL: tuple[type[Budget], ...] = (
+    Accumulated,
+    Target,
+    Distance,
+    Threshold,
+    Hindcast,
+    Interval,
+    Mask,
+)
 BUDGETS = {budget.name: budget for budget in _ALL}
 
 __all__ = [
     "BUDGETS",
     "Accumulated",
     "Budget",
+    "Distance",
     "Hindcast",
     "Interval",
     "LanePolicy",

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..axis import SchedulePoint
+from ..path_model import PathModel
 from ..settings import Settings, number, switch
 
 
@@ -29,6 +30,8 @@ class Reason(str, Enum):
     BUDGET = "budget"  # the budget expects too large an error
     REJECTED = "rejected"  # drafted, verified, found too far off, computed in the same call
     BACKOFF = "backoff"  # drafts were rejected again and again: none is tried for a while
+    LEARNING = "learning"  # a plain run, of which the model's profile is made
+    PROFILE = "profile"  # the profile says nothing about what the model is asked now
     MEMORY = "memory"  # memory ran out earlier in this run: nothing is kept any more
     COUPLED = "coupled"  # another row of the same image, or of the same batch, is computed
 
@@ -43,6 +46,7 @@ class LaneState:
         streak: drafts accepted since the last real evaluation.
         computed: real evaluations of this lane in this run.
         calls: calls of this lane in this run, this one not counted.
+        turns: of the sampler, at which the lane was computed; only in runs with a path model.
     """
 
     point: SchedulePoint
@@ -50,6 +54,7 @@ class LaneState:
     streak: int
     computed: int
     calls: int
+    turns: tuple[int, ...] = ()
 
 
 class LanePolicy(Protocol):
@@ -65,6 +70,11 @@ class LanePolicy(Protocol):
 
     def on_accepted(self, state: LaneState, error: float | None) -> None:
         """A draft was accepted, with the verifier's error (None: not checked)."""
+        ...
+
+    def on_surprise(self) -> None:
+        """The row was computed, and the verifier is surprised at what came. `on_computed`
+        follows."""
         ...
 
     def on_computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
@@ -90,7 +100,7 @@ class Budget(Protocol):
     help: ClassVar[str]
     ignores_own_jumps: ClassVar[bool]
 
-    def policy(self, threshold: float) -> LanePolicy: ...
+    def policy(self, threshold: float, path: PathModel | None = None) -> LanePolicy: ...
 
     def to_dict(self) -> dict[str, object]: ...
 
@@ -126,6 +136,9 @@ class LimitedPolicy:
         """No rejection in a row any more."""
         self.rejections = 0
 
+    def on_surprise(self) -> None:
+        """Errors say the same."""
+
     def on_computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
         """Count rejections: the more in a row, the longer the backoff."""
         self.backoff = max(0, self.backoff - 1)
@@ -157,8 +170,8 @@ class Limits(Settings):
         "further one adds a call. 0: never pause",
     )
 
-    def policy(self, threshold: float) -> LimitedPolicy:
-        """The policy of one lane."""
+    def policy(self, threshold: float, path: PathModel | None = None) -> LimitedPolicy:
+        """The policy of one lane, in a run with or without a path model."""
         return self.policy_type(self, threshold)
 
     def forbids(self, state: LaneState) -> Reason | None:

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..path_model import PathModel
 from ..settings import number
 from .base import LaneState, LimitedPolicy, Limits
+from .planned import PlannedPolicy
 
 EPSILON = 1e-6  # so that rounding does not go this way at one call and that way at the next
 
@@ -70,3 +72,10 @@ class Target(Limits):
         2.0, 1.0, 10.0, 0.1, "Evaluations of the plain model per real one; the clock gains less"
     )
     max_streak: int = number(8, 1, 100, 1, "Most drafts in a row")
+
+    def policy(self, threshold: float, path: PathModel | None = None) -> LimitedPolicy:
+        """The policy of one lane: with a path model, its best plan, which needs no limits."""
+        if path is None:
+            return super().policy(threshold)
+        plan = path.plan(max(1, round(path.turns / self.speedup)))
+        return PlannedPolicy(threshold, path, plan, hurries=False)

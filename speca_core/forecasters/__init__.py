@@ -7,6 +7,7 @@ from .chebyshev import Chebyshev
 from .fitted import Fitted
 from .foca import FoCa
 from .hermite import Hermite
+from .learned import Learned
 from .newton import Newton
 from .reuse import Reuse
 from .spline import Spline
@@ -14,6 +15,7 @@ from .taylor import Taylor
 
 _ALL: tuple[type[Forecaster], ...] = (
     Newton,
+    Learned,
     Fitted,
     Spline,
     Taylor,
@@ -33,6 +35,7 @@ __all__ = [
     "FoCa",
     "Forecaster",
     "Hermite",
+    "Learned",
     "Newton",
     "Reuse",
     "Spline",

@@ -6,10 +6,11 @@ A new one is a file here and a line in the table.
 from .base import Block, BlockPosition, Verifier
 from .embedded import Embedded
 from .first_block import FirstBlock
+from .innovation import Innovation
 from .last_block import LastBlock
 from .no_check import NoCheck
 
-_ALL: tuple[type[Verifier], ...] = (Embedded, LastBlock, FirstBlock, NoCheck)
+_ALL: tuple[type[Verifier], ...] = (Embedded, Innovation, LastBlock, FirstBlock, NoCheck)
 VERIFIERS = {verifier.name: verifier for verifier in _ALL}
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "BlockPosition",
     "Embedded",
     "FirstBlock",
+    "Innovation",
     "LastBlock",
     "NoCheck",
     "Verifier",

@@ -109,6 +109,14 @@ class Verifier(Settings):
         no such pair. Arguments are those of `Linear.weights`."""
         return None
 
+    def is_surprised(self, surprise: float) -> bool:
+        """In a run with a path model: whether a computed output is too far off its forecast.
+
+        Args:
+            surprise: how many times as far off as it usually is with this model; 0 and up.
+        """
+        return False
+
     def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """How far each row's forecast is from the reference; see `relative_error`. Hindcasts are
         measured by it as well, so an own judgement belongs into `draft_block` or `verify`.

@@ -8,6 +8,7 @@ from speca_core.budgets import (
     Hindcast,
     Interval,
     LaneState,
+    Limits,
     Mask,
     Reason,
     Target,
@@ -29,12 +30,17 @@ def state(step=10, streak=0, computed=5, schedule=SCHEDULE):
     )
 
 
+limited = pytest.mark.parametrize(
+    "budget",
+    [b() for b in BUDGETS.values() if issubclass(b, Limits)],
+    ids=lambda b: b.name,
+)
 every_budget = pytest.mark.parametrize(
     "budget", [b() for b in BUDGETS.values()], ids=lambda b: b.name
 )
 
 
-@every_budget
+@limited
 def test_limits(budget):
     policy = budget.policy(0.1)
     assert policy.decide(state(computed=budget.warmup - 1)) is Reason.WARMUP

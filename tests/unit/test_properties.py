@@ -197,7 +197,7 @@ steps = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=14) | st.intege
 @given(choices=configs(), sigmas=steps, data=st.data())
 def test_any_run_keeps_its_limits_and_its_books(choices, sigmas, data):
     """Any settings, schedule, features and verifier errors, however bad."""
-    config = SpecaConfig.build(choices)
+    config = SpecaConfig.build(choices).without_profile
     session = Session(config, sigmas)
     lanes, images, branches = ["a+", "b+", "a-", "b-"], [0, 1, 0, 1], [0, 0, 1, 1]
     streaks = [0] * 4

@@ -295,6 +295,7 @@ def test_report_json():
         "error",
         "tolerance",
         "hindcast",
+        "surprise",
         "lane",
     }
     assert Mask(computed=json.dumps(report["mask"])).policy(0.1).computed_steps[:3] == (0, 1, 2)

@@ -63,9 +63,13 @@ class PredictionTarget:
     def compute(self, call: Call, rows: Sequence[int]) -> Any:
         """One prediction."""
         denoised = self.evaluate(rows)
-        if call.session.caching:
+        session = call.session
+        if session.caching:
             slopes = torch.stack([(self.x[row] - denoised[row]) / self.sigma for row in rows])
-            call.learn(rows, slopes, slopes, Identity(slopes))
+            if session.gatherer is not None:
+                session.gatherer.hear(self.sigma, self.x, slopes)
+            else:
+                call.learn(rows, slopes, slopes, Identity(slopes))
         return denoised if len(rows) == len(denoised) else [denoised[row] for row in rows]
 
 

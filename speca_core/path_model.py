@@ -1,0 +1,313 @@
+"""What is known beforehand about a sampling path, as linear algebra on a few numbers.
+
+Let z = [x_0, v_0, ..., v_(T-1)] be a plain run: the first latent, and the slopes that the sampler
+is served at its T turns. The latent at turn n is x_n = x_0 + sum_m C_nm v_m, with C the sampler's
+accumulated strides (`SamplerResponse`). The Gram matrix G_ij = <z_i, z_j> of earlier runs then says
+everything that a linear forecast needs to know:
+
+* the best estimate of a slope, or of a whole latent, from x_0 and the slopes that were computed
+  (least squares; the weights need not sum to one);
+* how far such an estimate will be off, for a slope and for the last latent;
+* hence which turns are best computed, if so many may be.
+
+A computed slope is not the one of the plain run: the model answers to the latent that it is shown,
+and that is off by an error e. The answer is taken as v_n + J e + nu |e| times noise (`reaction`).
+
+Nothing here is as large as a latent. Tensors are float64 on the CPU; the first dimension, M, counts
+courses that are followed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from .reaction import Reaction
+from .sampler_response import SamplerResponse
+
+WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all measured no better
+RIDGE = 1e-4  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
+TINY = 1e-12
+SAME_ERROR = 1e-6  # relative: a search goes on for no less
+REMEMBERED = 4096  # courses of which the arithmetic is kept
+
+
+@dataclass(frozen=True)
+class Courses:
+    """M courses up to their newest computed turn. Index 0 of a regressor is x_0, index j the slope
+    that was computed at the j-th computed turn.
+
+    Attributes:
+        now: [M], the newest computed turn.
+        inner: [M, R, R], inner products of the regressors.
+        cross: [M, R, T + 1], inner products of the regressors with z.
+        here: [M, R], x_now - x_0 in terms of the regressors.
+    """
+
+    now: torch.Tensor
+    inner: torch.Tensor
+    cross: torch.Tensor
+    here: torch.Tensor
+
+
+class PathModel:
+    """What is known of the runs of one model, sampler and schedule.
+
+    Args:
+        gram: [T + 1, T + 1], of z, mean over the numbers of a latent; float64.
+        response: of the sampler, with T turns.
+        reaction: of the model to a latent that is off, at the sampler's T noise levels.
+        caution: forecasts and plans take the reaction so many times as large.
+        surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
+    """
+
+    def __init__(
+        self,
+        gram: torch.Tensor,
+        response: SamplerResponse,
+        reaction: Reaction,
+        caution: float = 1.0,
+        surprise: float = 1.0,
+    ) -> None:
+        self.gram = gram
+        self.response = response
+        self.reaction = reaction
+        self.cautious = reaction.times(caution)
+        self.surprise = surprise
+        self.turns = len(response.sigmas)
+        self.moves = torch.zeros(self.turns + 1, self.turns + 1, dtype=torch.float64)
+        for turn, strides in enumerate(response.strides):
+            for lag, stride in enumerate(strides[: turn + 1]):
+                self.moves[turn + 1, 1 + turn - lag] = stride
+        self.moves = self.moves.cumsum(0)  # [turn, z]: x_turn - x_0
+        last = self.moves[-1].clone()
+        last[0] += 1
+        self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
+        self.slope_scale = float(gram.diagonal()[1:].mean())
+        remembered = lru_cache(maxsize=REMEMBERED)
+        self._course = remembered(self._follow)
+        self._weights = remembered(self._slope_weights)
+        self._movements = remembered(self._movement_weights)
+        self._innovations = remembered(self._expected_innovation)
+        self._distances = remembered(self._distance)
+        self._plans = remembered(self._plan)
+
+    # --- many courses at once --------------------------------------------------------------------
+
+    def begin(self, courses: int = 1) -> Courses:
+        """Courses whose turn 0 was computed."""
+        z = torch.arange(2).expand(courses, 2)
+        return Courses(
+            now=torch.zeros(courses, dtype=torch.long),
+            inner=self.gram[z[:, :, None], z[:, None, :]],
+            cross=self.gram[z],
+            here=torch.zeros(courses, 2, dtype=torch.float64),
+        )
+
+    def extend(
+        self, courses: Courses, turn: torch.Tensor, reaction: Reaction | None = None
+    ) -> Courses:
+        """The courses after `turn` [M], behind their newest one, was computed as well.
+
+        Args:
+            reaction: what is expected; None: the cautious one.
+        """
+        reaction = reaction or self.cautious
+        here = self._latent(courses, turn)
+        # e, the latent minus the plain one, against z, the regressors and itself.
+        moved = self.moves[turn]
+        e_z = self._bilinear(here, courses.cross) - moved @ self.gram
+        e_r = self._bilinear(here, courses.inner) - self._bilinear(
+            moved, courses.cross.transpose(1, 2)
+        )
+        e_e = ((e_r * here).sum(1) - (e_z * moved).sum(1)).clamp_min(0)
+        slope, each = 1 + turn, torch.arange(len(turn))
+        linear, noise = reaction.linear[turn], reaction.noise[turn]
+        new_z = self.gram[slope] + linear[:, None] * e_z
+        new_r = courses.cross[each, :, slope] + linear[:, None] * e_r
+        square = (
+            self.gram[slope, slope]
+            + 2 * linear * e_z[each, slope]
+            + (linear.square() + noise.square()) * e_e
+        )
+        inner = torch.cat([courses.inner, new_r[:, None, :]], 1)
+        column = torch.cat([new_r, square[:, None]], 1)
+        return Courses(
+            now=turn,
+            inner=torch.cat([inner, column[:, :, None]], 2),
+            cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
+            here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
+        )
+
+    def foretell(self, plans: torch.Tensor, reaction: Reaction | None = None) -> torch.Tensor:
+        """How far the last latent will be off, [M], relative to its size.
+
+        Args:
+            plans: [M, K], computed turns of each course, rising from 0.
+            reaction: see `extend`.
+        """
+        courses = self.begin(len(plans))
+        for turn in plans[:, 1:].unbind(1):
+            courses = self.extend(courses, turn, reaction)
+        return self._final_error(courses)
+
+    def _final_error(self, courses: Courses) -> torch.Tensor:
+        end = torch.full_like(courses.now, self.turns)
+        here, moved = self._latent(courses, end), self.moves[end]
+        off = (
+            (self._bilinear(here, courses.inner) * here).sum(1)
+            - 2 * (self._bilinear(here, courses.cross) * moved).sum(1)
+            + ((moved @ self.gram) * moved).sum(1)
+        )
+        return off.clamp_min(TINY).sqrt() / self.size
+
+    @staticmethod
+    def _bilinear(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        """[M, R] x [M, R, S] -> [M, S]."""
+        return (rows[:, None, :] @ matrices)[:, 0, :]
+
+    def _latent(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
+        """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there."""
+        prior = courses.here.clone()
+        prior[:, -1] += (self.moves[turn] - self.moves[courses.now]).sum(1)
+        used, weights = self._correct(courses, prior, self.moves[turn])
+        prior[:, used] += weights
+        return prior
+
+    def _correct(
+        self, courses: Courses, prior: torch.Tensor, wanted: torch.Tensor
+    ) -> tuple[list[int], torch.Tensor]:
+        """What to add to `prior` [M, R] so that it comes as near to `wanted` [M, T + 1], which is
+        given in z, as can be: the regressors that are used, and the weights of those."""
+        used = _used(prior.shape[1])
+        inner = courses.inner[:, used][:, :, used]
+        missing = self._bilinear(wanted, courses.cross[:, used].transpose(1, 2)) - self._bilinear(
+            prior, courses.inner[:, :, used]
+        )
+        ridge = RIDGE * self.slope_scale * torch.eye(len(used), dtype=torch.float64)
+        return used, torch.linalg.solve(inner + ridge, missing)
+
+    # --- one course ------------------------------------------------------------------------------
+
+    def _follow(self, turns: tuple[int, ...]) -> Courses:
+        if len(turns) == 1:
+            return self.begin()
+        return self.extend(self._course(turns[:-1]), torch.tensor(turns[-1:]))
+
+    def slope_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
+        """The estimate of the plain run's slope at `turn`.
+
+        Args:
+            turns: those computed so far, rising from 0.
+            turn: any.
+
+        Returns:
+            Weights of x_0 and of the newest `WINDOW` computed slopes, or fewer, oldest first.
+        """
+        return self._weights(turns, turn)
+
+    def _slope_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
+        courses = self._course(turns)
+        prior = torch.zeros_like(courses.here)
+        prior[:, -1] = 1
+        wanted = torch.zeros(1, self.turns + 1, dtype=torch.float64)
+        wanted[:, 1 + turn] = 1
+        used, weights = self._correct(courses, prior, wanted)
+        return (prior[:, used] + weights)[0].tolist()
+
+    def movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
+        """How the latent at `turn`, the newest computed one or one after it, should move until the
+        next, in terms of the same tensors as in `slope_weights`. At a computed turn that includes
+        what the drafts before it should have moved it by."""
+        return self._movements(turns, turn)
+
+    def _movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
+        courses = self._course(turns)
+        here = courses.here
+        if turn != turns[-1]:
+            here = self._latent(courses, torch.tensor([turn]))
+        move = self._latent(courses, torch.tensor([turn + 1])) - here
+        return move[0, _used(move.shape[1])].tolist()
+
+    def expected_innovation(self, turns: tuple[int, ...], turn: int) -> float:
+        """How far the slope that is computed next, at `turn`, is expected to be from its estimate,
+        relative to its size."""
+        return self._innovations(turns, turn)
+
+    def _expected_innovation(self, turns: tuple[int, ...], turn: int) -> float:
+        before, after = self._course(turns), self._course((*turns, turn))
+        size = float(after.inner[0, -1, -1].clamp_min(TINY))
+        used = _used(before.here.shape[1])
+        w = torch.tensor(self.slope_weights(turns, turn), dtype=torch.float64)
+        off = (
+            size
+            - 2 * float(w @ after.inner[0, used, -1])
+            + float(w @ before.inner[0][used][:, used] @ w)
+        )
+        return math.sqrt(max(off, TINY) / size)
+
+    # --- plans -----------------------------------------------------------------------------------
+
+    def distance(self, turns: Sequence[int]) -> float:
+        """How far the last latent of the median picture will be off, relative to its size, if
+        these turns are computed.
+
+        Half of what accelerated runs surprise by, in logarithms, is found again in their last
+        latents; docs/benchmarks.md says how well this foretells them.
+        """
+        return self._distances(tuple(turns)) * math.sqrt(self.surprise)
+
+    def _distance(self, turns: tuple[int, ...]) -> float:
+        return float(self.foretell(torch.tensor([turns]), self.reaction))
+
+    def plan(self, count: int) -> tuple[int, ...]:
+        """The best plan that is found for `count` computed turns, 1 or more."""
+        return self._plans(count)
+
+    def _plan(self, count: int) -> tuple[int, ...]:
+        return self.search(sorted({turn * self.turns // count for turn in range(count)}))
+
+    def plan_within(self, distance: float) -> tuple[int, ...]:
+        """The plan of the fewest computed turns whose foretold distance is within `distance`."""
+        low, high = 1, self.turns
+        while low < high:
+            middle = (low + high) // 2
+            if self.distance(self.plan(middle)) <= distance:
+                high = middle
+            else:
+                low = middle + 1
+        return self.plan(low)
+
+    def search(self, plan: Sequence[int], rounds: int = 12, reach: int = 4) -> tuple[int, ...]:
+        """The best plan of as many turns that is found by moving one turn at a time, by up to
+        `reach`, from `plan`."""
+        best = tuple(plan)
+        error = float(self.foretell(torch.tensor([best])))
+        for _ in range(rounds):
+            moved = {
+                tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
+                for i in range(1, len(best))
+                for by in range(-reach, reach + 1)
+            }
+            found = sorted(
+                plan
+                for plan in moved
+                if len(plan) == len(best) and plan[1] > 0 and plan[-1] < self.turns
+            )
+            if not found:
+                break
+            errors = self.foretell(torch.tensor(found))
+            index = int(errors.argmin())
+            if float(errors[index]) >= error * (1 - SAME_ERROR):
+                break
+            best, error = found[index], float(errors[index])
+        return best
+
+
+def _used(regressors: int) -> list[int]:
+    """Which regressors an estimate uses: x_0 and the newest slopes."""
+    return [0, *range(max(1, regressors - WINDOW), regressors)]

@@ -1,0 +1,245 @@
+"""A profile: what plain runs of a model have taught, a few kilobytes without any picture in it.
+
+It holds the Gram matrix of z = [x_0, v_0, v_1, ...] (see `path_model.py`) at the noise levels of
+the finest run, under one guidance. From there it is carried to other schedules and samplers.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from .axis import SAME_SIGMA
+from .errors import ConfigError
+
+SCHEMA = 1
+NUMBERS = 1 << 16  # of a latent that are read, of all images of a run together
+MOST_LEVELS = 200
+MOST_RUNS = 64  # a run counts at least 1 / 64, so that a profile can still change
+FINER = 2.0  # a schedule may be so many times as fine as the profile
+MOST_JUDGED = 1000  # innovations that older ones count as
+NEARLY = 0.05  # a start may lie above the profile's by this share
+HIGHER = 1.5  # a profile of a guidance up to so many times as high serves, too
+TOLERANCE = 1e-6  # of the largest eigenvalue: what rounding leaves below zero
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of one model under one guidance.
+
+    Attributes:
+        guidance: CFG scale; 1 if there is none.
+        flow: the model is a flow model.
+        sigmas: noise levels of the slopes, falling, all above 0.
+        gram: upper triangle of the matrix, row by row.
+        runs: plain runs that it was made of.
+        surprise: innovations of accelerated runs over what was expected, their geometric mean.
+        judged: innovations that `surprise` was made of.
+    """
+
+    guidance: float
+    flow: bool
+    sigmas: tuple[float, ...]
+    gram: tuple[float, ...]
+    runs: int = 1
+    surprise: float = 1.0
+    judged: int = 0
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """[levels + 1, levels + 1], float64."""
+        size = len(self.sigmas) + 1
+        rows, columns = torch.triu_indices(size, size)
+        matrix = torch.zeros(size, size, dtype=torch.float64)
+        matrix[rows, columns] = torch.tensor(self.gram, dtype=torch.float64)
+        return matrix + matrix.triu(1).T
+
+    def carried(self, sigmas: Sequence[float]) -> torch.Tensor | None:
+        """The Gram matrix at other noise levels, [T + 1, T + 1]; None if too little is known of
+        them.
+
+        Slopes are interpolated in the log signal-to-noise ratio, so the matrix stays one of inner
+        products. A run that begins lower begins where the plain run came by.
+
+        Args:
+            sigmas: of a sampler's turns.
+        """
+        distinct = len({round(math.log(s), 4) for s in sigmas})
+        if sigmas[0] > self.sigmas[0] * (1 + NEARLY) or distinct > FINER * len(self.sigmas):
+            return None
+        old = [self._log_snr(sigma) for sigma in self.sigmas]
+        rows = torch.zeros(len(sigmas) + 1, len(old) + 1, dtype=torch.float64)
+        rows[0, 0] = 1
+        for i, (high, low) in enumerate(pairwise(self.sigmas)):
+            rows[0, 1 + i] = min(0.0, max(low, sigmas[0]) - high)
+        for row, sigma in zip(rows[1:], sigmas, strict=True):
+            level = self._log_snr(sigma)
+            i = min(max(bisect_right(old, level) - 1, 0), len(old) - 2)
+            share = min(max((level - old[i]) / (old[i + 1] - old[i]), 0.0), 1.0)
+            row[1 + i], row[2 + i] = 1 - share, share
+        return rows @ self.matrix @ rows.T
+
+    def _log_snr(self, sigma: float) -> float:
+        return math.log1p(-min(sigma, 0.9995)) - math.log(sigma) if self.flow else -math.log(sigma)
+
+    def serves(self, guidance: float, flow: bool) -> bool:
+        """Whether it says anything about this guidance. One of lower guidance does not: errors
+        grow under guidance in a way that it has not seen."""
+        return self.flow == flow and guidance * 0.95 <= self.guidance <= guidance * HIGHER
+
+    def merged(self, run: Profile) -> Profile:
+        """This profile and that of one more plain run. At the same noise levels they are averaged;
+        else the one that begins higher is kept, or the finer one."""
+        same = len(self.sigmas) == len(run.sigmas) and all(
+            math.isclose(a, b, rel_tol=SAME_SIGMA)
+            for a, b in zip(self.sigmas, run.sigmas, strict=True)
+        )
+        if same:
+            share = 1 / min(self.runs + 1, MOST_RUNS)
+            gram = tuple(a + share * (b - a) for a, b in zip(self.gram, run.gram, strict=True))
+            return replace(self, gram=gram, runs=self.runs + 1)
+        higher = run.sigmas[0] - self.sigmas[0]
+        if abs(higher) > NEARLY * self.sigmas[0]:
+            return run if higher > 0 else self
+        return run if len(run.sigmas) > len(self.sigmas) else self
+
+    def judged_by(self, ratios: Sequence[float]) -> Profile:
+        """The profile after a run whose innovations were these, over what was expected."""
+        logs = [math.log(min(max(ratio, 0.1), 10.0)) for ratio in ratios if math.isfinite(ratio)]
+        if not logs:
+            return self
+        count = min(self.judged, MOST_JUDGED)
+        mean = (count * math.log(self.surprise) + sum(logs)) / (count + len(logs))
+        return replace(self, surprise=math.exp(mean), judged=self.judged + len(logs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `read` is the way back."""
+        return {
+            "schema": SCHEMA,
+            "guidance": self.guidance,
+            "flow": self.flow,
+            "sigmas": [round(sigma, 6) for sigma in self.sigmas],
+            "gram": [float(f"{value:.6g}") for value in self.gram],
+            "runs": self.runs,
+            "surprise": round(self.surprise, 4),
+            "judged": self.judged,
+        }
+
+    @classmethod
+    def read(cls, source: Any) -> Profile:
+        """A profile from what `to_dict` gave, wherever it has been since.
+
+        Raises:
+            ConfigError: it is something else, or could not come from any run.
+        """
+        if not isinstance(source, Mapping) or source.get("schema") != SCHEMA:
+            found = source.get("schema") if isinstance(source, Mapping) else type(source).__name__
+            raise ConfigError(
+                f"profile: found schema {found}; expected a SpeCa profile of schema {SCHEMA}. "
+                "Learn the model anew, or update SpeCa."
+            )
+        profile = cls(
+            guidance=_number(source, "guidance", 0.0, 1000.0),
+            flow=source.get("flow") is True,
+            sigmas=_numbers(source, "sigmas", 2, MOST_LEVELS, 1e-6, 1e6),
+            gram=_numbers(source, "gram", 6, (MOST_LEVELS + 1) * (MOST_LEVELS + 2) // 2),
+            runs=int(_number(source, "runs", 1, 1e9)),
+            surprise=_number(source, "surprise", 0.1, 10.0),
+            judged=int(_number(source, "judged", 0, 1e9)),
+        )
+        levels = len(profile.sigmas)
+        if len(profile.gram) != (levels + 1) * (levels + 2) // 2 or any(
+            a <= b for a, b in pairwise(profile.sigmas)
+        ):
+            raise _impossible(
+                f"{levels} noise levels and {len(profile.gram)} products",
+                "falling noise levels and a product for each pair",
+            )
+        eigenvalues = torch.linalg.eigvalsh(profile.matrix)
+        if not eigenvalues[-1] > 0 or eigenvalues[0] < -TOLERANCE * eigenvalues[-1]:
+            raise _impossible("products that no slopes have", "a matrix of inner products")
+        return profile
+
+
+def _impossible(found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        f"profile: found {found}; expected {expected}. Delete it and learn the model anew."
+    )
+
+
+def _number(source: Mapping[str, Any], name: str, low: float, high: float) -> float:
+    value = source.get(name)
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:  # type: ignore[operator]
+        raise _impossible(f"{name} {str(value)[:40]}", f"a number from {low:g} to {high:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _numbers(
+    source: Mapping[str, Any],
+    name: str,
+    fewest: int,
+    most: int,
+    low: float = -1e12,
+    high: float = 1e12,
+) -> tuple[float, ...]:
+    values = source.get(name)
+    if not isinstance(values, (list, tuple)) or not fewest <= len(values) <= most:
+        raise _impossible(f"{name} that are no list of {fewest} to {most}", "one")
+    return tuple(_number({name: value}, name, low, high) for value in values)
+
+
+class Gatherer:
+    """Listens to a plain run, and makes a profile of it.
+
+    It keeps a fixed subset of the numbers of x_0 and of each slope, where they are.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[torch.Tensor] = []  # [images, numbers] float32: x_0, then slopes
+        self._sigmas: list[float] = []
+        self.whole = True  # nothing has gone by unheard
+
+    def hear(self, sigma: float, x: torch.Tensor, slopes: torch.Tensor) -> None:
+        """The model was asked at the latents `x` [images, ...], and the slopes there are `slopes`.
+        A level that was heard already, as in Heun's second call, or is not below, is left out."""
+        if self._sigmas and sigma >= self._sigmas[-1] * (1 - SAME_SIGMA):
+            return
+        if self._kept and self._kept[0].shape[0] != len(x):
+            self.whole = False
+            return
+        if not self._kept:
+            self._kept.append(_some(x))
+        self._kept.append(_some(slopes))
+        self._sigmas.append(sigma)
+
+    def profile(self, guidance: float, flow: bool) -> Profile | None:
+        """What was heard; None if that was no whole run."""
+        levels = len(self._sigmas)
+        if not self.whole or not 2 <= levels <= MOST_LEVELS:
+            return None
+        z = torch.stack(self._kept).transpose(0, 1)  # [images, levels + 1, numbers]
+        gram = (z @ z.transpose(1, 2)).mean(0).double().cpu() / z.shape[2]
+        if not bool(torch.isfinite(gram).all()):
+            return None
+        rows, columns = torch.triu_indices(levels + 1, levels + 1)
+        return Profile(guidance, flow, tuple(self._sigmas), tuple(gram[rows, columns].tolist()))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(kept.nbytes for kept in self._kept)
+
+
+def _some(x: torch.Tensor) -> torch.Tensor:
+    """Evenly spread numbers of each image, at most `NUMBERS` of all."""
+    flat = x.flatten(1)
+    # Odd: an even step could see the same columns of each line alone.
+    step = -(-flat.numel() // NUMBERS) | 1
+    return flat[:, ::step].to(torch.float32, copy=True)

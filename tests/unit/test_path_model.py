@@ -1,0 +1,230 @@
+"""Paths whose slopes follow simple laws, so that every number can be worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from speca_core import Session
+from speca_core.anchors import HEAD_INPUT
+from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
+from speca_core.config import SpecaConfig
+from speca_core.forecasters import Learned
+from speca_core.path_model import PathModel
+from speca_core.profile import Gatherer
+from speca_core.reaction import Reaction, reaction
+from speca_core.sampler_response import SamplerResponse
+from speca_core.tensors import join
+from speca_core.verifiers import Innovation
+
+TURNS = 8
+SIGMAS = [1 - turn / TURNS for turn in range(TURNS + 1)]
+STEP = -1 / TURNS
+EULER = SamplerResponse(tuple(SIGMAS[:-1]), ((STEP,),) * TURNS)
+ADAMS = SamplerResponse(  # its first step is Euler's
+    tuple(SIGMAS[:-1]), ((STEP, 0.0), *[(1.5 * STEP, -0.5 * STEP)] * (TURNS - 1))
+)
+CALM = Reaction(torch.zeros(TURNS, dtype=torch.float64), torch.zeros(TURNS, dtype=torch.float64))
+WILD = Reaction(CALM.linear + 4.0, CALM.noise + 4.0)
+START, LEVEL, RISE = torch.eye(3, dtype=torch.float64)  # three directions
+
+
+def model(slopes, response=EULER, answers=CALM, **how):
+    """The path model of a run whose slopes are these vectors."""
+    z = torch.stack([START, *slopes])
+    return PathModel(z @ z.T, response, answers, **how)
+
+
+LINE = [LEVEL + turn * RISE for turn in range(TURNS)]
+STAIR = [LEVEL if turn < 3 else RISE for turn in range(TURNS)]
+
+
+def test_a_line_is_known_from_two_of_its_slopes():
+    line = model(LINE)
+    assert line.slope_weights((0, 1), 4) == pytest.approx([0, -3, 4], abs=0.02)
+    assert line.slope_weights((0, 2), 1) == pytest.approx([0, 0.5, 0.5], abs=0.02)
+    assert line.distance((0, 1)) == pytest.approx(0, abs=0.01)
+
+
+def test_a_constant_slope_is_known_from_one():
+    assert model([LEVEL] * TURNS).slope_weights((0,), 5) == pytest.approx([0, 1], abs=1e-3)
+
+
+def test_without_any_relation_nothing_is_foreseen():
+    white = PathModel(torch.eye(TURNS + 1, dtype=torch.float64), EULER, CALM)
+    assert white.slope_weights((0, 2), 3) == pytest.approx([0, 0, 0], abs=1e-3)
+    assert white.expected_innovation((0, 2), 3) == pytest.approx(1, abs=1e-3)
+    # With the first slope alone the others are missing: seven of size 1/8 each, against a last
+    # latent made of x_0 and eight of them.
+    assert white.distance((0,)) == pytest.approx(
+        math.sqrt(7 / 64) / math.sqrt(1 + 8 / 64), rel=1e-3
+    )
+
+
+def test_a_computed_turn_takes_back_what_the_drafts_did():
+    rising = model([turn * RISE for turn in range(TURNS)])
+    # At turn 1 the slope 0 was served for 1; at turn 2 the slope is 2, and 1 has to be made up for.
+    assert rising.movement_weights((0, 2), 2)[-1] == pytest.approx(1.5 * STEP, rel=1e-2)
+    assert rising.movement_weights((0, 2), 3)[-1] == pytest.approx(1.5 * STEP, rel=1e-2)
+
+
+def test_no_slope_is_looked_for_behind_the_newest_four():
+    assert len(model(LINE).slope_weights((0, 1, 2, 3, 4, 5), 6)) == 1 + 4
+
+
+def test_a_model_that_reacts_makes_drafts_dearer():
+    calm, wild = model(STAIR), model(STAIR, answers=WILD)
+    assert wild.distance((0, 4)) > 1.5 * calm.distance((0, 4))
+    assert model(STAIR, answers=CALM, surprise=4.0).distance((0, 4)) == pytest.approx(
+        2 * calm.distance((0, 4))
+    )
+
+
+def test_caution_changes_the_forecasts_and_not_what_is_foretold():
+    careful, plain = model(STAIR, answers=WILD, caution=2.0), model(STAIR, answers=WILD)
+    assert careful.distance((0, 4)) == plain.distance((0, 4))
+    assert careful.slope_weights((0, 4), 6) != plain.slope_weights((0, 4), 6)
+
+
+def test_plans_compute_where_the_slope_changes():
+    stair = model(STAIR)
+    assert stair.plan(2) == (0, 3)
+    assert stair.plan_within(0.01) == (0, 3)
+    assert stair.plan(1) == (0,)
+    assert stair.plan_within(0.0) == tuple(range(TURNS))
+
+
+def test_many_plans_at_once_are_each_as_alone():
+    wild = model(STAIR, answers=WILD)
+    plans = torch.tensor([[0, 2, 5], [0, 3, 4], [0, 1, 7]])
+    together = wild.foretell(plans)
+    assert together.tolist() == pytest.approx([float(wild.foretell(p[None])) for p in plans])
+
+
+def test_the_reaction_is_what_was_measured():
+    found = reaction([1.0, 0.905, 0.5], 3.5, flow=True)
+    assert found.linear.tolist() == pytest.approx([0, 8, -2.0])
+    assert found.noise[1] == pytest.approx(13.5)
+    between = reaction([0.732], 2.25, flow=True)  # half way from guidance 1 to 3.5
+    assert between.linear.tolist() == pytest.approx([(-2.3 - 2.0) / 2])
+    # Noise over signal: 1 stands for a share of .5, and slopes are noise alone.
+    assert reaction([1.0], 1.0, flow=False).noise.tolist() == pytest.approx(
+        [reaction([0.5], 1.0, flow=True).noise.item() / 4]
+    )
+
+
+# --- a whole run ----------------------------------------------------------------------------------
+
+
+class Known:
+    """A prediction whose slopes are known. Counts what was computed."""
+
+    def __init__(self, slopes, x, turn):
+        self.slopes, self.x, self.turn = slopes, x, turn
+
+    def draft(self, call, rows):
+        accepted, _ = call.judge(rows, None)
+        return accepted, [self.denoised(slope) for slope in call.forecast(HEAD_INPUT, accepted)]
+
+    def compute(self, call, rows):
+        slope = self.slopes[self.turn].float()
+        call.score(call.scorable(rows), [0.0] * len(call.scorable(rows)))
+        call.observe(HEAD_INPUT, rows, [slope] * len(rows))
+        return [self.denoised(slope)] * len(rows)
+
+    def denoised(self, slope):
+        return self.x[0] - SIGMAS[self.turn] * slope
+
+
+def sample(session, response, slopes):
+    """The last latent of a run from START."""
+    x, served = START.float()[None], []
+    for turn in range(TURNS):
+        sigma = torch.tensor(SIGMAS[turn])
+        prediction = session.predict(sigma, x)
+        call = prediction.open_call(["image"], [0], [0])
+        denoised = join(call.answer(Known(slopes, x, turn)))
+        call.close(0.01)
+        slope = (x - prediction.serve(x, torch.as_tensor(denoised).reshape(x.shape))) / sigma
+        served.insert(0, slope)
+        strides = response.strides[turn]
+        x = x + sum(stride * s for stride, s in zip(strides, served, strict=False))
+    return x[0]
+
+
+def learned(threshold=0.01, **choice):
+    settings = {"forecaster": Learned(), "verifier": Innovation(), "budget": Distance()}
+    return SpecaConfig(threshold=threshold, **(settings | choice))
+
+
+@pytest.mark.parametrize("response", [EULER, ADAMS], ids=["euler", "adams"])
+@pytest.mark.parametrize("slopes", [LINE, STAIR], ids=["line", "stair"])
+def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
+    path = model(slopes, response)
+    session = Session(learned(), SIGMAS, path=path)
+    last = sample(session, response, slopes)
+    plain = START + path.moves[-1][1:] @ torch.stack(slopes)
+    assert last.tolist() == pytest.approx(plain.tolist(), abs=0.02)
+    assert session.report.count("accepted") >= TURNS - 3
+
+
+def test_a_draft_before_a_change_is_taken_back_in_full():
+    # One turn late: the stair's step lies at 3, and 4 is the first turn that sees it.
+    session = Session(learned(budget=Target(speedup=TURNS / 2)), SIGMAS, path=model(STAIR))
+    session.path.plan = lambda count: (0, 4)
+    last = sample(session, EULER, STAIR)
+    plain = START + model(STAIR).moves[-1][1:] @ torch.stack(STAIR)
+    assert last.tolist() == pytest.approx(plain.tolist(), abs=1e-3)
+
+
+def test_a_run_at_threshold_zero_is_the_plain_one():
+    path = model(LINE)
+    session = Session(learned(threshold=0.0), SIGMAS, path=path)
+    plain = START.float()
+    for slope in LINE:
+        plain = plain + STEP * slope.float()
+    assert torch.allclose(sample(session, EULER, LINE), plain, atol=1e-6)
+    assert session.report.count("accepted") == 0
+
+
+def test_a_run_that_teaches_is_plain_and_says_so():
+    gatherer = Gatherer()
+    session = Session(learned(), SIGMAS, gatherer=gatherer)
+    sample(session, EULER, LINE)
+    reasons = {row.reason for call in session.report.calls for row in call.rows}
+    assert reasons == {Reason.LEARNING.value}
+
+
+def test_a_sampler_that_goes_another_way_is_followed_by_no_profile():
+    session = Session(learned(), SIGMAS, path=model(LINE))
+    verdicts = []
+    for sigma in (1.0, 0.9, 0.85, 0.8):  # the profile expects steps of 1/8
+        call = session.predict_at(sigma).open_call(["image"], [0], [0])
+        verdicts += [row.reason for row in call.records]
+    assert Reason.DRAFT.value not in verdicts[1:]
+    assert verdicts[-1] == Reason.PROFILE.value
+
+
+def state(turn):
+    point = Session(learned(), SIGMAS, path=model(STAIR)).point(SIGMAS[turn])
+    return LaneState(point, distance=0.0, streak=0, computed=0, calls=0)
+
+
+@pytest.mark.parametrize("name", ["target", "distance"])
+def test_planned_budgets_compute_their_plan(name):
+    policy = BUDGETS[name]().policy(0.01, model(STAIR))
+    policy.plan = (0, 3)
+    states = [state(turn) for turn in range(TURNS)]
+    assert policy.decide(states[0]) is Reason.BUDGET
+    policy.on_computed(states[0], None, None)
+    assert [policy.decide(s) for s in states[1:4]] == [Reason.DRAFT, Reason.DRAFT, Reason.BUDGET]
+
+
+def test_a_surprise_halves_the_way_to_the_next_computed_turn():
+    policy = Distance().policy(0.01, model(STAIR))
+    policy.plan = (0, 1, 7)
+    policy.on_surprise()
+    policy.on_computed(state(1), 0.5, None)
+    assert policy.due == 1 + 3
+    policy.on_computed(state(1), 0.1, None)
+    assert policy.due == 7
