@@ -30,7 +30,7 @@ from .reaction import Reaction
 from .sampler_response import SamplerResponse
 
 WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all measured no better
-RIDGE = 1e-4  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
+RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
 REMEMBERED = 4096  # courses of which the arithmetic is kept
@@ -61,7 +61,6 @@ class PathModel:
         gram: [T + 1, T + 1], of z, mean over the numbers of a latent; float64.
         response: of the sampler, with T turns.
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
-        caution: forecasts and plans take the reaction so many times as large.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
     """
 
@@ -70,13 +69,11 @@ class PathModel:
         gram: torch.Tensor,
         response: SamplerResponse,
         reaction: Reaction,
-        caution: float = 1.0,
         surprise: float = 1.0,
     ) -> None:
         self.gram = gram
         self.response = response
         self.reaction = reaction
-        self.cautious = reaction.times(caution)
         self.surprise = surprise
         self.turns = len(response.sigmas)
         self.moves = torch.zeros(self.turns + 1, self.turns + 1, dtype=torch.float64)
@@ -108,15 +105,8 @@ class PathModel:
             here=torch.zeros(courses, 2, dtype=torch.float64),
         )
 
-    def extend(
-        self, courses: Courses, turn: torch.Tensor, reaction: Reaction | None = None
-    ) -> Courses:
-        """The courses after `turn` [M], behind their newest one, was computed as well.
-
-        Args:
-            reaction: what is expected; None: the cautious one.
-        """
-        reaction = reaction or self.cautious
+    def extend(self, courses: Courses, turn: torch.Tensor) -> Courses:
+        """The courses after `turn` [M], behind their newest one, was computed as well."""
         here = self._latent(courses, turn)
         # e, the latent minus the plain one, against z, the regressors and itself.
         moved = self.moves[turn]
@@ -126,7 +116,7 @@ class PathModel:
         )
         e_e = ((e_r * here).sum(1) - (e_z * moved).sum(1)).clamp_min(0)
         slope, each = 1 + turn, torch.arange(len(turn))
-        linear, noise = reaction.linear[turn], reaction.noise[turn]
+        linear, noise = self.reaction.linear[turn], self.reaction.noise[turn]
         new_z = self.gram[slope] + linear[:, None] * e_z
         new_r = courses.cross[each, :, slope] + linear[:, None] * e_r
         square = (
@@ -143,16 +133,15 @@ class PathModel:
             here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
         )
 
-    def foretell(self, plans: torch.Tensor, reaction: Reaction | None = None) -> torch.Tensor:
+    def foretell(self, plans: torch.Tensor) -> torch.Tensor:
         """How far the last latent will be off, [M], relative to its size.
 
         Args:
             plans: [M, K], computed turns of each course, rising from 0.
-            reaction: see `extend`.
         """
         courses = self.begin(len(plans))
         for turn in plans[:, 1:].unbind(1):
-            courses = self.extend(courses, turn, reaction)
+            courses = self.extend(courses, turn)
         return self._final_error(courses)
 
     def _final_error(self, courses: Courses) -> torch.Tensor:
@@ -262,7 +251,7 @@ class PathModel:
         return self._distances(tuple(turns)) * math.sqrt(self.surprise)
 
     def _distance(self, turns: tuple[int, ...]) -> float:
-        return float(self.foretell(torch.tensor([turns]), self.reaction))
+        return float(self.foretell(torch.tensor([turns])))
 
     def plan(self, count: int) -> tuple[int, ...]:
         """The best plan that is found for `count` computed turns, 1 or more."""

@@ -19,7 +19,7 @@ from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import ConfigError
 from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Gatherer, Profile
-from ...speca_core.reaction import CAUTION, reaction
+from ...speca_core.reaction import reaction
 from ...speca_core.report import RunReport
 from ...speca_core.sampler_response import SamplerResponse
 
@@ -208,7 +208,7 @@ class ProfileStore:
             if gram is None:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow)
-            path = PathModel(gram, response, expected, CAUTION if key.guidance > 1 else 1.0)
+            path = PathModel(gram, response, expected)
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)
@@ -286,7 +286,14 @@ class Knowledge:
         }
 
     def learn(self, report: RunReport) -> None:
-        """The run is over, and finished: keep what it has taught."""
+        """The run is over, and finished: keep what it has taught. The picture is made: what goes
+        wrong here is said, and ends nothing."""
+        try:
+            self._learn(report)
+        except OSError as error:
+            log.warning("SpeCa: what this run has taught could not be kept: %s", error)
+
+    def _learn(self, report: RunReport) -> None:
         if self._key is None:
             return
         if self.gatherer is not None:

@@ -80,12 +80,6 @@ def test_a_model_that_reacts_makes_drafts_dearer():
     )
 
 
-def test_caution_changes_the_forecasts_and_not_what_is_foretold():
-    careful, plain = model(STAIR, answers=WILD, caution=2.0), model(STAIR, answers=WILD)
-    assert careful.distance((0, 4)) == plain.distance((0, 4))
-    assert careful.slope_weights((0, 4), 6) != plain.slope_weights((0, 4), 6)
-
-
 def test_plans_compute_where_the_slope_changes():
     stair = model(STAIR)
     assert stair.plan(2) == (0, 3)

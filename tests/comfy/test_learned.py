@@ -1,0 +1,270 @@
+"""The pack learns the model it runs on: the first run teaches, the next ones are served."""
+
+import json
+import logging
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comfy_extras.nodes_cfg import CFGNorm
+from graphs import relative_distance, with_lora, with_node
+from models import CAPTIONS, build, caption, sample_flux, sample_tiny, trained_flux
+from speca_pack.nodes.runtime.attach import KEY, accelerate
+from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.budgets import Accumulated, Distance, Target
+from speca_pack.speca_core.forecasters import Learned, Newton
+from speca_pack.speca_core.profile import Profile
+from speca_pack.speca_core.verifiers import Innovation, NoCheck
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return trained_flux()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ProfileStore(tmp_path / "profiles")
+
+
+@pytest.fixture(scope="module")
+def taught(flux, tmp_path_factory):
+    """A store that knows the trained Flux at CFG 3, from one picture of another prompt."""
+    store = ProfileStore(tmp_path_factory.mktemp("profiles"))
+    sample_flux(learned(flux, store), prompt=CAPTIONS[1], batch=1, seed=77)
+    return store
+
+
+def settings(threshold=0.05, **choice):
+    wanted = {"forecaster": Learned(), "verifier": Innovation(), "budget": Distance()}
+    return SpecaConfig(threshold=threshold, **(wanted | choice))
+
+
+def learned(model, store, threshold=0.05, **choice):
+    return accelerate(model, settings(threshold, **choice), profiles=store)
+
+
+def reasons(report):
+    return {row.reason for call in report.calls for row in call.rows}
+
+
+def told(store):
+    """The profiles in a store."""
+    files = [*store.folder.glob("*.json")]
+    return [profile for file in files for profile in json.loads(file.read_text())["profiles"]]
+
+
+def test_the_first_run_is_plain_and_the_next_is_fast(flux, store):
+    plain = sample_flux(flux)
+    fast = learned(flux, store)
+    first = sample_flux(fast)
+    assert torch.equal(first, plain)
+    assert find(first).profile == {"state": "learning"} and reasons(find(first)) == {"learning"}
+    second = sample_flux(fast, seed=6)
+    report = find(second)
+    assert report.profile["state"] == "served" and report.profile["runs"] == 1
+    assert report.rows / report.evaluations > 1.8
+    assert relative_distance(second, sample_flux(flux, seed=6)) < 2 * 0.05
+
+
+def test_nothing_of_a_picture_is_kept(flux, taught):
+    (profile,) = told(taught)
+    assert len(json.dumps(profile)) < 8_000
+    assert set(profile) == set(Profile.read(profile).to_dict())
+    assert len(profile["sigmas"]) == 28
+
+
+def test_threshold_zero_is_plain_and_teaches(flux, taught, store):
+    assert torch.equal(sample_flux(learned(flux, taught, 0.0)), sample_flux(flux))
+    again = learned(flux, store, 0.0)
+    for seed in (1, 2):
+        sample_flux(again, batch=1, steps=8, seed=seed)
+    assert [profile["runs"] for profile in told(store)] == [2]
+
+
+def test_nothing_is_held_after_a_run(flux, taught):
+    fast = learned(flux, taught)
+    sample_flux(fast)
+    assert KEY not in fast.model_options["transformer_options"]
+
+
+def test_images_of_a_batch_decide_for_themselves(flux, taught):
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
+    fast = learned(flux, taught, verifier=Innovation(bar=1.1))
+    together = sample_flux(fast, noise=noise)
+    plans = [computed(find(together), image) for image in (0, 1)]
+    assert plans[0] != plans[1], "the two images never differed; choose another seed"
+
+
+def computed(report, image=0):
+    """Calls at which an image was computed."""
+    return [c.index for c in report.calls for r in c.rows if r.image == image if not accepted(r)]
+
+
+def accepted(row):
+    return row.verdict == "accepted"
+
+
+def test_more_surprise_is_more_evaluations(flux, taught):
+    def evaluations(bar):
+        fast = learned(flux, taught, 0.1, verifier=Innovation(bar=bar))
+        return find(sample_flux(fast)).evaluations
+
+    assert evaluations(1.0) > evaluations(10.0)
+
+
+def test_a_target_is_met(flux, taught):
+    fast = learned(flux, taught, budget=Target(speedup=4.0), verifier=NoCheck())
+    report = find(sample_flux(fast))
+    assert report.rows / report.evaluations == 4.0
+    assert reasons(report) == {"draft", "budget"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps"),
+    [
+        ("euler", 20),
+        ("dpmpp_2m", 28),
+        ("heun", 14),
+        ("uni_pc", 28),
+        ("res_multistep", 20),
+        ("ipndm", 20),
+        ("lms", 20),
+        ("dpm_2", 14),
+        ("deis", 20),
+    ],
+)
+def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler, steps):
+    """From Euler's 28 steps. Nearer to the plain picture than fewer steps are."""
+    how = {"sampler": sampler, "batch": 1}
+    plain = sample_flux(flux, steps=steps, **how)
+    latent = sample_flux(learned(flux, taught, 0.05), steps=steps, **how)
+    report = find(latent)
+    assert report.profile["state"] == "served"
+    assert report.rows > report.evaluations
+    fewer = sample_flux(flux, steps=round(steps * report.evaluations / report.rows), **how)
+    assert relative_distance(latent, plain) < relative_distance(fewer, plain)
+
+
+def test_a_part_of_a_schedule_begins_where_the_plain_run_came_by(flux, taught):
+    """Image to image, or the second of two samplers."""
+    picture = sample_flux(flux, batch=1)
+
+    def again(model):
+        noise = comfy.sample.prepare_noise(picture, 9)
+        prompts = caption(CAPTIONS[1]), caption("")
+        how = 28, 3.0, "euler", "simple"
+        return comfy.sample.sample(
+            model, noise, *how, *prompts, picture, denoise=0.6, disable_pbar=True, seed=9
+        )
+
+    latent = again(learned(flux, taught))
+    report = find(latent)
+    assert report.profile["state"] == "served" and report.sigmas[0] < 0.9
+    assert report.rows > 1.5 * report.evaluations
+    assert relative_distance(latent, again(flux)) < 0.1
+
+
+# --- where a profile does not apply ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cfg", [1.0, 5.0])
+def test_another_guidance_is_learned_anew(flux, taught, cfg):
+    before = len(told(taught))
+    report = find(sample_flux(learned(flux, taught), batch=1, steps=8, cfg=cfg))
+    assert report.profile == {"state": "learning"}
+    assert len(told(taught)) == before + 1
+
+
+@pytest.mark.parametrize("change", [with_lora, with_node(CFGNorm, 0.9)], ids=["lora", "cfg_norm"])
+def test_a_changed_model_is_another_model(flux, store, change):
+    for _ in range(2):
+        sample_flux(learned(flux, store), batch=1, steps=8)
+    changed = change(flux)
+    report = find(sample_flux(learned(changed, store), batch=1, steps=8))
+    assert report.profile == {"state": "learning"}
+    report = find(sample_flux(learned(changed, store), batch=1, steps=8))
+    assert report.profile["state"] == "served"
+
+
+def test_other_weights_are_another_model(store):
+    for seed in (0, 1):
+        report = find(sample_tiny(learned(build("flux", seed), store), "flux"))
+        assert report.profile == {"state": "learning"}
+
+
+def test_a_finer_schedule_is_learned_anew(flux, store):
+    sample_flux(learned(flux, store), batch=1, steps=8)
+    assert find(sample_flux(learned(flux, store), batch=1, steps=28)).profile["state"] == "learning"
+    assert find(sample_flux(learned(flux, store), batch=1, steps=8)).profile["state"] == "served"
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde"])
+def test_a_sampler_that_adds_noise_has_no_profile(flux, taught, sampler):
+    report = find(sample_flux(learned(flux, taught), batch=1, steps=8, sampler=sampler))
+    assert report.profile["state"] == "none" and "sampler" in report.profile["why"]
+    assert report.settings["forecaster"]["name"] == "newton"
+    assert report.settings["budget"]["name"] == "accumulated"
+
+
+def test_a_budget_that_needs_a_profile_says_that_there_is_none(flux, taught):
+    mixed = settings(forecaster=Newton())
+    report = find(sample_flux(accelerate(flux, mixed, profiles=taught), batch=1, steps=12))
+    assert report.profile == {"state": "none", "why": "the forecaster is newton, not learned"}
+    assert report.settings["budget"] == Accumulated().to_dict()
+
+
+def test_a_prompt_that_changes_on_the_way_is_plain_from_there(flux, taught):
+    """A prediction of another kind; the profile knows only one."""
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    start, end = caption(CAPTIONS[0]), caption(CAPTIONS[1])
+    change = [
+        *([cond, {**values, "start_percent": 0.0, "end_percent": 0.4}] for cond, values in start),
+        *([cond, {**values, "start_percent": 0.4, "end_percent": 1.0}] for cond, values in end),
+    ]
+
+    def sample(model):
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(change, caption(""))
+        guider.set_cfg(3.0)
+        sigmas = comfy.samplers.calculate_sigmas(
+            model.get_model_object("model_sampling"), "simple", 28
+        )
+        latent = torch.zeros(1, 16, 16, 16)
+        noise = Noise_RandomNoise(3).generate_noise({"samples": latent})
+        return guider.sample(
+            noise, latent, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=3
+        )
+
+    plain, fast = sample(flux), learned(flux, taught)
+    sample(fast)  # two positive prompts are another variant: it learns
+    latent = sample(fast)
+    report = find(latent)
+    assert report.profile["state"] == "served" and "profile" in reasons(report)
+    first = next(c.index for c in report.calls if c.rows[0].reason == "profile")
+    assert {row.reason for call in report.calls[first:] for row in call.rows} == {"profile"}
+    assert relative_distance(latent, plain) < 0.2
+
+
+def test_a_file_that_is_no_profile_is_left_alone(flux, store, caplog):
+    sample_flux(learned(flux, store), batch=1, steps=8)
+    (file,) = store.folder.glob("*.json")
+    file.write_text("{}{}")
+    with caplog.at_level(logging.WARNING, "speca"):
+        report = find(sample_flux(learned(flux, store), batch=1, steps=8))
+    assert report.profile == {"state": "learning"} and "cannot be read" in caplog.text
+
+
+def test_a_disk_that_is_full_ends_no_run(flux, store, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with caplog.at_level(logging.WARNING, "speca"):
+        latent = sample_flux(learned(flux, store), batch=1, steps=8)
+    assert torch.equal(latent, sample_flux(flux, batch=1, steps=8))
+    assert "no space left" in caplog.text
