@@ -20,6 +20,7 @@ os.environ.setdefault(
 
 from testbed import BEDS, Setting, Testbed, psnr  # first: it makes ComfyUI importable
 
+from floor import write_floor
 from gate import write_gate
 from methods import METHODS, QUICK, Method
 from page import PICTURE, PICTURED, table, write_page
@@ -130,8 +131,18 @@ def parse() -> argparse.Namespace:
     parts.add_argument(
         "--gate", action="store_true", help="does the bed behave like published real models?"
     )
-    parser.add_argument("--bed", choices=BEDS, default="shapes", help="with --gate: the test bed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="with --gate: the numbers")
+    parts.add_argument(
+        "--floor",
+        action="store_true",
+        help="is SpeCa ever worse than fewer steps? With --steps, --cfg and\n--sampler",
+    )
+    parser.add_argument("--prompts-seed", type=int, default=123, help="with --floor")
+    parser.add_argument(
+        "--bed", choices=BEDS, default="shapes", help="with --gate and --floor: the test bed"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="with --gate and --floor: the numbers"
+    )
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help="with --scale: only these (parts of names)"
     )
@@ -149,6 +160,9 @@ def main() -> int:
         print(f"pictures: {draw_all(load()['methods'], MEASURED)}")
     elif options.gate:
         write_gate(Testbed(BEDS[options.bed]), options.json)
+    elif options.floor:
+        bed = Testbed(BEDS[options.bed])
+        write_floor(bed, settings_of(options), options.prompts_seed, options.images, options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:
@@ -160,14 +174,19 @@ def main() -> int:
     return 0
 
 
-def measure_methods(options: argparse.Namespace) -> None:
-    """Measure, show a table of the first setting, draw all."""
-    settings = [
+def settings_of(options: argparse.Namespace) -> list[Setting]:
+    """Every combination that is asked for."""
+    return [
         Setting(steps, cfg, sampler)
         for sampler in options.sampler
         for steps in options.steps
         for cfg in options.cfg
     ]
+
+
+def measure_methods(options: argparse.Namespace) -> None:
+    """Measure, show a table of the first setting, draw all."""
+    settings = settings_of(options)
     methods, images = METHODS, options.images
     if options.quick:
         settings, methods, images = [Setting(28, 3.5)], QUICK, 4

@@ -174,11 +174,43 @@ class Testbed:
         patch: Callable[[Any], Any] = unchanged,
         images: int = 1,
     ) -> Made:
-        """Sample images of one caption with `patch` applied to the model.
+        """Sample images of one caption with `patch` applied to the model."""
+        shape = (images, *self.shape(setting)[1:])
+        noise = comfy.sample.prepare_noise(torch.zeros(shape), seed)
+        return self._sample(setting, self.bed.conditioning(caption), noise, seed, patch)
 
-        Evaluations are counted where the model's own forward begins, below every cache. At level
-        features a draft comes as far as that, so there SpeCa's report counts.
-        """
+    def make_each(
+        self,
+        setting: Setting,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        patch: Callable[[Any], Any] = unchanged,
+    ) -> Made:
+        """One image for each caption and seed, in one batch, each with the noise that it would have
+        alone."""
+        empty = torch.zeros(self.shape(setting))
+        noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+        prompts = [self.bed.conditioning(caption)[0] for caption in captions]
+        pooled = torch.cat([values["pooled_output"] for _, values in prompts])
+        joined = torch.cat([cond for cond, _ in prompts])
+        together = [[joined, {**prompts[0][1], "pooled_output": pooled}]]
+        return self._sample(setting, together, noise, seeds[0], patch)
+
+    def shape(self, setting: Setting) -> tuple[int, ...]:
+        """Of one image's latent."""
+        side = (setting.size or self.bed.size) // 8
+        return 1, 16, side, side
+
+    def _sample(
+        self,
+        setting: Setting,
+        prompt: list[Any],
+        noise: torch.Tensor,
+        seed: int,
+        patch: Callable[[Any], Any],
+    ) -> Made:
+        """Evaluations are counted where the model's own forward begins, below every cache. At level
+        features a draft comes as far as that, so there SpeCa's report counts."""
         rows = 0
 
         def count(executor: Any, x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
@@ -188,10 +220,8 @@ class Testbed:
 
         model = patch(self.model).clone()
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "count", count)
-        side = (setting.size or self.bed.size) // 8
-        empty = torch.zeros(images, 16, side, side)
-        noise = comfy.sample.prepare_noise(empty, seed)
-        prompts = self.bed.conditioning(caption), self.bed.conditioning("")
+        empty = torch.zeros_like(noise)
+        prompts = prompt, self.bed.conditioning("")
         how = setting.steps, setting.cfg, setting.sampler, setting.scheduler
         began = clock()
         latent = comfy.sample.sample(
@@ -201,7 +231,8 @@ class Testbed:
         report = find(latent)
         if report and report.level == "features":
             rows = report.evaluations
-        picture = self.vae.decode(latent).movedim(-1, 1).clamp(0, 1)
+        pictures = [self.vae.decode(one[None]) for one in latent]
+        picture = torch.cat(pictures).movedim(-1, 1).clamp(0, 1)
         return Made(latent, picture, seconds, rows)
 
 

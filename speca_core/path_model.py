@@ -26,6 +26,7 @@ from functools import lru_cache
 
 import torch
 
+from .plans import Plans
 from .reaction import Reaction
 from .sampler_response import SamplerResponse
 
@@ -61,6 +62,7 @@ class PathModel:
         gram: [T + 1, T + 1], of z, mean over the numbers of a latent; float64.
         response: of the sampler, with T turns.
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
+        lead: turns that every plan begins with; see `Profile.lead`.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
     """
 
@@ -69,11 +71,13 @@ class PathModel:
         gram: torch.Tensor,
         response: SamplerResponse,
         reaction: Reaction,
+        lead: int = 1,
         surprise: float = 1.0,
     ) -> None:
         self.gram = gram
         self.response = response
         self.reaction = reaction
+        self.lead = lead
         self.surprise = surprise
         self.turns = len(response.sigmas)
         self.moves = torch.zeros(self.turns + 1, self.turns + 1, dtype=torch.float64)
@@ -258,7 +262,13 @@ class PathModel:
         return self._plans(count)
 
     def _plan(self, count: int) -> tuple[int, ...]:
-        return self.search(sorted({turn * self.turns // count for turn in range(count)}))
+        lead = min(self.lead, count)
+        later = count - lead
+        # Two starts: turns evenly spread over the run, and over what the lead leaves.
+        even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})
+        spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
+        found = [self.search(start) for start in (even, [*range(lead), *spread])]
+        return min(found, key=self._distances)
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
@@ -271,21 +281,28 @@ class PathModel:
                 low = middle + 1
         return self.plan(low)
 
+    def plans(self) -> Plans:
+        """The plans for every number of computed turns."""
+        plans = [self.plan(count) for count in range(1, self.turns + 1)]
+        return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
+
     def search(self, plan: Sequence[int], rounds: int = 12, reach: int = 4) -> tuple[int, ...]:
         """The best plan of as many turns that is found by moving one turn at a time, by up to
-        `reach`, from `plan`."""
+        `reach`, from `plan`; its lead stays."""
         best = tuple(plan)
         error = float(self.foretell(torch.tensor([best])))
         for _ in range(rounds):
             moved = {
                 tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
-                for i in range(1, len(best))
+                for i in range(self.lead, len(best))
                 for by in range(-reach, reach + 1)
             }
             found = sorted(
                 plan
                 for plan in moved
-                if len(plan) == len(best) and plan[1] > 0 and plan[-1] < self.turns
+                if len(plan) == len(best)
+                and plan[: self.lead] == best[: self.lead]
+                and plan[-1] < self.turns
             )
             if not found:
                 break

@@ -18,20 +18,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .anchors import HEAD_INPUT
+from .anchors import HEAD_INPUT, FeatureHistory
+from .axis import Schedule
 from .budgets import Reason
 from .budgets.accumulated import weight
 from .call import Call
 from .config import SpecaConfig
 from .error_laws import Clock, Law, laws_of, reach, sigma_at
 from .errors import ConfigError
+from .lane import START
+from .plans import Plans
 from .report import RunReport
+from .sampler_response import SamplerResponse
 from .session import Session
 
 TINY = 1e-9
 # dB that a picture's PSNR lies above -20 log10(mean error counted): five in six of the demo
 # model's.
 PSNR = 10.0, 26.0
+# The same above a foretold distance of the last latent: all but the worst of twenty pictures.
+PSNR_OF_DISTANCE = 6.0, 15.0
+UNCHECKED = "none", "innovation"  # verifiers that judge no draft
 
 
 def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
@@ -48,7 +55,9 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     Raises:
         ConfigError: a setting is out of range, or the record tells nothing about it.
     """
-    config = SpecaConfig.build(settings)
+    config, profile = SpecaConfig.build(settings), recorded.profile or {}
+    if profile.get("state") == "none":
+        config = config.without_profile  # as the run did
     for part in ("forecaster", "verifier", "level", "guided"):
         if config.to_dict()[part] != recorded.settings[part]:
             raise ConfigError(
@@ -59,9 +68,15 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         raise ConfigError(
             "what-if: the run has no calls; expected a recorded one. Queue the graph first."
         )
+    if profile.get("state") == "learning" and config.threshold > 0:
+        raise ConfigError(
+            "what-if: the run was plain, to learn the model; expected one with drafts. Queue the "
+            "graph again."
+        )
     clock = Clock(recorded)
-    laws, checked = laws_of(recorded), config.verifier.name != "none"
-    session = Session(config, recorded.sigmas, model=recorded.model, flow=recorded.flow)
+    laws, checked = laws_of(recorded), config.verifier.name not in UNCHECKED
+    schedule = recorded.sigmas, recorded.model, recorded.flow
+    session = Session(config, *schedule, path=RecordedPath.of(recorded))
     number = None
     for record in recorded.calls:
         if record.prediction != number:
@@ -81,7 +96,42 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     unrecorded = recorded.spent - sum(call.seconds for call in recorded.calls)
     report.seconds = unrecorded + sum(call.seconds for call in report.calls)
     report.finished = recorded.finished
+    if isinstance(session.path, RecordedPath):
+        share = report.evaluations / report.rows
+        foretold = session.path.plans.distance(share * session.path.turns)
+        report.profile = {**profile, "foretold": foretold}
     return report
+
+
+class RecordedPath:
+    """Stands for a run's path model: it knows the plans, and no weights.
+
+    Args:
+        plans: of the run.
+        sigmas: where the sampler asked, turn by turn.
+    """
+
+    surprise = 1.0
+
+    def __init__(self, plans: Plans, sigmas: Sequence[float]) -> None:
+        self.plans = plans
+        self.turns = plans.turns
+        self.response = SamplerResponse(tuple(sigmas), ((1.0,),) * len(sigmas))
+        self.plan, self.plan_within = plans.plan, plans.plan_within
+
+    @classmethod
+    def of(cls, recorded: RunReport) -> Any:
+        """That of a run which a profile has served; None for all others."""
+        source = (recorded.profile or {}).get("plans")
+        if source is None:
+            return None
+        schedule = Schedule(recorded.sigmas, recorded.flow)
+        asked = {call.prediction: sigma_at(schedule, call.position) for call in recorded.calls}
+        return cls(Plans.read(source), [*asked.values()])
+
+    def expected_innovation(self, *_: Any) -> float:
+        """Nothing surprises in a replay."""
+        return math.inf
 
 
 class Blank:
@@ -93,6 +143,11 @@ class Blank:
 
     def to(self, *_: Any, **__: Any) -> "Blank":
         return self
+
+
+def blank() -> Any:
+    """A `Blank` in the place of a tensor."""
+    return Blank()
 
 
 class ReplayTarget:
@@ -116,9 +171,11 @@ class ReplayTarget:
 
     def compute(self, call: Call, rows: Sequence[int]) -> Any:
         """Score by the errors that the forecasts would have had."""
+        for row in rows:
+            call.lanes[row].histories.setdefault(START, FeatureHistory(1)).record(0.0, blank())
         scorable = call.scorable(rows)
         call.score(scorable, self._errors(call, scorable, True))
-        blanks: Any = [Blank()] * len(rows)
+        blanks: Any = [blank() for _ in rows]
         call.observe(HEAD_INPUT, rows, blanks)
         return blanks
 
@@ -151,6 +208,10 @@ def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] 
     Returns:
         (low, high), or None where nothing was drafted, or a draft was not checked.
     """
+    foretold = (predicted.profile or {}).get("foretold")
+    if isinstance(foretold, float):
+        level = -20 * math.log10(max(foretold, TINY))
+        return level + PSNR_OF_DISTANCE[0], level + PSNR_OF_DISTANCE[1]
     errors: dict[int, float] = {}
     streaks: dict[int, int] = {}
     for call in predicted.calls:

@@ -118,7 +118,9 @@ class Session:
     def lane(self, key: Hashable, image: int) -> Lane:
         """The lane of a row, new if the run has not seen it."""
         if key not in self.lanes:
-            policy = self.config.budget.policy(self.config.threshold, self.path)
+            # A budget that knows no plans is not asked for one.
+            planner = () if self.path is None else (self.path,)
+            policy = self.config.budget.policy(self.config.threshold, *planner)
             self.lanes[key] = Lane(policy, self._lanes_made, image)
             self._lanes_made += 1
         self.lanes[key].seen = self.predictions

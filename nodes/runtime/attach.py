@@ -122,6 +122,7 @@ def _sample(
             if report.out_of_memory is not None:
                 ran_out(run.need)
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
+        knowledge.tell(report)
         live.end()
         log.info("SpeCa: %s", report.summary)
         if log.isEnabledFor(logging.DEBUG):

@@ -201,14 +201,14 @@ class ProfileStore:
 
     def path(self, key: Key, profile: Profile, response: SamplerResponse) -> PathModel | None:
         """What the profile says of a run; None if nothing."""
-        told = (profile.sigmas, profile.gram, key.guidance, response)
+        told = (profile.sigmas, profile.gram, profile.guidance, key.guidance, response)
         path = self._paths.pop(told, None)
         if path is None:
             gram = profile.carried(response.sigmas)
             if gram is None:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow)
-            path = PathModel(gram, response, expected)
+            path = PathModel(gram, response, expected, profile.lead)
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)
@@ -284,6 +284,15 @@ class Knowledge:
             "guidance": self._profile.guidance,
             "surprise": self._profile.surprise,
         }
+
+    def tell(self, report: RunReport) -> None:
+        """The run is over: its report gets what was foretold of it, and the plans for other
+        thresholds."""
+        if self.path is None or report.profile is None or not report.rows:
+            return
+        plans = self.path.plans()
+        computed = self.path.turns * report.evaluations / report.rows
+        report.profile |= {"foretold": plans.distance(computed), "plans": plans.to_json()}
 
     def learn(self, report: RunReport) -> None:
         """The run is over, and finished: keep what it has taught. The picture is made: what goes

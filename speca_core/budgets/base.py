@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..axis import SchedulePoint
-from ..path_model import PathModel
+from ..plans import Planner
 from ..settings import Settings, number, switch
 
 
@@ -100,7 +100,7 @@ class Budget(Protocol):
     help: ClassVar[str]
     ignores_own_jumps: ClassVar[bool]
 
-    def policy(self, threshold: float, path: PathModel | None = None) -> LanePolicy: ...
+    def policy(self, threshold: float, planner: Planner | None = None) -> LanePolicy: ...
 
     def to_dict(self) -> dict[str, object]: ...
 
@@ -170,7 +170,7 @@ class Limits(Settings):
         "further one adds a call. 0: never pause",
     )
 
-    def policy(self, threshold: float, path: PathModel | None = None) -> LimitedPolicy:
+    def policy(self, threshold: float, planner: Planner | None = None) -> LimitedPolicy:
         """The policy of one lane, in a run with or without a path model."""
         return self.policy_type(self, threshold)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..path_model import PathModel
+from ..plans import Planner
 from ..settings import Settings
 from .accumulated import Accumulated
 from .base import LimitedPolicy
@@ -28,8 +28,8 @@ class Distance(Settings):
     )
     ignores_own_jumps: ClassVar[bool] = True
 
-    def policy(self, threshold: float, path: PathModel | None = None) -> LimitedPolicy:
+    def policy(self, threshold: float, planner: Planner | None = None) -> LimitedPolicy:
         """The policy of one lane."""
-        if path is None:
+        if planner is None:
             return Accumulated().policy(threshold)
-        return PlannedPolicy(threshold, path, path.plan_within(threshold), hurries=True)
+        return PlannedPolicy(threshold, planner.turns, planner.plan_within(threshold), hurries=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ..path_model import PathModel
 from .base import LaneState, LimitedPolicy, Reason
 
 
@@ -14,16 +13,14 @@ class PlannedPolicy(LimitedPolicy):
 
     Args:
         threshold: 0 drafts nothing.
-        path: what is known of the run.
+        turns: of the sampler.
         plan: turns to compute, rising from 0.
         hurries: where a computed turn surprises, the way to the next one is halved.
     """
 
-    def __init__(
-        self, threshold: float, path: PathModel, plan: tuple[int, ...], hurries: bool
-    ) -> None:
+    def __init__(self, threshold: float, turns: int, plan: tuple[int, ...], hurries: bool) -> None:
         super().__init__(None, threshold)
-        self.path = path
+        self.turns = turns
         self.plan = plan
         self.hurries = hurries
         self.surprised = False
@@ -46,7 +43,7 @@ class PlannedPolicy(LimitedPolicy):
     def on_computed(self, state: LaneState, hindcast: float | None, rejected: float | None) -> None:
         """Find the next turn to compute."""
         turn = int(state.point.coordinate)
-        self.due = next((planned for planned in self.plan if planned > turn), self.path.turns)
+        self.due = next((planned for planned in self.plan if planned > turn), self.turns)
         if self.surprised:
             self.due = turn + max(1, (self.due - turn) // 2)
         self.surprised = False

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..path_model import PathModel
+from ..plans import Planner
 from ..settings import number
 from .base import LaneState, LimitedPolicy, Limits
 from .planned import PlannedPolicy
@@ -73,9 +73,9 @@ class Target(Limits):
     )
     max_streak: int = number(8, 1, 100, 1, "Most drafts in a row")
 
-    def policy(self, threshold: float, path: PathModel | None = None) -> LimitedPolicy:
+    def policy(self, threshold: float, planner: Planner | None = None) -> LimitedPolicy:
         """The policy of one lane: with a path model, its best plan, which needs no limits."""
-        if path is None:
+        if planner is None:
             return super().policy(threshold)
-        plan = path.plan(max(1, round(path.turns / self.speedup)))
-        return PlannedPolicy(threshold, path, plan, hurries=False)
+        plan = planner.plan(max(1, round(planner.turns / self.speedup)))
+        return PlannedPolicy(threshold, planner.turns, plan, hurries=False)

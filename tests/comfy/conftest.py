@@ -27,6 +27,7 @@ from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
 
+import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import configuration  # noqa: E402
 
@@ -63,6 +64,12 @@ def load_tools(name):
     )
     sys.modules["speca_tools"] = importlib.util.module_from_spec(spec)
     return importlib.import_module(f"speca_tools.{name}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_directory(tmp_path_factory):
+    """What runs learn goes into a folder of these tests."""
+    folder_paths.set_user_directory(str(tmp_path_factory.mktemp("user")))
 
 
 @pytest.fixture(scope="session")

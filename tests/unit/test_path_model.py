@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speca_core import Session
+from speca_core import ConfigError, Session
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
@@ -13,6 +13,7 @@ from speca_core.forecasters import Learned
 from speca_core.path_model import PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
+from speca_core.replay import psnr_band, replay
 from speca_core.sampler_response import SamplerResponse
 from speca_core.tensors import join
 from speca_core.verifiers import Innovation
@@ -86,6 +87,13 @@ def test_plans_compute_where_the_slope_changes():
     assert stair.plan_within(0.01) == (0, 3)
     assert stair.plan(1) == (0,)
     assert stair.plan_within(0.0) == tuple(range(TURNS))
+
+
+def test_every_plan_begins_with_the_lead():
+    stair = model(STAIR, lead=2)
+    assert stair.plan(3) == (0, 1, 3)
+    assert all(plan[:2] == (0, 1) for plan in map(stair.plan, range(2, TURNS + 1)))
+    assert stair.plan(1) == (0,)
 
 
 def test_many_plans_at_once_are_each_as_alone():
@@ -222,3 +230,44 @@ def test_a_surprise_halves_the_way_to_the_next_computed_turn():
     assert policy.due == 1 + 3
     policy.on_computed(state(1), 0.1, None)
     assert policy.due == 7
+
+
+# --- what-if --------------------------------------------------------------------------------------
+
+
+def recorded(threshold=0.01):
+    """A run with a profile, as its report tells it."""
+    path = model(STAIR, answers=WILD)
+    session = Session(learned(threshold), SIGMAS, path=path)
+    sample(session, EULER, STAIR)
+    report = session.report
+    report.profile = {"state": "served", "plans": path.plans().to_json()}
+    return report, path
+
+
+def computed(report):
+    return [call.index for call in report.calls if call.computed]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.002, 0.02, 0.5])
+def test_what_if_follows_the_plan_of_another_threshold(threshold):
+    report, path = recorded()
+    predicted = replay(report, learned(threshold).to_dict())
+    every = list(range(TURNS))
+    assert computed(predicted) == (list(path.plan_within(threshold)) if threshold else every)
+    foretold = path.distance(computed(predicted))
+    assert predicted.profile["foretold"] == pytest.approx(foretold, rel=1e-3)
+
+
+def test_what_if_foretells_the_psnr_from_the_distance():
+    report, _ = recorded()
+    predicted = replay(report, learned(0.5).to_dict())
+    predicted.profile["foretold"] = 0.01  # 40 dB below the latent
+    assert psnr_band(report, predicted) == pytest.approx((46, 55))
+
+
+def test_what_if_of_a_run_that_taught_is_refused():
+    report, _ = recorded()
+    report.profile = {"state": "learning"}
+    with pytest.raises(ConfigError, match="what-if: the run was plain, to learn"):
+        replay(report, learned().to_dict())

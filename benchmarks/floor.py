@@ -1,0 +1,152 @@
+"""Is SpeCa ever worse than fewer steps? `run.py bench --floor` compares at equal evaluations.
+
+Every method makes the same pictures, and each picture is held against the plain one. Fewer steps
+are made with as many steps as a method has computed, rounded up. The profile that SpeCa learned
+comes from one plain run of another prompt.
+"""
+
+import json
+import math
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from testbed import Setting, Testbed, psnr, unchanged  # first: it makes ComfyUI importable
+
+from comfy_extras.nodes_easycache import EasyCacheNode
+from methods import core_cache
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.profiles import ProfileStore
+from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.budgets import Accumulated, Target
+from speca_pack.speca_core.forecasters import Newton
+from speca_pack.speca_core.verifiers import Embedded, NoCheck
+
+TAUGHT_BY = 55_001  # seed of the caption and the image of the run that is learned from
+SHARES = (0.75, 0.5, 0.4, 0.33, 0.25)  # of the steps that are computed
+IMAGE_SEED = 70_000
+CALLS = {"heun": 2}  # of the model, per step; one elsewhere
+WORSE = 0.5  # dB: a picture that has lost more has lost
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one setting.
+
+    Attributes:
+        evaluations: of the guided model, mean over the pictures.
+        psnr: of each picture to the plain one, dB.
+    """
+
+    sampler: str
+    steps: int
+    cfg: float
+    evaluations: float
+    method: str
+    psnr: list[float]
+
+
+def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    """(name, patch) of everything but fewer steps."""
+
+    def speca(**config: Any) -> Callable[[Any], Any]:
+        settings = SpecaConfig(**config)
+        return lambda model: accelerate(model, settings, profiles=store)
+
+    polynomials = {"forecaster": Newton(), "verifier": Embedded()}
+    for share in SHARES:
+        yield "learned", speca(budget=Target(speedup=1 / share), verifier=NoCheck())
+    for threshold in (0.01, 0.02, 0.05, 0.1, 0.2):
+        yield "default", speca(threshold=threshold)
+    for threshold in (0.05, 0.1, 0.2, 0.4, 0.8):
+        yield (
+            "polynomials",
+            speca(threshold=threshold, budget=Accumulated(), **polynomials),
+        )
+    for threshold in (0.03, 0.06, 0.1, 0.2):
+        yield "EasyCache", core_cache(EasyCacheNode, threshold).patch
+
+
+class Floor:
+    """Measures a bed.
+
+    Args:
+        bed: the test bed.
+        prompts_seed: of the captions. images: how many.
+    """
+
+    def __init__(self, bed: Testbed, prompts_seed: int, images: int) -> None:
+        self.bed = bed
+        self.captions = bed.bed.captions(prompts_seed, images)
+        self.seeds = [IMAGE_SEED + prompts_seed + image for image in range(images)]
+
+    def rows(self, setting: Setting) -> Iterator[Row]:
+        """Every method, each followed by fewer steps at its evaluations, if those are new."""
+        plain = self.bed.make_each(setting, self.captions, self.seeds)
+        calls = CALLS.get(setting.sampler, 1)
+        seen: set[int] = set()
+
+        def row(method: str, changed: Setting, patch: Callable[[Any], Any]) -> Row:
+            made = self.bed.make_each(changed, self.captions, self.seeds, patch)
+            spent = made.evaluations / len(self.captions) / (2 if setting.cfg != 1 else 1)
+            values = [round(value, 3) for value in psnr(made, plain)]
+            return Row(setting.sampler, setting.steps, setting.cfg, spent, method, values)
+
+        with tempfile.TemporaryDirectory() as folder:
+            store = ProfileStore(Path(folder))
+            teach = accelerate(self.bed.model, SpecaConfig(), profiles=store)
+            caption = self.bed.bed.captions(TAUGHT_BY, 1)[0]
+            self.bed.make(setting, caption, TAUGHT_BY, lambda _: teach)
+            for name, patch in methods(store):
+                found = row(name, setting, patch)
+                yield found
+                steps = min(setting.steps, math.ceil(found.evaluations / calls - 0.01))
+                if steps not in seen and 2 <= steps < setting.steps:
+                    seen.add(steps)
+                    yield row("fewer steps", replace(setting, steps=steps), unchanged)
+
+
+def against_fewer(rows: Sequence[Row]) -> str:
+    """A table of one setting: each method beside fewer steps at its evaluations or more."""
+    fewer = sorted((r for r in rows if r.method == "fewer steps"), key=lambda r: r.evaluations)
+    first = rows[0]
+    lines = [
+        f"\n### {first.sampler}, {first.steps} steps, CFG {first.cfg:g}\n",
+        "| method | evaluations | mean / worst, dB | fewer steps | lost | largest loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row.method == "fewer steps":
+            continue
+        told = f"| {row.method} | {row.evaluations:.2f} | {_mean_worst(row.psnr)} |"
+        beside = next((r for r in fewer if r.evaluations >= row.evaluations - 0.01), None)
+        if beside is None:
+            lines.append(f"{told} the plain run | | |")
+            continue
+        losses = [b - a for a, b in zip(row.psnr, beside.psnr, strict=True)]
+        lost = sum(loss > WORSE for loss in losses)
+        lines.append(
+            f"{told} {_mean_worst(beside.psnr)} | {lost} of {len(losses)} | "
+            f"{max(0.0, max(losses)):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _mean_worst(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.1f} / {min(values):.1f}"
+
+
+def write_floor(
+    bed: Testbed, settings: Sequence[Setting], prompts_seed: int, images: int, out: Path | None
+) -> None:
+    """Measure, print a table per setting, and keep the rows as JSON."""
+    floor, found = Floor(bed, prompts_seed, images), []
+    for setting in settings:
+        rows = [*floor.rows(setting)]
+        found += [vars(row) for row in rows]
+        print(against_fewer(rows), flush=True)
+        if out is not None:
+            out.write_text(json.dumps(found), "utf-8")
