@@ -21,14 +21,15 @@ from methods import core_cache
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.budgets import Accumulated, Target
-from speca_pack.speca_core.forecasters import Newton
-from speca_pack.speca_core.verifiers import Embedded, NoCheck
+from speca_pack.speca_core.budgets import Distance, Target
+from speca_pack.speca_core.forecasters import Learned
+from speca_pack.speca_core.verifiers import Innovation
 
 TAUGHT_BY = 55_001  # seed of the caption and the image of the run that is learned from
 SHARES = (0.75, 0.5, 0.4, 0.33, 0.25)  # of the steps that are computed
 IMAGE_SEED = 70_000
 CALLS = {"heun": 2}  # of the model, per step; one elsewhere
+LEARNED: dict[str, Any] = {"forecaster": Learned(), "verifier": Innovation()}
 WORSE = 0.5  # dB: a picture that has lost more has lost
 
 
@@ -56,17 +57,15 @@ def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
         settings = SpecaConfig(**config)
         return lambda model: accelerate(model, settings, profiles=store)
 
-    polynomials = {"forecaster": Newton(), "verifier": Embedded()}
     for share in SHARES:
-        yield "learned", speca(budget=Target(speedup=1 / share), verifier=NoCheck())
+        yield "learned, target", speca(budget=Target(speedup=1 / share), **LEARNED)
     for threshold in (0.01, 0.02, 0.05, 0.1, 0.2):
-        yield "default", speca(threshold=threshold)
+        yield "learned, distance", speca(threshold=threshold, budget=Distance(), **LEARNED)
     for threshold in (0.05, 0.1, 0.2, 0.4, 0.8):
-        yield (
-            "polynomials",
-            speca(threshold=threshold, budget=Accumulated(), **polynomials),
-        )
-    for threshold in (0.03, 0.06, 0.1, 0.2):
+        yield "default", speca(threshold=threshold)
+    for share in SHARES:
+        yield "polynomials, target", speca(budget=Target(speedup=1 / share))
+    for threshold in (0.03, 0.06, 0.1):
         yield "EasyCache", core_cache(EasyCacheNode, threshold).patch
 
 
@@ -97,7 +96,7 @@ class Floor:
 
         with tempfile.TemporaryDirectory() as folder:
             store = ProfileStore(Path(folder))
-            teach = accelerate(self.bed.model, SpecaConfig(), profiles=store)
+            teach = accelerate(self.bed.model, SpecaConfig(**LEARNED), profiles=store)
             caption = self.bed.bed.captions(TAUGHT_BY, 1)[0]
             self.bed.make(setting, caption, TAUGHT_BY, lambda _: teach)
             for name, patch in methods(store):

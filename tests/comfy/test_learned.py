@@ -168,6 +168,27 @@ def test_a_part_of_a_schedule_begins_where_the_plain_run_came_by(flux, taught):
     assert relative_distance(latent, again(flux)) < 0.1
 
 
+def test_a_masked_run_is_served_where_it_is_drawn(flux, taught):
+    """Inpainting: outside of the mask ComfyUI puts the given picture back at every step."""
+    picture = sample_flux(flux, batch=1)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1
+
+    def again(model):
+        noise = comfy.sample.prepare_noise(picture, 9)
+        prompts = caption(CAPTIONS[1]), caption("")
+        how = 28, 3.0, "euler", "simple"
+        return comfy.sample.sample(
+            model, noise, *how, *prompts, picture, noise_mask=mask, disable_pbar=True, seed=9
+        )
+
+    plain, latent = again(flux), again(learned(flux, taught))
+    report = find(latent)
+    assert report.profile["state"] == "served" and report.rows > 1.5 * report.evaluations
+    torch.testing.assert_close(latent[..., :8], plain[..., :8], rtol=1e-3, atol=1e-3)
+    assert relative_distance(latent, plain) < 0.1
+
+
 # --- where a profile does not apply ---------------------------------------------------------------
 
 
