@@ -38,6 +38,7 @@ class Row:
     """One method in one setting.
 
     Attributes:
+        steps: of the plain run.
         evaluations: of the guided model, mean over the pictures.
         psnr: of each picture to the plain one, dB.
     """

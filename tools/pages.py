@@ -4,8 +4,10 @@ A page marks a table with `<!-- name -->` before and `<!-- /name -->` after it. 
 ComfyUI's environment, as a part of the pack.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from ..nodes.runtime.models.table import FAMILIES, REFUSED
@@ -89,8 +91,63 @@ def families_table() -> str:
     return "\n".join([table(columns, rows), "", "Refused at level `features`:", "", *refused])
 
 
+def gate_table() -> str:
+    """What `bench --gate` has measured on both beds, as benchmarks/beds.json keeps it."""
+    beds = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["gate"]
+
+    def shown(check: dict[str, Any]) -> str:
+        return f"{check['value']:.3g}" + ("" if check["ok"] else " ✗")
+
+    rows = [
+        (first["name"], f"{first['low']:g} to {first['high']:g}", *map(shown, (first, *others)))
+        for first, *others in zip(*(bed["checks"] for bed in beds), strict=True)
+    ]
+    rows.append(("passed", "", *(f"{bed['passed']} of {bed['of']}" for bed in beds)))
+    return table(("check", "real models", *(bed["bed"] for bed in beds)), rows)
+
+
+def floor_table() -> str:
+    """What `bench --floor` has measured on both beds: each method beside fewer steps at as many
+    evaluations, rounded up."""
+    floors = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["floor"]
+    rows = []
+    for bed, found in floors.items():
+        fewer = [row for row in found if row["method"] == "fewer steps"]
+        for row in found:
+            same = [
+                other
+                for other in fewer
+                if all(other[key] == row[key] for key in ("sampler", "steps", "cfg"))
+                and other["evaluations"] >= row["evaluations"] - 0.01
+            ]
+            if row["method"] == "fewer steps" or not same:
+                continue
+            beside = min(same, key=lambda other: other["evaluations"])
+            pairs = zip(beside["psnr"], row["psnr"], strict=True)
+            loss = max(0.0, max(plain - fast for plain, fast in pairs))
+            rows.append(
+                (
+                    bed,
+                    f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}",
+                    row["method"],
+                    f"{row['evaluations']:.1f}",
+                    mean_worst(row["psnr"]),
+                    mean_worst(beside["psnr"]),
+                    f"{loss:.1f}",
+                )
+            )
+    head = ("bed", "setting", "method", "evaluations", "dB", "fewer steps", "largest loss")
+    return table(head, rows)
+
+
+def mean_worst(values: Sequence[float]) -> str:
+    """Of some pictures."""
+    return f"{mean(values):.1f} / {min(values):.1f}"
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guide.md": {"settings": settings_table},
+    "docs/beds.md": {"gate": gate_table, "floor": floor_table},
     "docs/models.md": {"families": families_table},
 }
 
