@@ -34,6 +34,20 @@ WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all mea
 RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
+SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
+TOLD = (
+    0.2,
+    0.25,
+    0.3,
+    0.35,
+    0.4,
+    0.45,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    1.0,
+)  # shares that reports have plans for
 REMEMBERED = 4096  # courses of which the arithmetic is kept
 
 
@@ -267,8 +281,10 @@ class PathModel:
         # Two starts: turns evenly spread over the run, and over what the lead leaves.
         even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})
         spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
-        found = [self.search(start) for start in (even, [*range(lead), *spread])]
-        return min(found, key=self._distances)
+        starts = [tuple(even), (*range(lead), *spread)]
+        if count * self.turns <= SEARCHED:
+            starts = [self.search(start) for start in starts]
+        return min(starts, key=self._distances)
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
@@ -282,8 +298,9 @@ class PathModel:
         return self.plan(low)
 
     def plans(self) -> Plans:
-        """The plans for every number of computed turns."""
-        plans = [self.plan(count) for count in range(1, self.turns + 1)]
+        """The plans for some numbers of computed turns."""
+        counts = sorted({max(1, round(share * self.turns)) for share in TOLD})
+        plans = [self.plan(count) for count in counts]
         return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
 
     def search(self, plan: Sequence[int], rounds: int = 12, reach: int = 4) -> tuple[int, ...]:

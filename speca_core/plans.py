@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 from .errors import ConfigError
 
-MOST_TURNS = 1000  # that a report may tell plans for
+MOST_TURNS, MOST_PLANS = 1000, 64  # that a report may tell
 
 
 class Planner(Protocol):
@@ -30,11 +31,12 @@ class Planner(Protocol):
 
 
 class Plans:
-    """The plans of a run, as its report carries them.
+    """Some plans of a run, as its report carries them.
 
     Args:
         turns: of the sampler.
-        ladder: (foretold distance, plan) for 1, 2, ... `turns` computed turns.
+        ladder: (foretold distance, plan), by rising numbers of computed turns; the last plan
+            computes all.
     """
 
     def __init__(self, turns: int, ladder: Sequence[tuple[float, tuple[int, ...]]]) -> None:
@@ -48,28 +50,30 @@ class Plans:
         Raises:
             ConfigError: it is something else.
         """
-        fits = isinstance(source, (list, tuple)) and len(source) <= MOST_TURNS
-        turns, ladder = len(source) if fits else 0, []
-        for count, entry in enumerate(source if fits else (), 1):
+        fits = isinstance(source, (list, tuple)) and 0 < len(source) <= MOST_PLANS
+        ladder: list[tuple[float, tuple[int, ...]]] = []
+        for entry in source if fits else ():
             distance, *plan = entry if isinstance(entry, (list, tuple)) else (None,)
-            whole = all(isinstance(turn, int) and 0 <= turn < turns for turn in plan)
-            if not isinstance(distance, float) or len(plan) > count or not plan or not whole:
+            whole = all(isinstance(turn, int) and 0 <= turn < MOST_TURNS for turn in plan)
+            more = len(plan) > (len(ladder[-1][1]) if ladder else 0)
+            if not isinstance(distance, float) or not whole or not more:
+                fits = False
                 break
             ladder.append((distance, tuple(plan)))
-        if len(ladder) < turns or not ladder:
+        if not fits or ladder[-1][1] != tuple(range(len(ladder[-1][1]))):
             raise ConfigError(
-                "plans: found something else; expected a distance and a plan for each number of "
-                "computed turns. Queue the graph to measure it."
+                "plans: found something else; expected distances and plans, by rising numbers of "
+                "computed turns, up to all of them. Queue the graph to measure it."
             )
-        return cls(turns, ladder)
+        return cls(len(ladder[-1][1]), ladder)
 
     def to_json(self) -> list[list[float]]:
         """[[distance, turn, turn, ...], ...]."""
         return [[float(f"{distance:.4g}"), *plan] for distance, plan in self.ladder]
 
     def plan(self, count: int) -> tuple[int, ...]:
-        """See `Planner.plan`."""
-        return self.ladder[min(count, self.turns) - 1][1]
+        """See `Planner.plan`: the known one that is nearest."""
+        return min((plan for _, plan in self.ladder), key=lambda plan: abs(len(plan) - count))
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """See `Planner.plan_within`."""
@@ -78,7 +82,10 @@ class Plans:
 
     def distance(self, computed: float) -> float:
         """The foretold distance for a number of computed turns, not necessarily a whole one."""
-        low = min(max(int(computed), 1), self.turns)
-        high = min(low + 1, self.turns)
-        share = min(max(computed - low, 0.0), 1.0)
-        return self.ladder[low - 1][0] * (1 - share) + self.ladder[high - 1][0] * share
+        known = [(float(len(plan)), foretold) for foretold, plan in self.ladder]
+        if computed <= known[0][0]:
+            return known[0][1]
+        for (low, before), (high, after) in pairwise(known):
+            if computed <= high:
+                return before + (after - before) * (computed - low) / (high - low)
+        return known[-1][1]

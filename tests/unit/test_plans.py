@@ -11,6 +11,7 @@ PLANS = Plans(3, [(0.5, (0,)), (0.1, (0, 2)), (0.001, (0, 1, 2))])
 def test_a_plan_for_a_number_or_for_a_distance():
     assert PLANS.plan(2) == (0, 2)
     assert PLANS.plan(9) == (0, 1, 2)
+    assert Plans(4, [(0.5, (0,)), (0.0, (0, 1, 2, 3))]).plan(3) == (0, 1, 2, 3)
     assert PLANS.plan_within(0.1) == (0, 2)
     assert PLANS.plan_within(0.0) == (0, 1, 2)
     assert PLANS.plan_within(1.0) == (0,)
@@ -28,7 +29,16 @@ def test_plans_come_back_from_json():
 
 @pytest.mark.parametrize(
     "source",
-    [None, [], [[0.5, 0], [0.1]], [[0.5, 0], [0.1, 0, 7]], [["0.5", 0]], [[0.5, 0, 0]], [0.5]],
+    [
+        None,
+        [],
+        [[0.5, 0], [0.1]],
+        [[0.5, 0], [0.1, 0, 7]],
+        [["0.5", 0]],
+        [[0.5, 0, 0]],
+        [0.5],
+        [[0.5, 1]],
+    ],
     ids=str,
 )
 def test_plans_that_no_run_has_made_are_refused(source):
