@@ -81,7 +81,7 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
     """ComfyUI lets it pass; we say what there is."""
     entry = finish(comfy, graph(forecaster="nonsense"))
     assert entry["status"]["status_str"] == "error"
-    assert "forecaster is 'nonsense'; expected one of newton, fitted" in json.dumps(
+    assert "forecaster is 'nonsense'; expected one of newton, learned, fitted" in json.dumps(
         entry["status"]["messages"]
     )
 

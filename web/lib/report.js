@@ -40,6 +40,7 @@ function upgraded(report) {
       ...call,
       rows: call.rows.map((row) => ({
         ...row,
+        surprise: null,
         verdict: VERDICTS[row.verdict] ?? row.verdict,
         reason: REASONS[row.reason] ?? row.reason,
       })),
