@@ -89,9 +89,6 @@ class Landing:
                 terms.append((-stride / first, served[turn - lag]))
         return weighted_sum([w for w, _ in terms], [tensor for _, tensor in terms])
 
-    def forget(self, image: int) -> None:
-        """The image has jumped: see `DeferredCorrection.forget`. Its lane knows nothing more."""
-
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""

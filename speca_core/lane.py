@@ -49,7 +49,7 @@ class Lane:
         """What the policy may know of a call at `point`."""
         newest = self.head_input.coordinates[-1] if self.head_input else point.coordinate
         distance = point.coordinate - newest
-        return LaneState(point, distance, self.streak, self.computed, self.calls, self.turns)
+        return LaneState(point, distance, self.streak, self.computed, self.calls)
 
     @property
     def course(self) -> Sequence[torch.Tensor]:

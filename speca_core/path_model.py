@@ -35,19 +35,7 @@ RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
-TOLD = (
-    0.2,
-    0.25,
-    0.3,
-    0.35,
-    0.4,
-    0.45,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    1.0,
-)  # shares that reports have plans for
+TOLD = 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100  # % of the turns that reports have plans for
 REMEMBERED = 4096  # courses of which the arithmetic is kept
 
 
@@ -195,7 +183,7 @@ class PathModel:
         missing = self._bilinear(wanted, courses.cross[:, used].transpose(1, 2)) - self._bilinear(
             prior, courses.inner[:, :, used]
         )
-        ridge = RIDGE * self.slope_scale * torch.eye(len(used), dtype=torch.float64)
+        ridge = (RIDGE * self.slope_scale + TINY) * torch.eye(len(used), dtype=torch.float64)
         return used, torch.linalg.solve(inner + ridge, missing)
 
     # --- one course ------------------------------------------------------------------------------
@@ -299,7 +287,7 @@ class PathModel:
 
     def plans(self) -> Plans:
         """The plans for some numbers of computed turns."""
-        counts = sorted({max(1, round(share * self.turns)) for share in TOLD})
+        counts = sorted({max(1, round(share * self.turns / 100)) for share in TOLD})
         plans = [self.plan(count) for count in counts]
         return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
 

@@ -145,11 +145,6 @@ class Blank:
         return self
 
 
-def blank() -> Any:
-    """A `Blank` in the place of a tensor."""
-    return Blank()
-
-
 class ReplayTarget:
     """One call of a recorded run: errors follow the laws of its lanes, and there are no outputs.
 
@@ -171,11 +166,12 @@ class ReplayTarget:
 
     def compute(self, call: Call, rows: Sequence[int]) -> Any:
         """Score by the errors that the forecasts would have had."""
+        blank: Any = Blank()
         for row in rows:
-            call.lanes[row].histories.setdefault(START, FeatureHistory(1)).record(0.0, blank())
+            call.lanes[row].histories.setdefault(START, FeatureHistory(1)).record(0.0, blank)
         scorable = call.scorable(rows)
         call.score(scorable, self._errors(call, scorable, True))
-        blanks: Any = [blank() for _ in rows]
+        blanks = [blank] * len(rows)
         call.observe(HEAD_INPUT, rows, blanks)
         return blanks
 
@@ -209,7 +205,7 @@ def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] 
         (low, high), or None where nothing was drafted, or a draft was not checked.
     """
     foretold = (predicted.profile or {}).get("foretold")
-    if isinstance(foretold, float):
+    if isinstance(foretold, float) and predicted.count("accepted"):
         level = -20 * math.log10(max(foretold, TINY))
         return level + PSNR_OF_DISTANCE[0], level + PSNR_OF_DISTANCE[1]
     errors: dict[int, float] = {}

@@ -155,7 +155,9 @@ class Session:
         self.report.out_of_memory = len(calls)
         for lane in self.lanes.values():
             lane.forget()
-        self.correction = DeferredCorrection(None)
+        self.correction, self.landing = DeferredCorrection(None), None
+        if self.gatherer is not None:
+            self.gatherer.whole = False  # the rest of the run goes by unheard
         self.jumps = JumpDetector()
 
     @property

@@ -256,6 +256,8 @@ class Knowledge:
         self._key = key_of(guider, flow)
         if config.effective_level != "prediction":
             self.trouble = f"level is {config.effective_level}, not prediction"
+        elif not config.hindsight:
+            self.trouble = "hindsight is off"
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
         elif self._key is None:

@@ -46,7 +46,6 @@ class LaneState:
         streak: drafts accepted since the last real evaluation.
         computed: real evaluations of this lane in this run.
         calls: calls of this lane in this run, this one not counted.
-        turns: of the sampler, at which the lane was computed; only in runs with a path model.
     """
 
     point: SchedulePoint
@@ -54,7 +53,6 @@ class LaneState:
     streak: int
     computed: int
     calls: int
-    turns: tuple[int, ...] = ()
 
 
 class LanePolicy(Protocol):
