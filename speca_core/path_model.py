@@ -32,6 +32,10 @@ from .sampler_response import SamplerResponse
 
 WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all measured no better
 RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
+# Where at least every second turn was computed, slopes are taken to be smooth besides: what the
+# last turns show then counts for more against what earlier runs did. Elsewhere it loses pictures.
+SMOOTH = 1.0  # of the mean square of a slope
+SMOOTH_LENGTH = 0.35  # of the path's coordinate
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
@@ -42,12 +46,13 @@ REMEMBERED = 4096  # courses of which the arithmetic is kept
 @dataclass(frozen=True)
 class Courses:
     """M courses up to their newest computed turn. Index 0 of a regressor is x_0, index j the slope
-    that was computed at the j-th computed turn.
+    that was computed at the j-th computed turn. Inner products come twice: as measured, and with
+    the smooth part.
 
     Attributes:
         now: [M], the newest computed turn.
-        inner: [M, R, R], inner products of the regressors.
-        cross: [M, R, T + 1], inner products of the regressors with z.
+        inner: [2, M, R, R], inner products of the regressors.
+        cross: [2, M, R, T + 1], inner products of the regressors with z.
         here: [M, R], x_now - x_0 in terms of the regressors.
     """
 
@@ -66,6 +71,7 @@ class PathModel:
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
         lead: turns that every plan begins with; see `Profile.lead`.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
+        places: coordinate of each turn, rising, along which slopes are smooth; None: they are not.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class PathModel:
         reaction: Reaction,
         lead: int = 1,
         surprise: float = 1.0,
+        places: Sequence[float] | None = None,
     ) -> None:
         self.gram = gram
         self.response = response
@@ -91,6 +98,10 @@ class PathModel:
         last[0] += 1
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
         self.slope_scale = float(gram.diagonal()[1:].mean())
+        smoothed = gram.clone()
+        if places is not None:
+            smoothed[1:, 1:] += SMOOTH * self.slope_scale * _smooth(places)
+        self.grams = torch.stack([gram, smoothed])
         remembered = lru_cache(maxsize=REMEMBERED)
         self._course = remembered(self._follow)
         self._weights = remembered(self._slope_weights)
@@ -106,8 +117,8 @@ class PathModel:
         z = torch.arange(2).expand(courses, 2)
         return Courses(
             now=torch.zeros(courses, dtype=torch.long),
-            inner=self.gram[z[:, :, None], z[:, None, :]],
-            cross=self.gram[z],
+            inner=self.grams[:, z[:, :, None], z[:, None, :]],
+            cross=self.grams[:, z],
             here=torch.zeros(courses, 2, dtype=torch.float64),
         )
 
@@ -116,26 +127,24 @@ class PathModel:
         here = self._latent(courses, turn)
         # e, the latent minus the plain one, against z, the regressors and itself.
         moved = self.moves[turn]
-        e_z = self._bilinear(here, courses.cross) - moved @ self.gram
-        e_r = self._bilinear(here, courses.inner) - self._bilinear(
-            moved, courses.cross.transpose(1, 2)
-        )
-        e_e = ((e_r * here).sum(1) - (e_z * moved).sum(1)).clamp_min(0)
+        e_z = self._bilinear(here, courses.cross) - moved @ self.grams
+        e_r = self._bilinear(here, courses.inner) - self._bilinear(moved, courses.cross.mT)
+        e_e = ((e_r * here).sum(-1) - (e_z * moved).sum(-1)).clamp_min(0)
         slope, each = 1 + turn, torch.arange(len(turn))
         linear, noise = self.reaction.linear[turn], self.reaction.noise[turn]
-        new_z = self.gram[slope] + linear[:, None] * e_z
-        new_r = courses.cross[each, :, slope] + linear[:, None] * e_r
+        new_z = self.grams[:, slope] + linear[:, None] * e_z
+        new_r = courses.cross.mT[:, each, slope] + linear[:, None] * e_r
         square = (
-            self.gram[slope, slope]
-            + 2 * linear * e_z[each, slope]
+            self.grams[:, slope, slope]
+            + 2 * linear * e_z[:, each, slope]
             + (linear.square() + noise.square()) * e_e
         )
-        inner = torch.cat([courses.inner, new_r[:, None, :]], 1)
-        column = torch.cat([new_r, square[:, None]], 1)
+        inner = torch.cat([courses.inner, new_r[:, :, None, :]], 2)
+        column = torch.cat([new_r, square[..., None]], 2)
         return Courses(
             now=turn,
-            inner=torch.cat([inner, column[:, :, None]], 2),
-            cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
+            inner=torch.cat([inner, column[..., None]], 3),
+            cross=torch.cat([courses.cross, new_z[:, :, None, :]], 2),
             here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
         )
 
@@ -154,16 +163,16 @@ class PathModel:
         end = torch.full_like(courses.now, self.turns)
         here, moved = self._latent(courses, end), self.moves[end]
         off = (
-            (self._bilinear(here, courses.inner) * here).sum(1)
-            - 2 * (self._bilinear(here, courses.cross) * moved).sum(1)
+            (self._bilinear(here, courses.inner[0]) * here).sum(1)
+            - 2 * (self._bilinear(here, courses.cross[0]) * moved).sum(1)
             + ((moved @ self.gram) * moved).sum(1)
         )
         return off.clamp_min(TINY).sqrt() / self.size
 
     @staticmethod
     def _bilinear(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-        """[M, R] x [M, R, S] -> [M, S]."""
-        return (rows[:, None, :] @ matrices)[:, 0, :]
+        """[M, R] x [..., M, R, S] -> [..., M, S]."""
+        return (rows[:, None, :] @ matrices)[..., 0, :]
 
     def _latent(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
         """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there."""
@@ -179,12 +188,12 @@ class PathModel:
         """What to add to `prior` [M, R] so that it comes as near to `wanted` [M, T + 1], which is
         given in z, as can be: the regressors that are used, and the weights of those."""
         used = _used(prior.shape[1])
-        inner = courses.inner[:, used][:, :, used]
-        missing = self._bilinear(wanted, courses.cross[:, used].transpose(1, 2)) - self._bilinear(
-            prior, courses.inner[:, :, used]
-        )
+        dense = 2 * (courses.cross.shape[2] - 1) > courses.now
+        inner = torch.where(dense[:, None, None], courses.inner[1], courses.inner[0])[:, used]
+        cross = torch.where(dense[:, None, None], courses.cross[1], courses.cross[0])[:, used]
+        missing = self._bilinear(wanted, cross.mT) - self._bilinear(prior, inner.mT)
         ridge = (RIDGE * self.slope_scale + TINY) * torch.eye(len(used), dtype=torch.float64)
-        return used, torch.linalg.solve(inner + ridge, missing)
+        return used, torch.linalg.solve(inner[:, :, used] + ridge, missing)
 
     # --- one course ------------------------------------------------------------------------------
 
@@ -235,13 +244,13 @@ class PathModel:
 
     def _expected_innovation(self, turns: tuple[int, ...], turn: int) -> float:
         before, after = self._course(turns), self._course((*turns, turn))
-        size = float(after.inner[0, -1, -1].clamp_min(TINY))
+        size = float(after.inner[0, 0, -1, -1].clamp_min(TINY))
         used = _used(before.here.shape[1])
         w = torch.tensor(self.slope_weights(turns, turn), dtype=torch.float64)
         off = (
             size
-            - 2 * float(w @ after.inner[0, used, -1])
-            + float(w @ before.inner[0][used][:, used] @ w)
+            - 2 * float(w @ after.inner[0, 0, used, -1])
+            + float(w @ before.inner[0, 0][used][:, used] @ w)
         )
         return math.sqrt(max(off, TINY) / size)
 
@@ -322,3 +331,10 @@ class PathModel:
 def _used(regressors: int) -> list[int]:
     """Which regressors an estimate uses: x_0 and the newest slopes."""
     return [0, *range(max(1, regressors - WINDOW), regressors)]
+
+
+def _smooth(places: Sequence[float]) -> torch.Tensor:
+    """[T, T]: exp(-(distance / `SMOOTH_LENGTH`)^2 / 2), the whole way being 1."""
+    at = torch.tensor(places, dtype=torch.float64)
+    at = at / (at[-1] - at[0]).clamp_min(TINY)
+    return (((at[:, None] - at) / SMOOTH_LENGTH).square() / -2).exp()

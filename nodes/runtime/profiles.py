@@ -15,6 +15,7 @@ from typing import Any
 import folder_paths
 import torch
 
+from ...speca_core.axis import blended
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import ConfigError
 from ...speca_core.path_model import PathModel
@@ -208,7 +209,8 @@ class ProfileStore:
             if gram is None:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow)
-            path = PathModel(gram, response, expected, profile.lead)
+            places = blended([*response.sigmas, 0.0], key.flow)[:-1]
+            path = PathModel(gram, response, expected, profile.lead, places=places)
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)
