@@ -8,7 +8,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..speca_core.report_json import write
+from .runtime.harmless import harmless
 from .runtime.page.diagnose import diagnose
+from .runtime.page.events import found
 from .runtime.page.report_store import find
 from .runtime.page.timeline import describe, draw_timeline
 from .runtime.page.workflow_metadata import stamp
@@ -58,8 +60,8 @@ class SpeCaReport(io.ComfyNode):
                 "{}",
                 ui={"text": (NOT_FOUND,), "speca_report": ("{}",)},
             )
-        if workflow := (getattr(cls.hidden, "extra_pnginfo", None) or {}).get("workflow"):
-            stamp(workflow, report)
+        with harmless("writing the run into the workflow"):
+            stamp(found(getattr(cls.hidden, "extra_pnginfo", None), "workflow"), report)
         picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[
             None
         ]

@@ -75,25 +75,29 @@ class Schedule:
         self.steps = len(sigmas) - 1
         self._coordinates = blended(self.sigmas, flow)
 
-    def point(self, sigma: float) -> SchedulePoint:
+    def point(self, sigma: float, after: float = 0.0) -> SchedulePoint:
         """The point of a call at `sigma`; sigmas off the grid are interpolated, sigmas off the ends
-        are clamped."""
-        position = self._position(sigma)
+        are clamped. Where the schedule comes to a sigma more than once, the first place from the
+        step of position `after` on is meant."""
+        position = self._position(sigma, after)
         step = min(int(position), self.steps - 1)
         coordinate = self._coordinates[step] + (position - step) * (
             self._coordinates[step + 1] - self._coordinates[step]
         )
         return SchedulePoint(sigma, position, coordinate, self.steps)
 
-    def _position(self, sigma: float) -> float:
+    def _position(self, sigma: float, after: float) -> float:
         # Grid points first: such a sigma must land exactly on its index.
-        nearest = min(range(self.steps + 1), key=lambda i: abs(self.sigmas[i] - sigma))
-        if math.isclose(self.sigmas[nearest], sigma, rel_tol=SAME_SIGMA, abs_tol=1e-8):
-            return float(nearest)
-        for i, (a, b) in enumerate(pairwise(self.sigmas)):
-            if min(a, b) < sigma < max(a, b):
-                return i + (a - sigma) / (a - b)
-        return float(nearest)
+        nearest = min(self.sigmas, key=lambda known: abs(known - sigma))
+        places = [float(i) for i, known in enumerate(self.sigmas) if known == nearest]
+        if not math.isclose(nearest, sigma, rel_tol=SAME_SIGMA, abs_tol=1e-8):
+            between = [
+                i + (a - sigma) / (a - b)
+                for i, (a, b) in enumerate(pairwise(self.sigmas))
+                if min(a, b) < sigma < max(a, b)
+            ]
+            places = between or places
+        return next((place for place in places if place >= int(after)), places[0])
 
 
 def falls(sigmas: Sequence[float]) -> bool:

@@ -14,6 +14,7 @@ Forecasts never become anchors.
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -81,6 +82,8 @@ class Session:
         self.store: torch.device | None = None  # of the anchors; None: the features' device
         self._lanes_made = 0
         self.left_path = False  # the sampler went another way than the path model's
+        self.shown: tuple[Any, Any] = (None, None)  # the newest prediction: as served, unrepaired
+        self._position = 0.0  # of the newest prediction
         self._turn = -1  # the sampler's last one, in a run with a path model
         self._jumped: Collection[int] = ()  # images that had jumped at the last place
 
@@ -129,7 +132,8 @@ class Session:
     def point(self, sigma: float) -> SchedulePoint:
         """Where a prediction at `sigma` sits. With a path model its coordinate is the sampler's
         turn; if the sampler was not expected to ask there, the path model serves no longer."""
-        point = self.schedule.point(sigma)
+        point = self.schedule.point(sigma, self._position)
+        self._position = point.position
         if self.path is None:
             return point
         turn = self.path.response.turn(self._turn, sigma)
@@ -153,12 +157,26 @@ class Session:
         calls = self.report.calls
         calls[:] = [call for call in calls if call.prediction != self.predictions]
         self.report.out_of_memory = len(calls)
+        if self.gatherer is not None:
+            self.gatherer.whole = False  # the rest of the run goes by unheard
+        self._drop()
+
+    def unrepaired(self, served: Any) -> Any:
+        """What the model or the forecast said where `served` is what the sampler was given. Repairs
+        are for its latents: added to a picture, they are seen."""
+        given, said = self.shown
+        return said if said is not None and served is given else served
+
+    def close(self) -> None:
+        """The run is over: nothing that was kept for it is needed any more."""
+        self.caching = False
+        self._drop()
+
+    def _drop(self) -> None:
         for lane in self.lanes.values():
             lane.forget()
         self.correction, self.landing = DeferredCorrection(None), None
-        if self.gatherer is not None:
-            self.gatherer.whole = False  # the rest of the run goes by unheard
-        self.jumps = JumpDetector()
+        self.jumps, self.shown = JumpDetector(), (None, None)
 
     @property
     def cache_bytes(self) -> int:
@@ -235,5 +253,6 @@ class Prediction:
         else:
             served = session.correction.serve(self.point, x, denoised, self.drafted)
         session.report.repaired += served is not denoised
+        session.shown = served, denoised
         session.jumps.record_served(served)
         return served

@@ -3,7 +3,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Chart, MIN_HEIGHT } from "./lib/chart.js";
 import { Note } from "./lib/note.js";
-import { agrees, gainOf, same, unpack } from "./lib/report.js";
+import { agrees, gainOf, legible, same, unpack } from "./lib/report.js";
 import { keyOf, Runs, Waiting, workflowKey } from "./lib/runs.js";
 import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./lib/settings.js";
 import style from "./lib/style.js";
@@ -131,7 +131,8 @@ class Timeline {
   configured() {
     upgradeSwitches(this.node);
     this.runs = new Runs();
-    for (const run of this.node.properties?.[PROPERTY] ?? []) this.runs.take(run);
+    const kept = this.node.properties?.[PROPERTY];
+    for (const run of Array.isArray(kept) ? kept.filter(legible) : []) this.runs.take(run);
     this.guess = null;
     this.watchWidgets();
     this.refresh();

@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,17 +11,17 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.config import SpecaConfig
+from .harmless import harmless
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .other_caches import check_other_caches
 from .page.diagnose import diagnose
 from .page.events import LiveRun
 from .page.report_store import remember
 from .profiles import STORE, Knowledge, ProfileStore
-from .run import Run
+from .run import KEY, Run
 from .samplers import response_of
-from .targets import RUNS
+from .targets import RUNS, run_for
 
-KEY = "speca"
 HOST = torch.device("cpu")
 log = logging.getLogger("speca")
 
@@ -40,19 +41,17 @@ def accelerate(
         model: a ComfyUI ModelPatcher; it is left as it is.
         config: what the user chose.
         node: id of the node whose page is shown the runs; empty if there is none.
-        run: the kind of run to make; None: the one of `config.effective_level`. Measurements and
-            tests bring their own.
+        run: the kind of run to make; None: see `run_for`. Measurements and tests bring their own.
         profiles: where what is learned of models is kept.
 
     Raises:
         UnsupportedModel: level features, and SpeCa does not know how to draft inside this model.
         ConfigError: the settings do not go with the model.
     """
-    kind_of_run = run or RUNS[config.effective_level]
-    kind_of_run.check(config, model.model)
+    (run or RUNS[config.effective_level]).check(config, model.model)
     patched = model.clone()
     wrappers = {
-        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, kind_of_run, config, node, profiles),
+        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, run, config, node, profiles),
         WrappersMP.PREPARE_SAMPLING: _prepare,
         WrappersMP.PREDICT_NOISE: _predict,
         WrappersMP.APPLY_MODEL: _apply_model,
@@ -70,7 +69,7 @@ def accelerate(
 
 
 def _sample(
-    kind_of_run: type[Run],
+    run_type: type[Run] | None,
     config: SpecaConfig,
     node: str,
     profiles: ProfileStore,
@@ -99,7 +98,7 @@ def _sample(
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response)
-    run = kind_of_run(
+    run = (run_type or run_for(config.effective_level, guider))(
         knowledge.config,
         patcher.model,
         sigmas.tolist(),
@@ -110,26 +109,49 @@ def _sample(
     )
     report = run.session.report
     report.profile = knowledge.told
-    live = LiveRun(run.session, node)
+    live: LiveRun | None = None
+    with harmless("telling the page of the run"):
+        live = LiveRun(run.session, node)
     options[KEY] = run
+    args = tuple(_showing(run, value) if callable(value) else value for value in args)
     try:
         latent = executor(*inputs, *args, **kwargs)
         report.finished = True
     finally:
-        del options[KEY]
-        if run.need:
-            measured(run.need, report.cache_bytes)
-            if report.out_of_memory is not None:
-                ran_out(run.need)
+        options.pop(KEY, None)  # whoever cleans up options may have been here
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
-        knowledge.tell(report)
-        live.end()
-        log.info("SpeCa: %s", report.summary)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("SpeCa:\n%s", diagnose(report))
-    knowledge.learn(report)
-    remember(latent, report)
+        with harmless("closing the books of the run"):
+            _settle(run, knowledge, live)
+        run.close()
+    with harmless("keeping what the run has taught"):
+        knowledge.learn(report)
+    with harmless("keeping the report of the run"):
+        remember(latent, report)
     return latent
+
+
+def _showing(run: Run, callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A sampler's callback, which shows previews and keeps the last prediction, without repairs."""
+
+    def shown(step: int, denoised: Any, *rest: Any) -> Any:
+        return callback(step, run.session.unrepaired(denoised), *rest)
+
+    return shown
+
+
+def _settle(run: Run, knowledge: Knowledge, live: LiveRun | None) -> None:
+    """The run is over, finished or not."""
+    report = run.session.report
+    if run.need:
+        measured(run.need, report.cache_bytes)
+        if report.out_of_memory is not None:
+            ran_out(run.need)
+    knowledge.tell(report)
+    if live is not None:
+        live.end()
+    log.info("SpeCa: %s", report.summary)
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("SpeCa:\n%s", diagnose(report))
 
 
 def _prepare(
@@ -145,12 +167,14 @@ def _prepare(
     inputs = patcher, noise_shape, conds
     if run is None:
         return executor(*inputs, model_options=model_options, **kwargs)
-    run.need = need_of(patcher, run.session.config, noise_shape, conds)
-    size = expected(run.need)
-    if on_host(patcher, run.need):
-        log.info("SpeCa: the device has no room for the anchors of this run; the host keeps them.")
-        run.session.place_anchors_on(HOST)
-        size = 0
+    size = 0
+    with harmless("making room for the anchors"):
+        run.need = need_of(patcher, run.session.config, noise_shape, conds)
+        if on_host(patcher, run.need):
+            log.info("SpeCa: the device has no room for this run's anchors; the host keeps them.")
+            run.session.place_anchors_on(HOST)
+        else:
+            size = expected(run.need)
     with announced(patcher.model, size):
         return executor(*inputs, model_options=model_options, **kwargs)
 

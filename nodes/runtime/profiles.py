@@ -23,6 +23,8 @@ from ...speca_core.profile import Gatherer, Profile
 from ...speca_core.reaction import reaction
 from ...speca_core.report import RunReport
 from ...speca_core.sampler_response import SamplerResponse
+from .guidance import is_foreign
+from .harmless import harmless
 
 SAMPLED = 16  # weights of which some numbers are read
 NUMBERS = 8  # of each
@@ -58,6 +60,8 @@ class Key:
 
 def key_of(guider: Any, flow: bool) -> Key | None:
     """The key of a run; None if its guidance is not one number."""
+    if is_foreign(guider):
+        return None
     patcher, conds = guider.model_patcher, getattr(guider, "conds", None) or {}
     guidance = getattr(guider, "cfg", None)
     if not isinstance(guidance, (int, float)):
@@ -255,7 +259,8 @@ class Knowledge:
             if self.config != config:
                 self.trouble = f"the forecaster is {config.forecaster.name}, not learned"
             return
-        self._key = key_of(guider, flow)
+        with harmless("reading the weights of the model"):
+            self._key = key_of(guider, flow)
         if config.effective_level != "prediction":
             self.trouble = f"level is {config.effective_level}, not prediction"
         elif not config.hindsight:
@@ -263,13 +268,14 @@ class Knowledge:
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
         elif self._key is None:
-            self.trouble = "this guider's guidance is not one number"
+            self.trouble = "the model could not be read, or its guidance is not one number"
         if self.trouble or response is None or self._key is None:
             self.config = config.without_profile
             return
-        self._profile = None if config.threshold == 0 else store.find(self._key)
-        if self._profile is not None:
-            self.path = store.path(self._key, self._profile, response)
+        with harmless("reading the profile of the model"):
+            self._profile = None if config.threshold == 0 else store.find(self._key)
+            if self._profile is not None:
+                self.path = store.path(self._key, self._profile, response)
         if self.path is None:
             self.gatherer = Gatherer()
 
@@ -299,14 +305,7 @@ class Knowledge:
         report.profile |= {"foretold": plans.distance(computed), "plans": plans.to_json()}
 
     def learn(self, report: RunReport) -> None:
-        """The run is over, and finished: keep what it has taught. The picture is made: what goes
-        wrong here is said, and ends nothing."""
-        try:
-            self._learn(report)
-        except OSError as error:
-            log.warning("SpeCa: what this run has taught could not be kept: %s", error)
-
-    def _learn(self, report: RunReport) -> None:
+        """The run is over, and finished: keep what it has taught."""
         if self._key is None:
             return
         if self.gatherer is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy.patcher_extension import WrappersMP
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
 
     Args:
         x: the call's latent, [rows, ...].
-        transformer_options: of the call; `cond_or_uncond` and `uuids` name the chunks.
+        transformer_options: of the call; `cond_or_uncond` and `uuids` name the chunks, as far as
+            they are there.
     """
     window = transformer_options.get("context_window")
     replaced = transformer_options.get("patches_replace", {})
@@ -39,9 +41,10 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
         )
     )
     common = (tuple(window.index_list) if window is not None else None, passes, tuple(x.shape[1:]))
-    chunks = list(
-        zip(transformer_options["cond_or_uncond"], transformer_options["uuids"], strict=True)
-    )
+    branches = transformer_options.get("cond_or_uncond") or [0]
+    uuids = transformer_options.get("uuids") or ()
+    # Who evaluates prompt by prompt may name the branch alone: that is who it is then.
+    chunks = [*zip(branches, uuids if len(uuids) == len(branches) else branches, strict=True)]
     size = x.shape[0] // len(chunks)
     rows = Rows([], [], [])
     for chunk in chunks:
@@ -50,6 +53,14 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
             rows.images.append(image)
             rows.branches.append(chunk[0])
     return rows
+
+
+def are_looked_at(transformer_options: Mapping[str, Any]) -> bool:
+    """Whether anything foreign in the model may look at the rows of a call, as a patch does that
+    holds one reference per image: no row may be evaluated without the others then."""
+    wrappers = transformer_options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
+    patches = (transformer_options.get(name, {}) for name in ("patches", "patches_replace"))
+    return any(any(found.values()) for found in (wrappers, *patches))
 
 
 def take(value: Any, rows: Sequence[int], total: int) -> Any:

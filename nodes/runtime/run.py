@@ -6,21 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from comfy.model_management import InterruptProcessingException
 
 from ...speca_core.config import SpecaConfig
 from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Gatherer
 from ...speca_core.sampler_response import SamplerResponse
-from ...speca_core.session import Session
+from ...speca_core.session import Prediction, Session
+from .compat import is_oom
 from .memory import Need
 
+KEY = "speca"  # of SpeCa's wrappers, and of the run in its options
 log = logging.getLogger("speca")
 
 
 class Run:
     """Lives in the run's own transformer options, from the start of the sampling to its end.
 
-    Its two kinds, one per level, are `FeatureRun` and `PredictionRun` in `targets/`.
+    Its kinds are in `targets/`.
 
     Args:
         config: what the user chose.
@@ -48,6 +51,7 @@ class Run:
         self.need: Need | None = None  # once it is known
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None
+        self.coupled = False  # all rows decide together
         self._warned: set[str] = set()
 
     @staticmethod
@@ -101,6 +105,37 @@ class Run:
             [rows, ...] the denoised prediction of each row.
         """
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+
+    def serve(self, prediction: Prediction, x: torch.Tensor, denoised: torch.Tensor) -> Any:
+        """What the sampler gets; see `Prediction.serve`. An answer of a guider's own kind is handed
+        on as it is: its sampler alone knows what it is."""
+        if torch.is_tensor(denoised) and denoised.shape == x.shape:
+            return prediction.serve(x, denoised)
+        self.warn_once(
+            "this guider's answers are no latents of the sampler's shape; drafts are not corrected "
+            "later."
+        )
+        return denoised
+
+    def parted(self, error: Exception) -> bool:
+        """Whether an exception out of a call of some rows may come of their being alone; all rows
+        are computed together then, from here on."""
+        if is_oom(error) or isinstance(error, InterruptProcessingException):
+            return False
+        self.coupled = True
+        self.warn_once(
+            f"the model cannot do with some of the images ({type(error).__name__}: {error}); from "
+            "here on they are computed together."
+        )
+        return True
+
+    def close(self) -> None:
+        """Sampling is over: whoever still holds the run holds numbers only."""
+        self.session.close()
+
+    def __deepcopy__(self, memo: Any) -> "Run":
+        """A run is one, whoever copies the options that it lives in."""
+        return self
 
     def warn_once(self, message: str) -> None:
         """Say something about this run in the log, the first time that it is true."""

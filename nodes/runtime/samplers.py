@@ -1,12 +1,12 @@
 """ComfyUI's samplers that hindsight works with, and how each responds to what it is served."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ...speca_core.sampler_response import SamplerResponse, measure_response
+from .harmless import harmless
 
 # Samplers that add no noise and ask at most twice per step; ComfyUI's ddim is its euler. By module,
 # as in "sample_euler".
@@ -20,8 +20,6 @@ FUNCTIONS = {
 IN_THE_MENU = {"unipc": "uni_pc", "unipc_bh2": "uni_pc_bh2"}  # where the sampler has another name
 NAMES = [IN_THE_MENU.get(n, n) for names in FUNCTIONS.values() for n in names.split()] + ["ddim"]
 
-log = logging.getLogger("speca")
-
 
 def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerResponse | None:
     """How one of these samplers responds on a schedule; None for any other, and where there is no
@@ -29,7 +27,7 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
 
     An option that can be called may remember that it was, so such a sampler is not tried.
     """
-    function = getattr(sampler, "sampler_function", None)
+    function: Any = getattr(sampler, "sampler_function", None)
     options = getattr(sampler, "extra_options", {})
     names = FUNCTIONS.get(getattr(function, "__module__", ""), "").split()
     known = getattr(function, "__name__", "").removeprefix("sample_") in names
@@ -46,15 +44,10 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
         # On the run's device: uni_pc's coefficients depend on its rounding. And it writes into the
         # sigmas, hence the copy.
         schedule = sigmas.to(device, torch.float32, copy=True)
-        try:
-            return function(guided, x.to(device), schedule, **settings)  # type: ignore[misc,no-any-return]
-        except Exception:  # it may need what only a run has; that is no reason for the run to fail
-            log.warning(
-                "SpeCa: the sampler could not be tried out before the run; drafts are not "
-                "corrected later.",
-                exc_info=True,
-            )
-            return None
+        with harmless("trying the sampler out, so that drafts can be corrected later,"):
+            # It may need what only a run has.
+            return function(guided, x.to(device), schedule, **settings)  # type: ignore[no-any-return]
+        return None
 
     # Churn draws noise, and the run's own comes after it.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from comfy_extras import nodes_mahiro
-from graphs import assert_harmless, empty_latent, ksampler, with_node
+from graphs import assert_harmless, empty_latent, ksampler
 from models import build, features, sample_tiny, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -28,19 +27,29 @@ def test_another_size_in_the_next_run(flux):
     assert torch.equal(ksampler(fast), first)
 
 
-def test_a_patch_that_looks_at_the_whole_batch_gets_all_of_it(flux):
-    """Mahiro takes a mean over the batch: whatever filled a drafted image's place would be in
-    it."""
+def test_a_function_that_looks_at_the_whole_batch_gets_all_of_it_on_drafts_too(flux):
+    """As Mahiro's does, which takes a mean over the batch: whatever filled the place of a drafted
+    image would be in it."""
+    heard = []
 
-    def accepted(model):
-        fast = accelerate(model, features(threshold=0.2, level="prediction"))
-        report = find(ksampler(fast, latent=empty_latent(3), steps=28))
-        return [[row.verdict == "accepted" for row in call.rows] for call in report.calls]
+    def listening(model):
+        model = model.clone()
+        model.set_model_sampler_post_cfg_function(
+            lambda args: (heard.append(args["denoised"].clone()), args["denoised"])[1]
+        )
+        return model
 
-    together = accepted(with_node(nodes_mahiro.Mahiro)(flux))
-    assert [True] * 3 in together and all(len(set(rows)) == 1 for rows in together)
-    alone = accepted(flux)
-    assert any(len(set(rows)) == 2 for rows in alone), "without it each image decides for itself"
+    plain = ksampler(listening(flux), latent=empty_latent(3), steps=28)
+    expected, heard[:] = list(heard), []
+    fast = accelerate(listening(flux), features(threshold=0.2, level="prediction"))
+    made = ksampler(fast, latent=empty_latent(3), steps=28)
+    report = find(made)
+    assert report.count("accepted") and len(heard) == len(expected) == 28
+    assert any(len({row.verdict for row in call.rows}) == 2 for call in report.calls)
+    for told, wanted in zip(heard, expected, strict=True):
+        off, size = (t.flatten(1).norm(dim=1) for t in (told - wanted, wanted))
+        assert (off < 0.5 * size).all()
+    assert not torch.equal(made, plain)
 
 
 def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux):
@@ -60,9 +69,9 @@ def test_a_patch_that_puts_tiles_into_the_batch_gets_all_of_them(flux):
     model.set_model_unet_function_wrapper(tiled)
     fast = accelerate(model, features(threshold=0.2, level="prediction"))
     latent = ksampler(fast, latent=empty_latent(2), steps=28, cfg=1.0)
-    computed = [[row.verdict != "accepted" for row in call.rows] for call in find(latent).calls]
-    assert [True, False] in computed or [False, True] in computed
-    assert set(sizes) == {4} and torch.isfinite(latent).all()
+    accepted = [{row.verdict == "accepted" for row in call.rows} for call in find(latent).calls]
+    assert {True} in accepted and {True, False} not in accepted, "whose tiles are they?"
+    assert sizes == [4] * 28 and torch.isfinite(latent).all()
 
 
 def test_a_model_whose_rows_belong_together_is_asked_as_a_whole():

@@ -142,7 +142,7 @@ def test_an_event_that_cannot_be_sent_is_logged_and_sampling_goes_on(monkeypatch
     samples = sample_flux(accelerate(trained_flux(), features(), "7"), batch=1, steps=6)
     assert (
         samples.isfinite().all()
-        and "could not be told" in caplog.text
+        and "telling the page of the run failed" in caplog.text
         and "the loop is closed" in caplog.text
     )
 

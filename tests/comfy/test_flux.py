@@ -285,7 +285,7 @@ def test_a_trial_that_fails_is_said_and_is_no_reason_for_the_run_to_fail(flux, c
         response_of(sampler, SimpleNamespace(model_patcher=flux), torch.tensor([1.0, 0.5, 0.0]))
         is None
     )
-    assert "could not be tried out" in caplog.text
+    assert "trying the sampler out" in caplog.text
 
 
 @pytest.mark.parametrize(

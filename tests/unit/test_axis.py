@@ -27,6 +27,15 @@ def test_a_sigma_that_went_through_float32_lands_on_its_index():
     assert [schedule.point(float(s)).position for s in sigmas] == list(range(29))
 
 
+def test_a_schedule_that_comes_back_to_a_sigma_has_it_at_two_places():
+    restart = Schedule([1.0, 0.5, 0.0, 0.5, 0.0])
+    assert [restart.point(0.5, after).position for after in (0, 1, 2, 3)] == [1, 1, 3, 3]
+    assert [restart.point(0.25, after).position for after in (1, 2)] == [1.5, 2.5]
+    assert restart.point(0.5, 2).last and not restart.point(0.5, 1).last
+    # Behind its last place there is none: the first one is meant.
+    assert restart.point(0.5, 4).position == 1
+
+
 def test_rising_schedules_work_too():
     assert Schedule([0.0, 0.5, 1.0]).point(0.25).position == pytest.approx(0.5)
 

@@ -7,6 +7,7 @@ import {
   agrees,
   expectedCalls,
   gainOf,
+  legible,
   panelsOf,
   same,
   scaleOf,
@@ -96,6 +97,20 @@ test("a report of 0.1.0 is read in today's words", () => {
   const { budget, forecaster } = report.settings;
   assert.deepEqual([budget.protect_last, forecaster.channels], [true, true]);
   assert.equal(panelsOf(report).length, 2);
+});
+
+test("a run that came with a workflow is shown if it is one", () => {
+  const run = { ids: { node: "1", sampler: "2", run: "a" }, ended: true, report: OLD };
+  assert.ok(legible(run));
+  const call = OLD.calls.values[0];
+  const calls = (values) => ({ ...run, report: { ...OLD, calls: { ...OLD.calls, values } } });
+  assert.ok(!legible(calls(Array(2001).fill(call))));
+  assert.ok(!legible(calls([call.map((value) => (Array.isArray(value) ? [] : value))])));
+  assert.ok(!legible(calls([call.map((value) => (Array.isArray(value) ? value : null))])));
+  for (const steps of [2e6, -1, null, "9"])
+    assert.ok(!legible({ ...run, report: { ...OLD, steps } }));
+  for (const odd of [null, 7, "run", [], {}, { ...run, ids: null }, { ...run, report: {} }])
+    assert.ok(!legible(odd));
 });
 
 test("the level of a report of 0.1.0 follows from its settings", () => {

@@ -15,6 +15,33 @@ export function unpack(packed) {
   return report.schema === 1 ? upgraded(report) : report;
 }
 
+const MOST_CALLS = 2000; // and steps
+const MOST_ROWS = 20_000;
+
+/** Whether a run can be shown that came with a workflow: those are what anybody's program writes. */
+export function legible(run) {
+  try {
+    const { ids, report } = run;
+    const { calls, steps, settings, totals, seconds } = unpack(report);
+    const rows = calls.reduce((sum, call) => sum + call.rows.length, 0);
+    const counted = [
+      steps,
+      seconds.sampling,
+      ...calls.flatMap((call) => [call.position, call.seconds]),
+    ];
+    return (
+      ["node", "sampler", "run"].every((name) => typeof ids[name] === "string") &&
+      [settings, totals].every((part) => part && typeof part === "object") &&
+      Math.max(calls.length, steps) <= MOST_CALLS &&
+      rows <= MOST_ROWS &&
+      calls.every((call) => call.rows.length > 0) &&
+      counted.every((number) => Number.isFinite(number) && number >= 0)
+    );
+  } catch {
+    return false;
+  }
+}
+
 // Words of schema 1, which release 0.1.0 wrote, and their successors.
 const VERDICTS = { drafted: "accepted" };
 const REASONS = { resting: "backoff", joint: "coupled" };

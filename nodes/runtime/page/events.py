@@ -9,10 +9,10 @@ themselves:
 `ended` without the report's `finished` is a run that was interrupted or failed.
 """
 
-import logging
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_execution.utils import get_executing_context
@@ -20,10 +20,10 @@ from comfy_execution.utils import get_executing_context
 from ....speca_core.report import CallRecord, RunReport
 from ....speca_core.report_json import pack, write
 from ....speca_core.session import Session
+from ..harmless import harmless
 
 EVENT = "speca.run"
 PAUSE = 1 / 15  # least seconds between two events of a run
-log = logging.getLogger("speca")
 
 
 class LiveRun:
@@ -63,12 +63,8 @@ class LiveRun:
         self._sent = time.monotonic()
         if self._server is None or self._server.client_id is None or not self.report.ids["node"]:
             return
-        try:
+        with harmless("telling the page of the run"):
             self._server.send_sync(EVENT, payload(self.report, ended), self._server.client_id)
-        # The picture matters more than the page: sampling goes on, and the log says why nothing is
-        # shown.
-        except Exception:
-            log.warning("SpeCa: the page could not be told about the run.", exc_info=True)
 
 
 def payload(report: RunReport, ended: bool = True) -> dict[str, Any]:
@@ -89,6 +85,13 @@ def workflow_of(server: Any, prompt: str) -> str:
     running = server.prompt_queue.get_current_queue_volatile()[0] if server is not None else []
     for entry in running:  # number, prompt id, prompt, extra data, ...
         if entry[1] == prompt:
-            workflow = (entry[3].get("extra_pnginfo") or {}).get("workflow") or {}
-            return str(workflow.get("id", ""))
+            return str(found(entry[3], "extra_pnginfo", "workflow", "id") or "")
     return ""
+
+
+def found(value: Any, *names: str) -> Any:
+    """What lies at a path of names in JSON that somebody else's program has written; None if
+    nothing does."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -6,20 +6,23 @@ The dict of a running prompt is the very one that saving nodes write; it is chan
 they do.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from ....speca_core.report import RunReport
-from .events import payload
+from .events import found, payload
 
 PROPERTY = "speca_runs"  # of the SpeCa Accelerate node; web/speca.js reads it
+MOST_BYTES = 16_384  # of a node's runs; a JPEG holds 64 KB of metadata, the workflow among it
+TOTALS_ONLY = {"calls": {"columns": [], "values": []}, "row_columns": []}
 
 
-def stamp(workflow: Mapping[str, Any], report: RunReport) -> bool:
+def stamp(workflow: Any, report: RunReport) -> bool:
     """Write a run into a workflow as the page saves it.
 
     Args:
-        workflow: `extra_pnginfo["workflow"]`; its node is changed.
+        workflow: `extra_pnginfo["workflow"]`, whatever is there; its node is changed.
         report: of the run; its ids name the node.
 
     Returns:
@@ -28,26 +31,49 @@ def stamp(workflow: Mapping[str, Any], report: RunReport) -> bool:
     node = node_at(workflow, report.ids.get("node", ""))
     if node is None:
         return False
-    properties = node.setdefault("properties", {})
+    if not isinstance(node.get("properties"), dict):
+        node["properties"] = {}
     where = ("node", "sampler")
     others = [
         run
-        for run in properties.get(PROPERTY, [])
-        if any(run["ids"].get(key) != report.ids.get(key) for key in where)
+        for run in _objects(node, "properties", PROPERTY)
+        if any(found(run, "ids", key) != report.ids.get(key) for key in where)
     ]
-    properties[PROPERTY] = [*others, payload(report)]
+    node["properties"][PROPERTY] = bounded([*others, payload(report)])
     return True
 
 
-def node_at(workflow: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+def bounded(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs, the newest last, in what a file may carry of them. One that does not fit tells its
+    totals alone; the oldest go first."""
+    left, kept = MOST_BYTES, []
+    for run in reversed(runs):
+        short = {**run, "report": {**(found(run, "report") or {}), **TOTALS_ONLY}}
+        for told in (run, short):
+            size = len(json.dumps(told, separators=(",", ":")))
+            if size <= left:
+                left -= size
+                kept.append(told)
+                break
+    return kept[::-1]
+
+
+def node_at(workflow: Any, path: str) -> dict[str, Any] | None:
     """The SpeCa Accelerate node at a path such as "5:2": node 2 in the subgraph that node 5 is made
     of."""
-    definitions = {
-        graph["id"]: graph for graph in (workflow.get("definitions") or {}).get("subgraphs") or []
+    graphs = {
+        str(graph.get("id")): graph for graph in _objects(workflow, "definitions", "subgraphs")
     }
-    graph: Mapping[str, Any] | None = workflow
+    graph: Any = workflow
     node: dict[str, Any] | None = None
     for step in path.split(":"):
-        node = next((n for n in (graph or {}).get("nodes", []) if str(n["id"]) == step), None)
-        graph = definitions.get(node["type"]) if node else None
-    return node if node and node["type"] == "SpeCaAccelerate" else None
+        node = next((n for n in _objects(graph, "nodes") if str(n.get("id")) == step), None)
+        graph = graphs.get(str(node.get("type"))) if node else None
+    return node if node and node.get("type") == "SpeCaAccelerate" else None
+
+
+def _objects(value: Any, *names: str) -> Iterator[dict[str, Any]]:
+    """The objects in the list at a path of names; whatever else is there is passed over."""
+    listed = found(value, *names)
+    if isinstance(listed, list):
+        yield from (each for each in listed if isinstance(each, dict))

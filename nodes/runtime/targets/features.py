@@ -1,24 +1,24 @@
 """Level features: what is forecast is the input of the model's head, for each row of a call."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import comfy.samplers
 import torch
 
 from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
 from ....speca_core.session import Prediction
-from ....speca_core.target import Head, Source
+from ....speca_core.target import Source
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
 from ..blocks.family import bare
 from ..blocks.passes import DraftPass, FullPass, StreamMap
 from ..blocks.proxy import Pass, installed
+from ..guidance import GuidanceMeter, PromptWatch, is_foreign, measured_in
 from ..models.discovery import discover
 from ..models.lookup import check, family_of
-from ..rows import rows_of, take
+from ..rows import are_looked_at, rows_of, take
 from ..run import Run
 
 
@@ -48,7 +48,7 @@ class FeaturesTarget:
     def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
         """One pass without blocks. If it goes on as a full one, all rows are answered."""
         source = self.source(call)
-        handler = DraftPass(self.stream_map, self.verifier, source, rows, _measured_in(call))
+        handler = DraftPass(self.stream_map, self.verifier, source, rows, measured_in(call))
         outputs = self.run(handler, rows)
         if handler.resumed or len(handler.draft.accepted) == len(rows):
             return rows, outputs
@@ -58,7 +58,7 @@ class FeaturesTarget:
     def compute(self, call: Call, rows: Sequence[int]) -> torch.Tensor:
         """One full pass."""
         source = self.source(call)
-        handler = FullPass(self.stream_map, self.verifier, source, rows, _measured_in(call))
+        handler = FullPass(self.stream_map, self.verifier, source, rows, measured_in(call))
         return self.run(handler, rows)
 
 
@@ -77,6 +77,8 @@ class FeatureRun(Run):
         self.session.report.model = self.family.name
         self.stream_map = StreamMap(self.family)
         self.prediction: Prediction | None = None
+        self.meter: GuidanceMeter | None = None  # from the first prediction on
+        self.watch = PromptWatch()
 
     @staticmethod
     def check(config: SpecaConfig, model: Any) -> None:
@@ -90,10 +92,12 @@ class FeatureRun(Run):
         model_options: Any,
         seed: Any,
     ) -> torch.Tensor:
-        guidance = guidance_of(executor.class_obj)
-        self.prediction = self.session.predict(timestep.flatten()[0], x, guidance)
+        guider = executor.class_obj
+        self.meter = self.meter or GuidanceMeter(is_foreign(guider))
+        self.prediction = self.session.predict(timestep.flatten()[0], x, self.meter.scale(guider))
         denoised = super().predict(executor, x, timestep, model_options, seed)
-        return self.prediction.serve(x, denoised)
+        self.meter.observe(denoised)
+        return self.serve(self.prediction, x, denoised)
 
     def evaluate(
         self,
@@ -124,7 +128,7 @@ class FeatureRun(Run):
                 "full. Level prediction skips them too."
             )
         skips = transformer_options.get(self.family.never_with) is not None
-        if not own or skips or self.prediction is None:
+        if not own or skips or self.prediction is None or self.meter is None:
             return executor(  # type: ignore[no-any-return]
                 x, t, c_concat, c_crossattn, control, transformer_options, **conds
             )
@@ -136,8 +140,11 @@ class FeatureRun(Run):
             )
             self.stream_map = StreamMap(self.family)
         rows = rows_of(x, transformer_options)
-        coupled = bool(self.family.coupled)
-        call = self.prediction.open_call(rows.lanes, rows.images, rows.branches, coupled)
+        coupled = bool(self.family.coupled) or are_looked_at(transformer_options)
+        lanes: Sequence[Hashable] = rows.lanes
+        if self.meter.foreign:
+            lanes = [*zip(lanes, self.watch.versions(rows, c_crossattn), strict=True)]
+        call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
             with installed(model, self.family, handler):
@@ -147,75 +154,6 @@ class FeatureRun(Run):
             output = join(call.answer(self.target(self.stream_map, self.verifier, run)))
         else:
             output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        self.meter.hear(rows, output)
         call.close(time.perf_counter() - begun)
         return output
-
-
-class GuidedHead:
-    """A head whose results are measured after guidance has combined both prompts.
-
-    Errors are judged in what the sampler gets, where guidance has multiplied the difference of cond
-    and uncond.
-    """
-
-    def __init__(self, head: Head, call: Call, rows: Sequence[int], guidance: float) -> None:
-        self.head = head
-        self.call = call
-        self.rows = rows
-        self.guidance = guidance
-
-    def __call__(self, stream: torch.Tensor | None = None) -> Any:
-        return self.head(stream)
-
-    def measured(self, result: Any) -> torch.Tensor:
-        """The model's output, combined."""
-        images = [self.call.images[row] for row in self.rows]
-        branches = [self.call.branches[row] for row in self.rows]
-        return combine_cfg(self.head.measured(result), images, branches, self.guidance)
-
-
-def _measured_in(call: Call) -> Callable[[Sequence[int], Any], Head]:
-    """Per prompt, unless the guider does plain CFG and the user wants it combined."""
-    guidance = call.prediction.guidance
-
-    def measured_in(rows: Sequence[int], head: Any) -> Head:
-        if guidance is None or not call.session.config.guided:
-            return head  # type: ignore[no-any-return]
-        return GuidedHead(head, call, rows, guidance)
-
-    return measured_in
-
-
-def combine_cfg(
-    outputs: torch.Tensor, images: Sequence[int], branches: Sequence[int], guidance: float
-) -> torch.Tensor:
-    """What guidance makes of a call's outputs.
-
-    If both branches of an image are among the rows, each becomes uncond + guidance * (cond -
-    uncond), cond being branch 0. All other rows stay as they are.
-
-    Args:
-        outputs: [rows, ...].
-        images, branches: of each row.
-
-    Returns:
-        [rows, ...].
-    """
-    made = outputs.clone()
-    for image in set(images):
-        own = [i for i, other in enumerate(images) if other == image]
-        pair = sorted((branches[i], i) for i in own)
-        if [branch for branch, _ in pair] == [0, 1]:
-            cond, uncond = (i for _, i in pair)
-            mixed = torch.lerp(outputs[uncond].float(), outputs[cond].float(), guidance)
-            made[cond] = made[uncond] = mixed.to(made.dtype)
-    return made
-
-
-def guidance_of(guider: Any) -> float | None:
-    """The CFG scale of a guider that does plain classifier-free guidance; None where something else
-    makes the prediction."""
-    plain = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
-    if not plain or "sampler_cfg_function" in guider.model_options:
-        return None
-    return float(guider.cfg)

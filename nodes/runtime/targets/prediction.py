@@ -14,30 +14,23 @@ from ....speca_core.config import SpecaConfig
 from ....speca_core.target import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
+from ..guidance import LISTENERS, measured_in
 from ..models.lookup import are_coupled
-from ..rows import rows_of, take
+from ..rows import are_looked_at, rows_of, take
 from ..run import Run
 
 NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
-LISTENERS = "sampler_post_cfg_function"
-# What a patch puts there may look at the whole batch, as Mahiro's mean does: no image's place in it
-# may be filled with anything else.
-LOOKS_AT_THE_BATCH = (
-    LISTENERS,
-    "sampler_pre_cfg_function",
-    "sampler_cfg_function",
-    "sampler_calc_cond_batch_function",
-)
 
 
 class PredictionTarget:
-    """One prediction. Its feature is the slope v = (x - denoised) / sigma, its head the identity.
+    """One prediction, or the model's answers for one. Its feature is the slope
+    v = (x - denoised) / sigma, its head the identity.
 
     Args:
         verifier: the run's.
-        x: [images, ...] latents.
+        x: [rows, ...] latents.
         sigma: their noise level, above 0.
-        evaluate: the guided prediction, [images, ...], of which only some images are needed.
+        evaluate: what is asked for, [rows, ...], of which only some rows are needed.
     """
 
     def __init__(
@@ -56,7 +49,7 @@ class PredictionTarget:
         """No evaluation."""
         draft = Draft(call, rows)
         slopes = draft.forecast()
-        slopes = self.verifier.verify(draft, Identity(slopes), slopes)
+        slopes = self.verifier.verify(draft, measured_in(call)(rows, Identity(slopes)), slopes)
         taken = [i for i, row in enumerate(rows) if row in draft.accepted]
         return draft.accepted, [self.x[rows[i]] - self.sigma * slopes[i] for i in taken]
 
@@ -69,16 +62,12 @@ class PredictionTarget:
             if session.gatherer is not None:
                 session.gatherer.hear(self.sigma, self.x, slopes)
             else:
-                call.learn(rows, slopes, slopes, Identity(slopes))
+                call.learn(rows, slopes, slopes, measured_in(call)(rows, Identity(slopes)))
         return denoised if len(rows) == len(denoised) else [denoised[row] for row in rows]
 
 
 class PredictionRun(Run):
-    """Answers the guider's predictions; a lane is an image.
-
-    Attributes:
-        coupled: all images decide together.
-    """
+    """Answers the guider's predictions; a lane is an image."""
 
     target: type[PredictionTarget] = PredictionTarget
 
@@ -99,9 +88,7 @@ class PredictionRun(Run):
         begun = time.perf_counter()
         guider = executor.class_obj
         plain = super().predict
-        if model_options.get("transformer_options", {}).get(NEVER_WITH) is not None:
-            return plain(executor, x, timestep, model_options, seed)
-        if self._sampler_listens(model_options, guider):
+        if self.stands_aside(model_options, guider):
             return plain(executor, x, timestep, model_options, seed)
         self.started = self.started or begun
         prediction = self.session.predict(timestep.flatten()[0], x)
@@ -114,7 +101,7 @@ class PredictionRun(Run):
         # its lanes are others.
         kind = str(getattr(guider, "cfg", None)), asked_at(sigma, getattr(guider, "conds", {}))
         lanes = [(image, x.shape[1:], kind) for image in images]
-        coupled = self.coupled or any(model_options.get(name) for name in LOOKS_AT_THE_BATCH)
+        coupled = self.coupled or are_looked_at(model_options.get("transformer_options", {}))
         call = prediction.open_call(lanes, images, [0] * len(x), coupled)
 
         def evaluate(chosen: Sequence[int]) -> torch.Tensor:
@@ -128,9 +115,12 @@ class PredictionRun(Run):
         call.close(time.perf_counter() - begun)
         return prediction.serve(x, denoised)
 
-    def _sampler_listens(self, options: Mapping[str, Any], guider: Any) -> bool:
-        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does: a
-        draft would leave it with the last word."""
+    def stands_aside(self, options: Mapping[str, Any], guider: Any) -> bool:
+        """Whether nothing may be drafted: the model's own cache needs every call, or the sampler
+        itself hears what the model says of each prompt, as CFG++ does: a draft would leave it with
+        the last word."""
+        if options.get("transformer_options", {}).get(NEVER_WITH) is not None:
+            return True
         own = len(guider.model_options.get(LISTENERS, ()))
         listens = len(options.get(LISTENERS, ())) > own
         if listens:
@@ -159,9 +149,30 @@ class PredictionRun(Run):
         if self._computed is None or max(images) + 1 != self._images:
             return executor(x, t, *inputs, transformer_options, **conds)  # type: ignore[no-any-return]
         chosen = [row for row, image in enumerate(images) if image in self._computed]
-        args = take((x, t, *inputs), chosen, x.shape[0])
-        computed = executor(*args, transformer_options, **take(conds, chosen, x.shape[0]))
-        output = x.clone()
+        return self.evaluate_some(executor, chosen, (x, t, *inputs), transformer_options, conds)
+
+    def evaluate_some(
+        self,
+        executor: Any,
+        chosen: Sequence[int],
+        inputs: tuple[Any, ...],
+        transformer_options: Any,
+        conds: dict[str, Any],
+    ) -> torch.Tensor:
+        """The denoised prediction of some rows. In the place of others stands anything.
+
+        Args:
+            executor, inputs, transformer_options, conds: of a call, see `Run.evaluate`.
+        """
+        total = len(inputs[0])
+        args = take(inputs, chosen, total)
+        try:
+            computed = executor(*args, transformer_options, **take(conds, chosen, total))
+        except Exception as error:
+            if len(chosen) == total or not self.parted(error):
+                raise
+            return executor(*inputs, transformer_options, **conds)  # type: ignore[no-any-return]
+        output = inputs[0].clone()
         for row, answer in zip(chosen, computed, strict=True):
             output[row] = answer
         return output
