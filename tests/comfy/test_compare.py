@@ -1,5 +1,7 @@
 """SpeCa Compare, and the run in the file: with the demo's model and autoencoder."""
 
+import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from conftest import PACK
 from models import sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find, remember
-from speca_pack.nodes.runtime.page.workflow_metadata import PROPERTY, stamp
+from speca_pack.nodes.runtime.page.workflow_metadata import MOST_BYTES, PROPERTY, stamp
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.errors import SpecaError
 from speca_pack.speca_core.report import RunReport
@@ -153,3 +155,40 @@ def test_a_workflow_without_the_node_is_left_alone(latents, path):
     report = find(latents[1]["samples"])
     report.ids = {"node": path, "sampler": "8"}
     assert not stamp(saved, report) and saved == before
+
+
+ODD = [None, "text", 7, [1], {}, {"nodes": None}, {"nodes": {}}, {"nodes": [None, 5, {"id": 7}]}]
+ODD += [{"nodes": [], "definitions": odd} for odd in (None, [], {"subgraphs": None})]
+ODD += [{"nodes": [], "definitions": {"subgraphs": [None, {"nodes": 1}]}}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_whatever_a_program_wrote_as_workflow_is_left_alone(latents, odd):
+    report = find(latents[1]["samples"])
+    report.ids = {"node": "7", "sampler": "8"}
+    assert not stamp(odd, report)
+
+
+@pytest.mark.parametrize("kept", [None, [], 5, {PROPERTY: 5}, {PROPERTY: [None, {}, {"ids": 1}]}])
+def test_whatever_lies_at_the_node_makes_room(latents, kept):
+    saved, report = workflow(), find(latents[1]["samples"])
+    saved["nodes"][0]["properties"] = kept
+    report.ids = {"node": "7", "sampler": "8", "run": "new"}
+    assert stamp(saved, report)
+    assert saved["nodes"][0]["properties"][PROPERTY][-1]["ids"]["run"] == "new"
+
+
+def test_runs_take_a_bounded_part_of_a_file(latents):
+    """A JPEG holds 64 KB of metadata. A run that does not fit tells its totals."""
+    report = find(latents[1]["samples"])
+    report.ids = {"node": "7", "sampler": "8", "run": "new"}
+    long = dataclasses.replace(report, calls=report.calls * 40)
+    saved = workflow()
+    others = [{"ids": {"node": "7", "sampler": str(i)}, "report": "x" * 6000} for i in range(9)]
+    saved["nodes"][0]["properties"] = {PROPERTY: others}
+    assert stamp(saved, long)
+    runs = saved["nodes"][0]["properties"][PROPERTY]
+    assert len(json.dumps(runs, separators=(",", ":"))) <= MOST_BYTES + 2 + len(runs)
+    assert runs[-1]["ids"]["run"] == "new" and len(runs) > 1, "the newest first"
+    assert unpack(runs[-1]["report"])["totals"] == write(long)["totals"]
+    assert unpack(runs[-1]["report"])["calls"] == []

@@ -1,6 +1,7 @@
 """The run, live in the page: what the server sends, to whom, and what it answers."""
 
 import asyncio
+import gzip
 import json
 import urllib.error
 import urllib.request
@@ -193,6 +194,38 @@ def test_the_server_answers_what_if(comfy):
 def test_what_is_no_question_is_refused_with_a_reason(comfy, body, content):
     code, reason = refused(comfy, body, content)
     assert code == 400 and "found" in reason and "expected" in reason
+
+
+def test_floods_are_refused_before_they_are_read(comfy):
+    report, settings = pack(own_report()), own_report()["settings"]
+    calls = {**report["calls"], "values": [report["calls"]["values"][0]] * 2001}
+    schedule = {**report["schedule"], "sigmas": [1.0] * 2002}
+    for flood in ({"calls": calls}, {"schedule": schedule}):
+        code, reason = refused(
+            comfy, json.dumps({"report": report | flood, "settings": settings}).encode()
+        )
+        assert code == 400 and "at most 2000" in reason
+
+
+def test_a_body_that_does_not_tell_its_size_is_bounded(comfy):
+    """In parts, as no content length is sent then; and packed, where the length tells nothing."""
+    request = urllib.request.Request(
+        f"{comfy}/speca/what_if",
+        (b" " * 100_000 for _ in range(60)),
+        {"Content-Type": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as error:
+        opener.open(request, timeout=60)
+    assert error.value.code == 400 and "at most" in json.load(error.value)["error"]
+    request = urllib.request.Request(
+        f"{comfy}/speca/what_if",
+        gzip.compress(b" " * 1_000_000),
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as error:
+        opener.open(request, timeout=60)
+    assert error.value.code == 400 and "gzip" in json.load(error.value)["error"]
 
 
 def test_a_flood_of_rows_is_refused(comfy):

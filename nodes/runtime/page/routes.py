@@ -91,7 +91,7 @@ def understood(body: bytes) -> tuple[RunReport, dict[str, Any]]:
     sent = json.loads(body)
     packed, settings = sent["report"], dict(sent["settings"])
     # Counted before it is read, which takes its time.
-    calls, steps = len(packed["calls"]["values"]), len(packed["sigmas"]) - 1
+    calls, steps = len(packed["calls"]["values"]), len(packed["schedule"]["sigmas"]) - 1
     if max(calls, steps) > MOST_CALLS:
         raise ValueError(f"{calls} calls, {steps} steps; expected at most {MOST_CALLS}")
     report = unpack(packed)

@@ -48,8 +48,9 @@ def bounded(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     totals alone; the oldest go first."""
     left, kept = MOST_BYTES, []
     for run in reversed(runs):
-        short = {**run, "report": {**(found(run, "report") or {}), **TOTALS_ONLY}}
-        for told in (run, short):
+        report = run.get("report")
+        short = {**report, **TOTALS_ONLY} if isinstance(report, dict) else None
+        for told in (run, {**run, "report": short}):
             size = len(json.dumps(told, separators=(",", ":")))
             if size <= left:
                 left -= size

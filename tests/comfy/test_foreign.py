@@ -1,0 +1,231 @@
+"""What other packs do on the way: to guidance, to prompts, to rows. Drafts do not lose it."""
+
+import copy
+import itertools
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from graphs import empty_latent, ksampler, prompts, relative_distance
+from models import CAPTIONS, caption, features, trained_flux
+from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import SpecaConfig
+
+STEPS, IMAGES, CFG = 28, 4, 3.0
+LEVELS = ("prediction", "features")
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return trained_flux()
+
+
+def fast(model, level="prediction"):
+    return accelerate(model, SpecaConfig(level=level))
+
+
+class Guider(comfy.samplers.CFGGuider):
+    """Guidance whose scale is decided at each call."""
+
+    scales = staticmethod(lambda call, sigma: CFG)
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        self.calls = getattr(self, "calls", 0) + 1
+        negative, positive = self.conds["negative"], self.conds["positive"]
+        scale = self.scales(self.calls, float(timestep.max()))
+        return comfy.samplers.sampling_function(
+            self.inner_model, x, timestep, negative, positive, scale, model_options or {}, seed=seed
+        )
+
+
+def sample(
+    model, kind=comfy.samplers.CFGGuider, sampler="euler", sigmas=None, callback=None, **own
+):
+    """Four images of a guider of some kind, [4, 16, 16, 16]."""
+    guider = kind(model)
+    guider.set_conds(*prompts())
+    guider.set_cfg(CFG)
+    for name, value in own.items():
+        setattr(guider, name, value)
+    empty = torch.zeros(IMAGES, 16, 16, 16)
+    noise = comfy.sample.prepare_noise(empty, 1)
+    sigmas = torch.linspace(1, 0, STEPS + 1) if sigmas is None else sigmas
+    sampler = comfy.samplers.sampler_object(sampler) if isinstance(sampler, str) else sampler
+    return guider.sample(noise, empty, sampler, sigmas, callback=callback, disable_pbar=True)
+
+
+def distances(made, plain):
+    return [relative_distance(a, b) for a, b in zip(made, plain, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def ordinary(flux):
+    """How far the worst of four ordinary pictures is off; twice as far is 6 dB."""
+    return max(distances(sample(fast(flux)), sample(flux)))
+
+
+SCALES = {
+    "half of the run without guidance": lambda call, sigma: CFG if sigma > 0.5 else 1.0,
+    "guidance from a noise level on": lambda call, sigma: 1.0 if sigma > 0.85 else CFG,
+    "another scale at each call": lambda call, sigma: (2.0, 4.0, 6.0)[call % 3],
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", SCALES)
+def test_a_guider_that_changes_its_scale(flux, ordinary, name, level):
+    scales = SCALES[name]
+    plain = sample(flux, Guider, scales=scales)
+    made = sample(fast(flux, level), Guider, scales=scales)
+    report = find(made)
+    assert report.count("accepted") and max(distances(made, plain)) < 2 * ordinary, report.summary
+
+
+def test_a_guider_is_called_at_every_step(flux):
+    heard = []
+    sample(fast(flux), Guider, scales=lambda call, sigma: heard.append(sigma) or CFG)
+    assert len(heard) == STEPS
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_function_that_changes_the_scale(flux, ordinary, level):
+    model = flux.clone()
+
+    def function(args):
+        scale = 1.0 if float(args["sigma"].max()) > 0.7 else 5.0
+        return args["uncond"] + scale * (args["cond"] - args["uncond"])
+
+    model.set_model_sampler_cfg_function(function)
+    made = sample(fast(model, level))
+    assert find(made).count("accepted")
+    assert max(distances(made, sample(model))) < 2 * ordinary
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_wrapper_that_swaps_the_prompt(flux, ordinary, level):
+    model, other = flux.clone(), caption(CAPTIONS[1])[0][0]
+
+    def swapped(apply, args):
+        conds = dict(args["c"])
+        if float(args["timestep"].max()) < 0.8:
+            asked = conds["c_crossattn"].clone()
+            for chunk, branch in enumerate(args["cond_or_uncond"]):
+                if branch == 0:
+                    asked[chunk * IMAGES : (chunk + 1) * IMAGES] = other
+            conds["c_crossattn"] = asked
+        return apply(args["input"], args["timestep"], **conds)
+
+    model.set_model_unet_function_wrapper(swapped)
+    made = sample(fast(model, level))
+    assert find(made).count("accepted")
+    assert max(distances(made, sample(model))) < 2 * ordinary
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("checks", [True, False])
+def test_a_patch_with_one_reference_per_image(flux, ordinary, level, checks):
+    """It finds its reference by the row's place; one that checks raises at any other number."""
+    model = flux.clone()
+    references = torch.randn(IMAGES, 1, 1, generator=torch.manual_seed(3))
+
+    def patch(args, extra):
+        made = extra["original_block"](args)
+        image = made["img"]
+        if checks and len(image) % IMAGES:
+            raise ValueError(f"{len(image)} rows")
+        rows = references.repeat(2, 1, 1)[: len(image)]
+        return {"img": image * (1 + 0.1 * rows), "txt": made["txt"]}
+
+    model.set_model_patch_replace(patch, "dit", "double_block", 0)
+    made = sample(fast(model, level))
+    assert find(made).count("accepted")
+    assert max(distances(made, sample(model))) < 2 * ordinary
+
+
+def test_a_model_that_cannot_do_with_some_images_gets_all_of_them(
+    flux, ordinary, caplog, monkeypatch
+):
+    """Where nothing in the options tells of it."""
+    plain, before = sample(flux), type(flux.model)._apply_model
+
+    def picky(self, x, *args, **kwargs):
+        if len(x) % IMAGES:
+            raise ValueError(f"{len(x)} rows")
+        return before(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(type(flux.model), "_apply_model", picky)
+    made = sample(fast(flux))
+    assert find(made).count("accepted") and max(distances(made, plain)) < 2 * ordinary
+    assert "cannot do with some of the images" in caplog.text
+
+
+class Pair(comfy.samplers.CFGGuider):
+    """Answers with two latents, which its own sampler knows how to read."""
+
+    def predict_noise(self, *args, **kwargs):
+        made = super().predict_noise(*args, **kwargs)
+        return made, made * 2
+
+
+@torch.no_grad()
+def pair_sampler(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    options = extra_args["model_options"]
+    for sigma, following in itertools.pairwise(sigmas):
+        first, second = model.inner_model(x, sigma.expand(len(x)), options)
+        x = x + (x - second / 2) / sigma * (following - sigma)
+        assert torch.equal(second, 2 * first)
+    return x
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_guider_that_answers_with_two_latents(flux, ordinary, level):
+    sampler = comfy.samplers.KSAMPLER(pair_sampler)
+    plain = sample(flux, Pair, sampler)
+    made = sample(fast(flux, level), Pair, sampler)
+    assert max(distances(made, plain)) < 2 * ordinary
+    zero = accelerate(flux, SpecaConfig(threshold=0.0, level=level))
+    assert torch.equal(sample(zero, Pair, sampler), plain)
+
+
+def test_the_last_step_of_a_schedule_that_comes_back_is_its_last(flux):
+    down = torch.linspace(1, 0, 15)
+    sigmas = torch.cat([down[:-3], down[6:]])
+    report = find(sample(fast(flux), sigmas=sigmas))
+    assert [row.reason for row in report.calls[-1].rows] == ["last_step"] * IMAGES
+    assert report.calls[-1].position == len(sigmas) - 2
+
+
+def test_previews_show_no_repairs(flux):
+    """Hindsight repairs latents: the prediction that is shown is the one without."""
+
+    def shown(model):
+        kept = []
+        sample(model, callback=lambda step, denoised, x, total: kept.append(denoised.clone()))
+        return kept
+
+    plain = shown(flux)
+
+    def worst(hindsight):
+        made = shown(accelerate(flux, SpecaConfig(threshold=0.2, hindsight=hindsight)))
+        return max(relative_distance(a, b) for a, b in zip(made, plain, strict=True))
+
+    assert worst(hindsight=True) <= worst(hindsight=False)
+
+
+def test_kept_options_hold_no_tensors(flux):
+    """Some packs keep the options of a run, or copy them deeply in the middle of it."""
+    model, kept, held = flux.clone(), [], []
+
+    def keeping(executor, *args, **kwargs):
+        options = executor.class_obj.model_options["transformer_options"]
+        run = copy.deepcopy({"speca": options["speca"]})["speca"]
+        assert run is options["speca"], "a run is one"
+        kept.append({**options})
+        held.append(run.session.cache_bytes)
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key("predict_noise", "keeper", keeping)
+    ksampler(accelerate(model, features()), latent=empty_latent(1))
+    assert max(held) > 0 and kept[-1]["speca"].session.cache_bytes == 0
