@@ -106,7 +106,9 @@ class Run:
         """
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
 
-    def serve(self, prediction: Prediction, x: torch.Tensor, denoised: torch.Tensor) -> Any:
+    def serve(
+        self, prediction: Prediction, x: torch.Tensor, denoised: torch.Tensor
+    ) -> torch.Tensor:
         """What the sampler gets; see `Prediction.serve`. An answer of a guider's own kind is handed
         on as it is: its sampler alone knows what it is."""
         if torch.is_tensor(denoised) and denoised.shape == x.shape:

@@ -172,7 +172,7 @@ class PredictionRun(Run):
             if len(chosen) == total or not self.parted(error):
                 raise
             return executor(*inputs, transformer_options, **conds)  # type: ignore[no-any-return]
-        output = inputs[0].clone()
+        output: torch.Tensor = inputs[0].clone()
         for row, answer in zip(chosen, computed, strict=True):
             output[row] = answer
         return output
