@@ -137,12 +137,23 @@ def _copies(index: Any) -> bool:
 
 def metered(model: Any, meter: Callable[[], AbstractContextManager[Any]]) -> Any:
     """A clone of a ModelPatcher whose every prediction, guidance and our own work included, runs
-    inside a fresh `meter()`."""
+    inside a fresh `meter()`. It stands between sampler and guider: a wrapper around the guider
+    would be guidance of another pack."""
 
-    def predict(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        with meter():
-            return executor(*args, **kwargs)
+    class Metered:
+        def __init__(self, guider: Any) -> None:
+            self.guider = guider
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.guider, name)
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            with meter():
+                return self.guider(*args, **kwargs)
+
+    def sample(executor: Any, guider: Any, *args: Any, **kwargs: Any) -> Any:
+        return executor(Metered(guider), *args, **kwargs)
 
     clone = model.clone()
-    clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "meter", predict)
+    clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "meter", sample)
     return clone

@@ -85,6 +85,17 @@ def test_waits_at_level_prediction(model):
         assert len(cost.waits) == 1 + checked + scored
 
 
+def test_waits_under_foreign_guidance(model):
+    """One more to see whether the prompts are the same, and one for the scale of guidance."""
+    foreign = model("flux").clone()
+    foreign.set_model_sampler_post_cfg_function(lambda args: args["denoised"])
+    report, costs = sample(foreign, "flux", level="prediction")
+    for call, cost in zip(report.calls[1:], costs[1:], strict=True):
+        checked = any(row.error is not None for row in call.rows)
+        scored = any(row.hindcast is not None for row in call.rows)
+        assert len(cost.waits) == 1 + checked + scored + 2
+
+
 @contextmanager
 def blocks_counted(model):
     """Counts how often each of a model's blocks runs."""
