@@ -51,7 +51,22 @@ function addElement(node, name, element, options) {
     ...options,
   });
   widget.serialize = false;
+  const { onConfigure } = node;
+  node.onConfigure = function (...values) {
+    const result = onConfigure?.apply(this, values);
+    requestAnimationFrame(() => replaceStale(node, element));
+    return result;
+  };
   return widget;
+}
+
+/** After undo Nodes 2.0 goes on showing the elements of the nodes that were there before. */
+function replaceStale(node, element) {
+  if (element.isConnected || !globalThis.LiteGraph?.vueNodesMode) return;
+  const label = element.getAttribute("aria-label");
+  document
+    .querySelector(`[data-node-id="${node.id}"] [aria-label="${label}"]`)
+    ?.replaceWith(element);
 }
 
 /**

@@ -136,7 +136,6 @@ def test_reload_and_drop_of_the_saved_workflow(page):
     assert (shown["run"], shown["bars"], shown["gain"]) == (done["run"], done["bars"], done["gain"])
 
 
-@once
 def test_undo_and_a_pasted_copy_keep_the_run(page):
     done = finished(page)
     page.run(
@@ -149,7 +148,7 @@ def test_undo_and_a_pasted_copy_keep_the_run(page):
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
     page.drawn()
-    assert page.chart(ACCELERATE)["run"] == done["run"]
+    assert page.chart(ACCELERATE)["run"] == done["run"] and page.chart(ACCELERATE)["visible"]
     page.run(
         """id => {
             app.canvas.copyToClipboard([app.graph.getNodeById(id)]);
