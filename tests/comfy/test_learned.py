@@ -200,11 +200,18 @@ def test_another_guidance_is_learned_anew(flux, taught, cfg):
     assert len(told(taught)) == before + 1
 
 
-@pytest.mark.parametrize("change", [with_lora, with_node(CFGNorm, 0.9)], ids=["lora", "cfg_norm"])
-def test_a_changed_model_is_another_model(flux, store, change):
+def test_no_profile_serves_foreign_guidance(flux, taught):
+    before = told(taught)
+    changed = with_node(CFGNorm, 0.9)(flux)
+    report = find(sample_flux(learned(changed, taught), batch=1, steps=8))
+    assert report.profile["state"] == "none" and "guidance" in report.profile["why"]
+    assert told(taught) == before
+
+
+def test_a_changed_model_is_another_model(flux, store):
     for _ in range(2):
         sample_flux(learned(flux, store), batch=1, steps=8)
-    changed = change(flux)
+    changed = with_lora(flux)
     report = find(sample_flux(learned(changed, store), batch=1, steps=8))
     assert report.profile == {"state": "learning"}
     report = find(sample_flux(learned(changed, store), batch=1, steps=8))
