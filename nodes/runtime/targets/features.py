@@ -80,6 +80,10 @@ class FeatureRun(Run):
         self.meter: GuidanceMeter | None = None  # from the first prediction on
         self.watch = PromptWatch()
 
+    def close(self) -> None:
+        super().close()
+        self.prediction, self.meter, self.watch = None, None, PromptWatch()
+
     @staticmethod
     def check(config: SpecaConfig, model: Any) -> None:
         check(family_of(model.diffusion_model), config)

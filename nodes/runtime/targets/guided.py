@@ -25,6 +25,11 @@ class GuidedRun(PredictionRun):
         self.meter = GuidanceMeter(foreign=True)
         self.watch = PromptWatch()
 
+    def close(self) -> None:
+        super().close()
+        self.prediction = None
+        self.meter, self.watch = GuidanceMeter(foreign=True), PromptWatch()
+
     def predict(
         self,
         executor: Any,
