@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .budgets import BUDGETS, Accumulated, Budget
+from .budgets import BUDGETS, Accumulated, Budget, Distance
 from .errors import ConfigError
-from .forecasters import FORECASTERS, Forecaster, Newton
+from .forecasters import FORECASTERS, Forecaster, Learned, Newton
 from .settings import Settings, entry, number, one_of, switch
-from .verifiers import VERIFIERS, Embedded, Verifier
+from .verifiers import VERIFIERS, Embedded, Innovation, Verifier
 
 LEVELS = {
     "auto": "prediction, or features if the verifier runs a block",
@@ -18,6 +18,8 @@ LEVELS = {
     "prediction": "the guided prediction; a draft runs nothing, and little memory is kept. "
     "Works with every model, U-Nets too",
 }
+
+PER_DISTANCE = 2.0  # threshold of `accumulated` over that of `distance`, for about the same result
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,21 @@ class SpecaConfig(Settings):
     help: ClassVar[str] = "Which outputs are predicted, and how predictions are checked"
 
     threshold: float = number(
-        0.1,
+        0.05,
         0.0,
         1.0,
         0.005,
-        "How much error consecutive drafts may accumulate, relative to the model's output. "
+        "How far the result may be from the plain model's, as a share of it. "
         "0 is the plain model, bit for bit. Right is faster, left is closer to the plain model",
         slider=True,
         endless=True,
     )
     forecaster: Forecaster = entry(
-        Newton, FORECASTERS, "How the next output is predicted from earlier ones."
+        Learned, FORECASTERS, "How the next output is predicted from earlier ones."
     )
-    verifier: Verifier = entry(Embedded, VERIFIERS, "How each draft is checked before it is used.")
+    verifier: Verifier = entry(Innovation, VERIFIERS, "How each draft is checked before it is used.")
     budget: Budget = entry(
-        Accumulated, BUDGETS, "Which calls may be drafted, and how errors accumulate."
+        Distance, BUDGETS, "Which calls may be drafted, and how errors accumulate."
     )
     start: float = number(
         0.0, 0.0, 1.0, 0.01, "Drafts are allowed from here on (share of the steps)", advanced=True
@@ -83,11 +85,13 @@ class SpecaConfig(Settings):
     @property
     def without_profile(self) -> SpecaConfig:
         """The same with what needs no profile, in place of what does."""
+        distance = self.budget.name == "distance"
         return replace(
             self,
+            threshold=min(1.0, PER_DISTANCE * self.threshold) if distance else self.threshold,
             forecaster=Newton() if self.forecaster.name == "learned" else self.forecaster,
             verifier=Embedded() if self.verifier.name == "innovation" else self.verifier,
-            budget=Accumulated() if self.budget.name == "distance" else self.budget,
+            budget=Accumulated() if distance else self.budget,
         )
 
     @property
@@ -103,12 +107,8 @@ class SpecaConfig(Settings):
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # by name: what differs from the defaults
-    "quality": {"threshold": 0.05},
+    "faithful": {"threshold": 0.02},
     "balanced": {},
-    "fast": {"threshold": 0.2},
-    "2x": {"budget": {"name": "target", "speedup": 2.0}},
-    "3x": {
-        "forecaster": {"name": "fitted"},
-        "budget": {"name": "target", "speedup": 3.0},
-    },
+    "fast": {"threshold": 0.1},
+    "draft": {"threshold": 0.2},
 }

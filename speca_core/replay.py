@@ -56,8 +56,6 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         ConfigError: a setting is out of range, or the record tells nothing about it.
     """
     config, profile = SpecaConfig.build(settings), recorded.profile or {}
-    if profile.get("state") == "none":
-        config = config.without_profile  # as the run did
     for part in ("forecaster", "verifier", "level", "guided"):
         if config.to_dict()[part] != recorded.settings[part]:
             raise ConfigError(
@@ -73,6 +71,8 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
             "what-if: the run was plain, to learn the model; expected one with drafts. Queue the "
             "graph again."
         )
+    if profile.get("state") == "none":
+        config = config.without_profile  # as the run did
     clock = Clock(recorded)
     laws, checked = laws_of(recorded), config.verifier.name not in UNCHECKED
     schedule = recorded.sigmas, recorded.model, recorded.flow

@@ -108,6 +108,7 @@ def _sample(
         knowledge.gatherer,
     )
     report = run.session.report
+    report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told
     live: LiveRun | None = None
     with harmless("telling the page of the run"):

@@ -13,9 +13,9 @@ from .target import Target
 from .threshold import Threshold
 
 _ALL: tuple[type[Budget], ...] = (
+    Distance,
     Accumulated,
     Target,
-    Distance,
     Threshold,
     Hindcast,
     Interval,

@@ -14,8 +14,8 @@ from .spline import Spline
 from .taylor import Taylor
 
 _ALL: tuple[type[Forecaster], ...] = (
-    Newton,
     Learned,
+    Newton,
     Fitted,
     Spline,
     Taylor,

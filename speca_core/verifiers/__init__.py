@@ -10,7 +10,7 @@ from .innovation import Innovation
 from .last_block import LastBlock
 from .no_check import NoCheck
 
-_ALL: tuple[type[Verifier], ...] = (Embedded, Innovation, LastBlock, FirstBlock, NoCheck)
+_ALL: tuple[type[Verifier], ...] = (Innovation, Embedded, LastBlock, FirstBlock, NoCheck)
 VERIFIERS = {verifier.name: verifier for verifier in _ALL}
 
 __all__ = [

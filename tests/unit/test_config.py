@@ -74,7 +74,7 @@ def test_switches_that_0_1_0_saved_as_numbers_are_read():
 def test_what_is_left_out_is_the_default():
     assert SpecaConfig.build({}) == SpecaConfig()
     newton = SpecaConfig.build({"forecaster": {"name": "newton", "order": 1}}).forecaster
-    assert (newton.order, newton.damping) == (1, SpecaConfig().forecaster.damping)
+    assert (newton.order, newton.damping) == (1, Newton().damping)
 
 
 @pytest.mark.parametrize("name", PRESETS)
