@@ -21,7 +21,8 @@ from methods import core_cache
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.budgets import Distance, Target
+from speca_pack.speca_core.config import WITHOUT_PROFILE
+from speca_pack.speca_core.budgets import Target
 from speca_pack.speca_core.forecasters import Learned
 from speca_pack.speca_core.verifiers import Innovation
 
@@ -55,15 +56,15 @@ def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """(name, patch) of everything but fewer steps."""
 
     def speca(**config: Any) -> Callable[[Any], Any]:
-        settings = SpecaConfig(**config)
+        settings = SpecaConfig(**{**WITHOUT_PROFILE, **config})
         return lambda model: accelerate(model, settings, profiles=store)
 
     for share in SHARES:
-        yield "learned, target", speca(budget=Target(speedup=1 / share), **LEARNED)
+        yield "learned, target", speca(**LEARNED | {"budget": Target(speedup=1 / share)})
     for threshold in (0.01, 0.02, 0.05, 0.1, 0.2):
-        yield "learned, distance", speca(threshold=threshold, budget=Distance(), **LEARNED)
+        yield "learned, distance", speca(threshold=threshold, **LEARNED)
     for threshold in (0.05, 0.1, 0.2, 0.4, 0.8):
-        yield "default", speca(threshold=threshold)
+        yield "checked", speca(threshold=threshold)
     for share in SHARES:
         yield "polynomials, target", speca(budget=Target(speedup=1 / share))
     for threshold in (0.03, 0.06, 0.1):

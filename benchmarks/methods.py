@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.config import WITHOUT_PROFILE
 from speca_pack.speca_core.budgets import Hindcast, Interval, Target, Threshold
 from speca_pack.speca_core.forecasters import (
     AdamsBashforth,
@@ -50,8 +51,9 @@ class Method:
 
 
 def node(group: str, label: str, **config: Any) -> Method:
-    """The node as it is, but for some settings."""
-    settings = SpecaConfig(**config)
+    """The node with drafts that are checked one by one, as it was in release 0.1.0, but for some
+    settings."""
+    settings = SpecaConfig(**{"threshold": 0.1, **WITHOUT_PROFILE, **config})
     return Method(group, label, lambda model: accelerate(model, settings))
 
 
@@ -141,7 +143,7 @@ METHODS = [
     *(interval("Chebyshev", n, forecaster=Chebyshev()) for n in (2, 3)),
     *(paper("deferred", t, DEFERRED) for t in (0.01, 0.02, 0.04)),
     *(paper("strict", t, STRICT) for t in (0.01, 0.02, 0.04)),
-    *(node("default", f"{t:g}", threshold=t) for t in THRESHOLDS),
+    *(node("checked", f"{t:g}", threshold=t) for t in THRESHOLDS),
     *(node("target", f"{s:g}x", budget=Target(speedup=s)) for s in TARGETS),
     *(features(LEVEL, f"{t:g}", threshold=t) for t in THRESHOLDS),
     *(
@@ -173,5 +175,5 @@ METHODS = [
     *(features(f"{LEVEL}, hindcast", f"{t:g}", threshold=t, budget=Hindcast()) for t in (0.1, 0.2)),
 ]
 
-SOME = ("fewer steps", "EasyCache", "interval, Taylor 2", "default", "target")
+SOME = ("fewer steps", "EasyCache", "interval, Taylor 2", "checked", "target")
 QUICK = [method for method in METHODS if method.group in SOME]

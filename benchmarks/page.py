@@ -20,9 +20,9 @@ PICTURED = ("euler 28 steps, CFG 1", "euler 28 steps, CFG 3.5")
 
 CLOCK, EVALUATIONS = "speedup", "saved"
 SPEEDS = (1.5, 2.0, 3.0)
-OURS = ("default", "target")
-DEFAULT_THRESHOLD = 0.1
-DEFAULT = ("default", f"{DEFAULT_THRESHOLD:g}")
+OURS = ("checked", "target")
+THRESHOLD = 0.1
+CHECKED = ("checked", f"{THRESHOLD:g}")
 NOT_YET = (
     "**No GPU has measured SpeCa yet.** `python3 run.py bench --scale` does it, at published sizes "
     "with random weights; then the\ncost of a draft and the speed-up of whole runs will be here."
@@ -182,7 +182,7 @@ def untouched(rows: Sequence[Row]) -> str:
     lines = []
     for setting in of_euler(rows):
         found = points(rows, setting)
-        ours, groups = point(found, DEFAULT), rivals(found)
+        ours, groups = point(found, CHECKED), rivals(found)
         cells = [f"{ours.saved:.2f}", f"{ours.speedup:.2f}", ours.quality]
         for kind in ("fewer", "intervals"):
             cells.append(shown(best(found, groups[kind], ours.saved, EVALUATIONS)))
@@ -256,7 +256,7 @@ def batches(rows: Sequence[Row]) -> str:
         f"{row['decides']} {quality(statistics.fmean(row['psnr']), min(row['psnr']))} at "
         f"{row['saved']:.2f} (time {row['speedup']:.2f})"
         for row in rows
-        if row["threshold"] == DEFAULT_THRESHOLD
+        if row["threshold"] == THRESHOLD
     ]
     return ", ".join(found)
 
@@ -301,14 +301,14 @@ def numbers(results: Mapping[str, list[Row]]) -> dict[str, str]:
         return span(100 * (1 / p.speedup - 1 / p.saved) / (1 - 1 / p.saved) for p in chosen)
 
     third = ("interval, Taylor 2", "1/3")
-    levels = (over(euler, method, "psnr") for method in (DEFAULT, ("level features", "0.1")))
+    levels = (over(euler, method, "psnr") for method in (CHECKED, ("level features", "0.1")))
     thresholds = results["thresholds"]
     made = {
         "images": str(images_of(rows[0])),
         "settings": str(len(found)),
         "methods": str(max(map(len, found.values()))),
-        "default_mean": span(over(euler, DEFAULT, "psnr")),
-        "default_saved": span(over(euler, DEFAULT, "saved"), 1),
+        "checked_mean": span(over(euler, CHECKED, "psnr")),
+        "checked_saved": span(over(euler, CHECKED, "saved"), 1),
         "third_mean": span(over(euler, third, "psnr")),
         "third_saved": span(over(euler, third, "saved"), 1),
         "levels": f"{max(abs(a - b) for a, b in zip(*levels, strict=True)):.1f}",

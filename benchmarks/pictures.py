@@ -17,13 +17,13 @@ SHOWN = {
     "interval, Taylor 2": ("#CC79A7", "v"),
     "SpeCa paper, strict": ("#F0E442", "P"),
     "level features": ("#000000", "X"),
-    "default": ("#0072B2", "X"),
+    "checked": ("#0072B2", "X"),
     "target": ("#009E73", "*"),
 }
 NAMES = {
     "interval, Taylor 2": "Taylor 2 on fixed intervals",
     "level features": "SpeCa, level features",
-    "default": "SpeCa, by threshold",
+    "checked": "SpeCa, checked drafts, by threshold",
     "target": "SpeCa, by target",
 }
 

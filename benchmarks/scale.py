@@ -150,7 +150,9 @@ class Bench:
         """The model with SpeCa."""
         level, verifier = WAYS[way]
         budget = Forced(pattern, images)
-        config = SpecaConfig(level=level, verifier=VERIFIERS[verifier](), budget=budget)
+        config = SpecaConfig(
+            level=level, forecaster=Newton(), verifier=VERIFIERS[verifier](), budget=budget
+        )
         return accelerate(self.model, config, run=run)
 
     def kinds(self, model: Any, pattern: Pattern, images: int = 1) -> dict[Any, float]:

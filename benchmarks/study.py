@@ -26,6 +26,7 @@ from speca_pack.speca_core.anchors import HEAD_INPUT
 from speca_pack.speca_core.axis import Schedule
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.call import Call
+from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.target import Head
 from speca_pack.speca_core.tensors import relative_error
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Verifier
@@ -86,6 +87,7 @@ def judged(
     config = SpecaConfig(
         REFUSE_ALL,
         level="features",
+        forecaster=Newton(),
         verifier=verifier,
         budget=Threshold(max_streak=100, give_up=0),
         guided=guided,
@@ -130,7 +132,7 @@ def of_the_input(
     anchors = list(range(0, step, gap))[-3:]
     places = [schedule.point(schedule.sigmas[i]).coordinate for i in (*anchors, step)]
     inputs = [seen[i] for i in anchors]
-    forecast = SpecaConfig().forecaster.forecast(places[:-1], inputs, places[-1])
+    forecast = Newton().forecast(places[:-1], inputs, places[-1])
     before, now = (sea(seen[i], schedule.sigmas[i])[None] for i in (anchors[-1], step))
     return {
         "input (RFC)": relative_error(forecast, seen[step]).item(),

@@ -27,7 +27,6 @@ args.cpu = os.environ.get("SPECA_BENCH_DEVICE", "cpu") == "cpu" or not torch.cud
 import comfy.sample  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
-from comfy.patcher_extension import WrappersMP  # noqa: E402
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # tiny tensors: a second thread only makes timings jump
@@ -210,23 +209,26 @@ class Testbed:
         patch: Callable[[Any], Any],
     ) -> Made:
         """Evaluations are counted where the model's own forward begins, below every cache. At level
-        features a draft comes as far as that, so there SpeCa's report counts."""
+        features a draft comes as far as that, so there SpeCa's report counts. A wrapper would count
+        as well, but SpeCa takes it for a patch that looks at the images."""
         rows = 0
 
-        def count(executor: Any, x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
+        def count(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             nonlocal rows
-            rows += x.shape[0]
-            return executor(x, *rest, **kwargs)
+            rows += inputs[0].shape[0]
 
-        model = patch(self.model).clone()
-        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "count", count)
+        model = patch(self.model)
+        counter = self.model.model.diffusion_model.register_forward_pre_hook(count)
         empty = torch.zeros_like(noise)
         prompts = prompt, self.bed.conditioning("")
         how = setting.steps, setting.cfg, setting.sampler, setting.scheduler
         began = clock()
-        latent = comfy.sample.sample(
-            model, noise, *how, *prompts, empty, disable_pbar=True, seed=seed
-        )
+        try:
+            latent = comfy.sample.sample(
+                model, noise, *how, *prompts, empty, disable_pbar=True, seed=seed
+            )
+        finally:
+            counter.remove()
         seconds = clock() - began
         report = find(latent)
         if report and report.level == "features":

@@ -5,7 +5,7 @@ from testbed import BEDS, PACK, Setting, Testbed, find, psnr  # first
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.sample
@@ -17,6 +17,7 @@ from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.run import Run
 from speca_pack.nodes.runtime.targets.prediction import PredictionRun, PredictionTarget
 from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.config import WITHOUT_PROFILE
 from speca_pack.speca_core.budgets import Target
 from speca_pack.speca_core.replay import psnr_band
 from speca_pack.speca_core.call import Call
@@ -28,6 +29,7 @@ IMAGE_SETTINGS = (
     Setting(28, 3.5, size=256),
 )
 VIDEO_STEPS = (20, 28, 50)
+CHECKED = SpecaConfig(0.1, **WITHOUT_PROFILE)
 CLIPS = [
     f"a big {colour} {shape} moving {way} on {background} plain"
     for colour, shape, way, background in (
@@ -119,7 +121,7 @@ def pictures(bed: Testbed, setting: Setting, count: int) -> list[Outcome]:
         run, seed = scored(true), 71_000 + i
         plain = bed.make(setting, caption, seed)
         fast = bed.make(
-            setting, caption, seed, lambda model, run=run: accelerate(model, SpecaConfig(), run=run)
+            setting, caption, seed, lambda model, run=run: accelerate(model, CHECKED, run=run)
         )
         made.append(outcome(fast.latent, plain.latent, true, psnr(fast, plain)[0]))
     return made
@@ -144,13 +146,13 @@ def clips(steps: int, count: int) -> list[Outcome]:
     made = []
     for i, clip in enumerate(CLIPS[:count]):
         true: list[float] = []
-        latent = sample(accelerate(wan, SpecaConfig(), run=scored(true)), clip, 100 + i)
+        latent = sample(accelerate(wan, CHECKED, run=scored(true)), clip, 100 + i)
         made.append(outcome(latent, sample(wan, clip, 100 + i), true))
     return made
 
 
 def measure_thresholds(bed: Testbed, images: int) -> None:
-    """The default settings everywhere, one row for each setting."""
+    """Checked drafts everywhere, one row for each setting."""
     work: list[tuple[str, int, Callable[[int], list[Outcome]]]] = [
         (setting.name, images, lambda count, s=setting: pictures(bed, s, count))
         for setting in IMAGE_SETTINGS
@@ -189,7 +191,7 @@ def measure_targets(bed: Testbed, images: int) -> None:
             continue
         row: Row = {"setting": setting.name, "images": images}
         for speedup in (2.0, 3.0, 4.0):
-            config = SpecaConfig(budget=Target(speedup=speedup))
+            config = replace(CHECKED, budget=Target(speedup=speedup))
             saved = []
             for i, caption in enumerate(bed.bed.captions(44, images)):
                 made = bed.make(
@@ -207,7 +209,7 @@ def measure_batches(bed: Testbed, images: int) -> None:
     """Batches of four images of one prompt: one row for each threshold and way to decide."""
     found, setting = of_part("batches"), Setting(28, 3.5)
     for threshold in (0.1, 0.2):
-        config = SpecaConfig(threshold)
+        config = replace(CHECKED, threshold=threshold)
         for decides, run in (("each image", None), ("whole batch", WholeBatchRun)):
             if found.has(threshold, decides, images=4 * images):
                 continue

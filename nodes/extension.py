@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .accelerate import SpeCaAccelerate
+from .calibrate import SpeCaCalibrate
 from .compare import SpeCaCompare
 from .report import SpeCaReport
 from .runtime.page import routes
@@ -17,4 +18,4 @@ class SpeCaExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the menu."""
-        return [SpeCaAccelerate, SpeCaReport, SpeCaCompare]
+        return [SpeCaAccelerate, SpeCaCalibrate, SpeCaReport, SpeCaCompare]

@@ -19,6 +19,13 @@ LEVELS = {
     "Works with every model, U-Nets too",
 }
 
+OF_A_PROFILE = "learned", "innovation", "distance"
+# What serves where no profile of the model can be had.
+WITHOUT_PROFILE: dict[str, Settings] = {
+    "forecaster": Newton(),
+    "verifier": Embedded(),
+    "budget": Accumulated(),
+}
 PER_DISTANCE = 2.0  # threshold of `accumulated` over that of `distance`, for about the same result
 
 
@@ -43,13 +50,9 @@ class SpecaConfig(Settings):
         slider=True,
         endless=True,
     )
-    forecaster: Forecaster = entry(
-        Learned, FORECASTERS, "How the next output is predicted from earlier ones."
-    )
-    verifier: Verifier = entry(Innovation, VERIFIERS, "How each draft is checked before it is used.")
-    budget: Budget = entry(
-        Distance, BUDGETS, "Which calls may be drafted, and how errors accumulate."
-    )
+    forecaster: Forecaster = entry(Learned, FORECASTERS, "How skipped steps are predicted.")
+    verifier: Verifier = entry(Innovation, VERIFIERS, "How predictions are checked.")
+    budget: Budget = entry(Distance, BUDGETS, "Which steps are skipped.")
     start: float = number(
         0.0, 0.0, 1.0, 0.01, "Drafts are allowed from here on (share of the steps)", advanced=True
     )
@@ -85,14 +88,14 @@ class SpecaConfig(Settings):
     @property
     def without_profile(self) -> SpecaConfig:
         """The same with what needs no profile, in place of what does."""
-        distance = self.budget.name == "distance"
-        return replace(
-            self,
-            threshold=min(1.0, PER_DISTANCE * self.threshold) if distance else self.threshold,
-            forecaster=Newton() if self.forecaster.name == "learned" else self.forecaster,
-            verifier=Embedded() if self.verifier.name == "innovation" else self.verifier,
-            budget=Accumulated() if distance else self.budget,
-        )
+        changed: dict[str, Any] = {
+            part: other
+            for part, other in WITHOUT_PROFILE.items()
+            if getattr(self, part).name in OF_A_PROFILE
+        }
+        if "budget" in changed:
+            changed["threshold"] = min(1.0, PER_DISTANCE * self.threshold)
+        return replace(self, **changed)
 
     @property
     def effective_level(self) -> str:

@@ -29,6 +29,7 @@ import torch
 from .plans import Plans
 from .reaction import Reaction
 from .sampler_response import SamplerResponse
+from .trial import Trial, lead_at, ratio_at
 
 WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all measured no better
 RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
@@ -39,7 +40,7 @@ SMOOTH_LENGTH = 0.35  # of the path's coordinate
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
-TOLD = 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100  # % of the turns that reports have plans for
+TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100  # % of the turns that reports have plans for
 REMEMBERED = 4096  # courses of which the arithmetic is kept
 
 
@@ -70,6 +71,7 @@ class PathModel:
         response: of the sampler, with T turns.
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
         lead: turns that every plan begins with; see `Profile.lead`.
+        trials: of plans on this very model; they know better than `lead` and the foretold distance.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
         places: coordinate of each turn, rising, along which slopes are smooth; None: they are not.
     """
@@ -82,11 +84,13 @@ class PathModel:
         lead: int = 1,
         surprise: float = 1.0,
         places: Sequence[float] | None = None,
+        trials: Sequence[Trial] = (),
     ) -> None:
         self.gram = gram
         self.response = response
         self.reaction = reaction
         self.lead = lead
+        self.trials = trials
         self.surprise = surprise
         self.turns = len(response.sigmas)
         self.moves = torch.zeros(self.turns + 1, self.turns + 1, dtype=torch.float64)
@@ -263,7 +267,8 @@ class PathModel:
         Half of what accelerated runs surprise by, in logarithms, is found again in their last
         latents; docs/benchmarks.md says how well this foretells them.
         """
-        return self._distances(tuple(turns)) * math.sqrt(self.surprise)
+        measured = ratio_at(self.trials, len(turns) / self.turns)
+        return self._distances(tuple(turns)) * math.sqrt(self.surprise) * measured
 
     def _distance(self, turns: tuple[int, ...]) -> float:
         return float(self.foretell(torch.tensor([turns])))
@@ -273,14 +278,14 @@ class PathModel:
         return self._plans(count)
 
     def _plan(self, count: int) -> tuple[int, ...]:
-        lead = min(self.lead, count)
+        lead = min(lead_at(self.trials, count / self.turns) or self.lead, count)
         later = count - lead
         # Two starts: turns evenly spread over the run, and over what the lead leaves.
         even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})
         spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
         starts = [tuple(even), (*range(lead), *spread)]
         if count * self.turns <= SEARCHED:
-            starts = [self.search(start) for start in starts]
+            starts = [self.search(start, lead) for start in starts]
         return min(starts, key=self._distances)
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
@@ -300,23 +305,23 @@ class PathModel:
         plans = [self.plan(count) for count in counts]
         return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
 
-    def search(self, plan: Sequence[int], rounds: int = 12, reach: int = 4) -> tuple[int, ...]:
+    def search(
+        self, plan: Sequence[int], lead: int, rounds: int = 12, reach: int = 4
+    ) -> tuple[int, ...]:
         """The best plan of as many turns that is found by moving one turn at a time, by up to
-        `reach`, from `plan`; its lead stays."""
+        `reach`, from `plan`; its first `lead` turns stay."""
         best = tuple(plan)
         error = float(self.foretell(torch.tensor([best])))
         for _ in range(rounds):
             moved = {
                 tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
-                for i in range(self.lead, len(best))
+                for i in range(lead, len(best))
                 for by in range(-reach, reach + 1)
             }
             found = sorted(
                 plan
                 for plan in moved
-                if len(plan) == len(best)
-                and plan[: self.lead] == best[: self.lead]
-                and plan[-1] < self.turns
+                if len(plan) == len(best) and plan[:lead] == best[:lead] and plan[-1] < self.turns
             )
             if not found:
                 break

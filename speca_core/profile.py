@@ -17,10 +17,13 @@ import torch
 
 from .axis import SAME_SIGMA
 from .errors import ConfigError
+from .reaction import Row
+from .trial import Trial
 
 SCHEMA = 1
 NUMBERS = 1 << 16  # of a latent that are read, of all images of a run together
 MOST_LEVELS = 200
+MOST_TRIALS = 32
 MOST_RUNS = 64  # a run counts at least 1 / 64, so that a profile can still change
 FINER = 2.0  # a schedule may be so many times as fine as the profile
 MOST_JUDGED = 1000  # innovations that older ones count as
@@ -41,6 +44,8 @@ class Profile:
         runs: plain runs that it was made of.
         surprise: innovations of accelerated runs over what was expected, their geometric mean.
         judged: innovations that `surprise` was made of.
+        reaction: of the model itself, see `Reactions`; empty: it was not measured.
+        trials: of plans on the model itself, at different shares.
     """
 
     guidance: float
@@ -50,6 +55,8 @@ class Profile:
     runs: int = 1
     surprise: float = 1.0
     judged: int = 0
+    reaction: tuple[Row, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
     @property
     def lead(self) -> int:
@@ -136,6 +143,8 @@ class Profile:
             "runs": self.runs,
             "surprise": round(self.surprise, 4),
             "judged": self.judged,
+            "reaction": [[float(f"{value:.4g}") for value in row] for row in self.reaction],
+            "trials": [[round(t.share, 4), t.lead, round(t.ratio, 4)] for t in self.trials],
         }
 
     @classmethod
@@ -159,6 +168,8 @@ class Profile:
             runs=int(_number(source, "runs", 1, 1e9)),
             surprise=_number(source, "surprise", 0.1, 10.0),
             judged=int(_number(source, "judged", 0, 1e9)),
+            reaction=_reaction(source.get("reaction", [])),
+            trials=_trials(source.get("trials", [])),
         )
         levels = len(profile.sigmas)
         if len(profile.gram) != (levels + 1) * (levels + 2) // 2 or any(
@@ -202,6 +213,29 @@ def _numbers(
     return tuple(_number({name: value}, name, low, high) for value in values)
 
 
+def _reaction(rows: Any) -> tuple[Row, ...]:
+    found = [_numbers({"reaction": row}, "reaction", 3, 3) for row in _list(rows, MOST_LEVELS)]
+    if len(found) == 1 or any(a[0] >= b[0] for a, b in pairwise(found)):
+        raise _impossible("a reaction out of order", "rising noise levels, two or more")
+    return tuple((sigma, linear, noise) for sigma, linear, noise in found)
+
+
+def _trials(rows: Any) -> tuple[Trial, ...]:
+    found = []
+    for row in _list(rows, MOST_TRIALS):
+        share, lead, ratio = _numbers({"trials": row}, "trials", 3, 3, 0.0, 1000.0)
+        if not (0 < share <= 1 and lead >= 1 and ratio > 0):
+            raise _impossible(f"the trial {row}", "a share, a lead and a ratio above 0")
+        found.append(Trial(share, int(lead), ratio))
+    return tuple(found)
+
+
+def _list(value: Any, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise _impossible("reaction or trials that are no list", f"one of at most {most}")
+    return value
+
+
 class Gatherer:
     """Listens to a plain run, and makes a profile of it.
 
@@ -222,8 +256,8 @@ class Gatherer:
             self.whole = False
             return
         if not self._kept:
-            self._kept.append(_some(x))
-        self._kept.append(_some(slopes))
+            self._kept.append(some_numbers(x))
+        self._kept.append(some_numbers(slopes))
         self._sigmas.append(sigma)
 
     def profile(self, guidance: float, flow: bool) -> Profile | None:
@@ -244,7 +278,7 @@ class Gatherer:
         return sum(kept.nbytes for kept in self._kept)
 
 
-def _some(x: torch.Tensor) -> torch.Tensor:
+def some_numbers(x: torch.Tensor) -> torch.Tensor:
     """Evenly spread numbers of each image, at most `NUMBERS` of all."""
     flat = x.flatten(1)
     # Odd: an even step could see the same columns of each line alone.

@@ -8,7 +8,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,15 +206,17 @@ class ProfileStore:
 
     def path(self, key: Key, profile: Profile, response: SamplerResponse) -> PathModel | None:
         """What the profile says of a run; None if nothing."""
-        told = (profile.sigmas, profile.gram, profile.guidance, key.guidance, response)
+        told = (replace(profile, surprise=1.0, judged=0), key.guidance, response)
         path = self._paths.pop(told, None)
         if path is None:
             gram = profile.carried(response.sigmas)
             if gram is None:
                 return None
-            expected = reaction(response.sigmas, key.guidance, key.flow)
+            expected = reaction(response.sigmas, key.guidance, key.flow, profile.reaction)
             places = blended([*response.sigmas, 0.0], key.flow)[:-1]
-            path = PathModel(gram, response, expected, profile.lead, places=places)
+            path = PathModel(
+                gram, response, expected, profile.lead, places=places, trials=profile.trials
+            )
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)

@@ -72,6 +72,15 @@ def user_directory(tmp_path_factory):
     folder_paths.set_user_directory(str(tmp_path_factory.mktemp("user")))
 
 
+@pytest.fixture(autouse=True)
+def nothing_learned(user_directory, tmp_path):
+    """What other tests have taught is not known in this one."""
+    before = folder_paths.get_user_directory()
+    folder_paths.set_user_directory(str(tmp_path / "user"))
+    yield
+    folder_paths.set_user_directory(before)
+
+
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
     """The address of a running server, made as `run.py serve` makes it."""

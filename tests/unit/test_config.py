@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from speca_core import ConfigError, SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import PRESETS
-from speca_core.forecasters import FORECASTERS
+from speca_core.forecasters import FORECASTERS, Newton
 from speca_core.settings import Number, Switch, Text, settings_of
 from speca_core.verifiers import VERIFIERS, LastBlock
 

@@ -96,7 +96,7 @@ def test_it_keeps_copies_of_two_places_and_the_slope():
 
 
 def test_anchors_of_before_a_jump_are_dropped_and_drafts_begin_with_new_ones():
-    session = Session(SpecaConfig(1.0), [1.0 - i / 12 for i in range(13)])
+    session = Session(SpecaConfig(1.0).without_profile, [1.0 - i / 12 for i in range(13)])
     reasons = []
     for step in range(12):
         prediction = session.predict_at(1.0 - step / 12, jumped={1} if step == 5 else ())

@@ -16,6 +16,7 @@ from speca_core.reaction import Reaction, reaction
 from speca_core.replay import psnr_band, replay
 from speca_core.sampler_response import SamplerResponse
 from speca_core.tensors import join
+from speca_core.trial import Trial
 from speca_core.verifiers import Innovation
 
 TURNS = 8
@@ -109,6 +110,13 @@ def test_every_plan_begins_with_the_lead():
     assert stair.plan(3) == (0, 1, 3)
     assert all(plan[:2] == (0, 1) for plan in map(stair.plan, range(2, TURNS + 1)))
     assert stair.plan(1) == (0,)
+
+
+def test_trials_know_the_lead_and_the_distance_better():
+    trials = (Trial(0.25, 3, 2.0), Trial(1.0, 1, 1.0))
+    tried, untried = model(STAIR, trials=trials), model(STAIR)
+    assert tried.plan(4)[:3] == (0, 1, 2)
+    assert tried.distance((0, 4)) == pytest.approx(2 * untried.distance((0, 4)))
 
 
 def test_many_plans_at_once_are_each_as_alone():

@@ -4,8 +4,13 @@ from speca_core import SpecaConfig
 from speca_core.config import PRESETS
 
 
+def test_each_preset_is_faster_than_the_one_before():
+    thresholds = [SpecaConfig.build(values).threshold for values in PRESETS.values()]
+    assert thresholds == sorted(set(thresholds))
+
+
 def test_balanced_is_the_untouched_node():
-    assert list(PRESETS) == ["quality", "balanced", "fast", "2x", "3x"]
+    assert list(PRESETS) == ["faithful", "balanced", "fast", "draft"]
     assert SpecaConfig.build(PRESETS["balanced"]) == SpecaConfig()
 
 

@@ -6,6 +6,7 @@ import torch
 
 from speca_core import ConfigError
 from speca_core.profile import MOST_RUNS, Gatherer, Profile
+from speca_core.trial import Trial
 
 SIGMAS = (1.0, 0.75, 0.5, 0.25)
 
@@ -60,7 +61,8 @@ def test_what_is_no_whole_run_teaches_nothing():
 
 
 def test_it_comes_back_from_json():
-    one = profile(runs=3, surprise=1.25, judged=40)
+    known = {"reaction": ((0.1, -1.0, 2.0), (0.9, 4.0, 8.0)), "trials": (Trial(0.5, 2, 1.5),)}
+    one = profile(runs=3, surprise=1.25, judged=40, **known)
     assert Profile.read(json.loads(json.dumps(one.to_dict()))) == one
 
 
@@ -80,6 +82,14 @@ def test_it_comes_back_from_json():
         {"runs": -1},
         {"surprise": 0},
         {"guidance": None},
+        {"reaction": [[0.5, 1.0, 1.0]]},
+        {"reaction": [[0.9, 1.0, 1.0], [0.1, 1.0, 1.0]]},
+        {"reaction": [[0.1, 1.0], [0.9, 1.0]]},
+        {"reaction": 5},
+        {"trials": [[0.5, 0, 1.0]]},
+        {"trials": [[1.5, 2, 1.0]]},
+        {"trials": [[0.5, 2, 0.0]]},
+        {"trials": [[0.5, 2, 1.0]] * 100},
     ],
     ids=str,
 )
