@@ -40,12 +40,28 @@ class SpeCaCalibrate(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="A prompt like those that you use"),
                 io.Conditioning.Input("negative", tooltip="Not used at CFG 1"),
                 io.Latent.Input("latent_image", tooltip="Its first image gives the size"),
-                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    tooltip="Of the first picture; the others follow",
+                ),
                 io.Int.Input("pictures", default=2, min=1, max=8, tooltip="More judge better"),
-                io.Int.Input("steps", default=20, min=4, max=200),
-                io.Float.Input("cfg", default=3.5, min=0.0, max=100.0, step=0.1),
-                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES),
+                io.Int.Input("steps", default=20, min=4, max=200, tooltip="As in your sampler"),
+                io.Float.Input(
+                    "cfg", default=3.5, min=0.0, max=100.0, step=0.1, tooltip="As in your sampler"
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.SAMPLER_NAMES,
+                    tooltip="One that adds no noise",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.SCHEDULER_NAMES,
+                    tooltip="As in your sampler",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="curve", tooltip="Speed against distance"),

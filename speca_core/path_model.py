@@ -40,7 +40,8 @@ SMOOTH_LENGTH = 0.35  # of the path's coordinate
 TINY = 1e-12
 SAME_ERROR = 1e-6  # relative: a search goes on for no less
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
-TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100  # % of the turns that reports have plans for
+# Per cent of the turns that reports have plans for.
+TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100
 REMEMBERED = 4096  # courses of which the arithmetic is kept
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ SAMPLED = 16  # weights of which some numbers are read
 NUMBERS = 8  # of each
 KEEP = 8  # path models, with their arithmetic
 MOST = 32  # profiles per model
+STEP = 1.2  # of the surprise that a plan takes into account
 PATCHES = (
     "sampler_cfg_function",
     "sampler_calc_cond_batch_function",
@@ -220,7 +222,8 @@ class ProfileStore:
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)
-        path.surprise = profile.surprise
+        # In steps, so that the plan of a graph that is queued again seldom is another.
+        path.surprise = STEP ** round(math.log(profile.surprise, STEP))
         return path
 
     def _file(self, key: Key) -> Path:

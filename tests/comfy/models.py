@@ -4,7 +4,6 @@ Random weights say nothing about quality, but bit-exactness, row independence an
 need any.
 """
 
-import functools
 import sys
 
 import comfy.model_patcher
@@ -15,10 +14,21 @@ import comfy.utils
 import torch
 from conftest import PACK
 from speca_pack.speca_core import SpecaConfig
+from speca_pack.speca_core.config import WITHOUT_PROFILE
 from tiny import TINY, random
 
-# Settings of tests that are about the inside of a model.
-features = functools.partial(SpecaConfig, level="features")
+
+def checked(threshold=0.1, *choices, **changed):
+    """Settings of tests about drafts that are checked one by one."""
+    chosen = dict(zip(WITHOUT_PROFILE, choices, strict=False))
+    return SpecaConfig(threshold, **(WITHOUT_PROFILE | chosen | changed))
+
+
+def features(*choices, **changed):
+    """Settings of tests about the inside of a model."""
+    return checked(*choices, **({"level": "features"} | changed))
+
+
 CPU = torch.device("cpu")
 
 

@@ -309,7 +309,7 @@ def test_a_prompt_names_only_what_it_changes(comfy):
         "success",
         SpecaConfig(threshold=0.3, budget=BUDGETS["target"]()).to_dict(),
     )
-    prompt["7"]["inputs"] = {"model": model, "threshold": 0.1}
+    prompt["7"]["inputs"] = {"model": model, "threshold": 0.05}
     assert run(comfy, prompt) == ("success", SpecaConfig().to_dict())
 
 
@@ -318,7 +318,7 @@ def test_an_unknown_choice_is_named_as_it_was_sent(comfy, sent):
     prompt = graph()
     prompt["7"]["inputs"]["forecaster"] = sent
     how, what = run(comfy, prompt)
-    assert how == "error" and f"forecaster is {sent!r}; expected one of newton" in what, what
+    assert how == "error" and f"forecaster is {sent!r}; expected one of learned" in what, what
 
 
 def test_a_choice_may_come_from_another_node(comfy):

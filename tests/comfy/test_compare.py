@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import PACK
-from models import sample_flux, trained_flux
+from models import checked, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find, remember
 from speca_pack.nodes.runtime.page.workflow_metadata import MOST_BYTES, PROPERTY, stamp
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.errors import SpecaError
 from speca_pack.speca_core.report import RunReport
 from speca_pack.speca_core.report_json import unpack, write
@@ -33,7 +32,7 @@ def latents():
     """Two images: plain, and accelerated."""
     flux = trained_flux()
     return [
-        {"samples": sample_flux(accelerate(flux, SpecaConfig(threshold=t)), steps=12)}
+        {"samples": sample_flux(accelerate(flux, checked(threshold=t)), steps=12)}
         for t in (0.0, 0.3)
     ]
 
@@ -71,7 +70,7 @@ def test_equal_latents_are_equal(nodes, vae, latents):
 def test_of_two_runs_that_made_one_latent_each_side_has_its_own():
     """As with samplers that add fresh noise: the accelerated run, too, is the plain model's."""
     latent = torch.randn(1, 4, 2, 2)
-    plain, fast = (RunReport("Flux", SpecaConfig(threshold=t).to_dict(), 4) for t in (0.0, 0.1))
+    plain, fast = (RunReport("Flux", checked(threshold=t).to_dict(), 4) for t in (0.0, 0.1))
     for order in ((plain, fast), (fast, plain)):
         for report in order:
             remember(latent, report)

@@ -11,13 +11,13 @@ import comfy.supported_models as supported
 import comfy.supported_models_base
 import pytest
 import torch
-from models import TINY, build, features, sample_tiny
+from models import TINY, build, checked, features, sample_tiny
 from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.models import lookup
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.models.table import BY_CLASS
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import SpecaConfig, UnsupportedModel
+from speca_pack.speca_core import UnsupportedModel
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -301,9 +301,9 @@ def test_the_default_settings_work_with_a_unet(unet):
     plain = sample_tiny(unet, "unet", steps=20)
     assert torch.isfinite(plain).all()
     assert torch.equal(
-        sample_tiny(accelerate(unet, SpecaConfig(threshold=0.0)), "unet", steps=20), plain
+        sample_tiny(accelerate(unet, checked(threshold=0.0)), "unet", steps=20), plain
     )
-    latent = sample_tiny(accelerate(unet, SpecaConfig(threshold=math.inf)), "unet", steps=20)
+    latent = sample_tiny(accelerate(unet, checked(threshold=math.inf)), "unet", steps=20)
     report = find(latent)
     assert (
         report.coupled

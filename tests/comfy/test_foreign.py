@@ -8,10 +8,9 @@ import comfy.samplers
 import pytest
 import torch
 from graphs import empty_latent, ksampler, prompts, relative_distance
-from models import CAPTIONS, caption, features, trained_flux
+from models import CAPTIONS, caption, checked, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import SpecaConfig
 
 STEPS, IMAGES, CFG = 28, 4, 3.0
 LEVELS = ("prediction", "features")
@@ -23,7 +22,7 @@ def flux():
 
 
 def fast(model, level="prediction"):
-    return accelerate(model, SpecaConfig(level=level))
+    return accelerate(model, checked(level=level))
 
 
 class Guider(comfy.samplers.CFGGuider):
@@ -185,7 +184,7 @@ def test_a_guider_that_answers_with_two_latents(flux, ordinary, level):
     plain = sample(flux, Pair, sampler)
     made = sample(fast(flux, level), Pair, sampler)
     assert max(distances(made, plain)) < 2 * ordinary
-    zero = accelerate(flux, SpecaConfig(threshold=0.0, level=level))
+    zero = accelerate(flux, checked(threshold=0.0, level=level))
     assert torch.equal(sample(zero, Pair, sampler), plain)
 
 
@@ -208,7 +207,7 @@ def test_previews_show_no_repairs(flux):
     plain = shown(flux)
 
     def worst(hindsight):
-        made = shown(accelerate(flux, SpecaConfig(threshold=0.2, hindsight=hindsight)))
+        made = shown(accelerate(flux, checked(threshold=0.2, hindsight=hindsight)))
         return max(relative_distance(a, b) for a, b in zip(made, plain, strict=True))
 
     assert worst(hindsight=True) <= worst(hindsight=False)

@@ -13,10 +13,9 @@ from comfy_extras import (
     nodes_perpneg,
 )
 from graphs import assert_harmless, custom_sampler, empty_latent, ksampler, prompts, with_node
-from models import CAPTIONS, build, caption, features, trained_flux
+from models import CAPTIONS, build, caption, checked, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import SpecaConfig
 from tiny import random
 
 import nodes as core
@@ -136,7 +135,7 @@ def test_a_prediction_may_be_asked_for_without_options(flux):
         sampler = comfy.samplers.sampler_object("euler")
         return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True)
 
-    assert find(sample(accelerate(flux, SpecaConfig(threshold=1.0)))).count("accepted") > 0
+    assert find(sample(accelerate(flux, checked(threshold=1.0)))).count("accepted") > 0
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])

@@ -14,7 +14,7 @@ from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.budgets import Accumulated, Distance, Target
+from speca_pack.speca_core.budgets import Distance, Target
 from speca_pack.speca_core.forecasters import Learned, Newton
 from speca_pack.speca_core.profile import Profile
 from speca_pack.speca_core.verifiers import Innovation, NoCheck
@@ -234,15 +234,15 @@ def test_a_finer_schedule_is_learned_anew(flux, store):
 def test_a_sampler_that_adds_noise_has_no_profile(flux, taught, sampler):
     report = find(sample_flux(learned(flux, taught), batch=1, steps=8, sampler=sampler))
     assert report.profile["state"] == "none" and "sampler" in report.profile["why"]
-    assert report.settings["forecaster"]["name"] == "newton"
-    assert report.settings["budget"]["name"] == "accumulated"
+    assert reasons(report) == {"warmup", "jump", "last_step"}
+    assert report.settings == settings().to_dict(), "what was chosen stands"
 
 
 def test_a_budget_that_needs_a_profile_says_that_there_is_none(flux, taught):
     mixed = settings(forecaster=Newton())
     report = find(sample_flux(accelerate(flux, mixed, profiles=taught), batch=1, steps=12))
     assert report.profile == {"state": "none", "why": "the forecaster is newton, not learned"}
-    assert report.settings["budget"] == Accumulated().to_dict()
+    assert {row.reason for row in report.calls[0].rows} == {"warmup"}, "of the budget accumulated"
 
 
 def test_a_prompt_that_changes_on_the_way_is_plain_from_there(flux, taught):

@@ -32,7 +32,7 @@ def inputs_of(node):
 
 
 def test_ids_and_widget_names_are_public_api(nodes):
-    assert set(nodes) == {"SpeCaAccelerate", "SpeCaCompare", "SpeCaReport"}
+    assert set(nodes) == {"SpeCaAccelerate", "SpeCaCalibrate", "SpeCaCompare", "SpeCaReport"}
     assert list(inputs_of(nodes["SpeCaAccelerate"])) == [
         "model",
         "threshold",
@@ -46,6 +46,18 @@ def test_ids_and_widget_names_are_public_api(nodes):
         "level",
     ]
     assert list(inputs_of(nodes["SpeCaReport"])) == ["latent"]
+    assert list(inputs_of(nodes["SpeCaCalibrate"])) == [
+        "model",
+        "positive",
+        "negative",
+        "latent_image",
+        "seed",
+        "pictures",
+        "steps",
+        "cfg",
+        "sampler_name",
+        "scheduler",
+    ]
     assert list(inputs_of(nodes["SpeCaCompare"])) == ["plain", "accelerated", "vae"]
 
 
@@ -71,6 +83,7 @@ def test_the_first_entry_of_each_table_is_the_default():
 
 def test_an_untouched_node_and_its_report(nodes, flux):
     fast = nodes["SpeCaAccelerate"].execute(model=flux, **widget_values()).result[0]
+    sample_flux(fast, batch=1, seed=6)  # teaches
     samples = sample_flux(fast, batch=1)
     output = nodes["SpeCaReport"].execute({"samples": samples})
     latent, picture, text = output.result

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models import sample_flux, trained_flux
+from models import checked, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.replay import replay
 from speca_pack.speca_core.report_json import read, write
 
@@ -65,10 +64,8 @@ def test_the_predicted_speed_up_is_within_ten_percent(flux, monkeypatch):
     within 10 %, all within 14."""
     work = Work(flux.model.diffusion_model)
     monkeypatch.setattr(time, "perf_counter", work.read)
-    recorded = measured(flux, SpecaConfig())
-    off = {
-        t: off_by(recorded, measured(flux, replace(SpecaConfig(), threshold=t))) for t in THRESHOLDS
-    }
+    recorded = measured(flux, checked())
+    off = {t: off_by(recorded, measured(flux, replace(checked(), threshold=t))) for t in THRESHOLDS}
     for hook in work.hooks:
         hook.remove()
     *most, worst = sorted(map(abs, off.values()))

@@ -10,7 +10,7 @@ from speca_pack.speca_core.config import PRESETS
 from speca_pack.speca_core.settings import Entry, OneOf, settings_of
 
 ZH = json.loads((PACK / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
-NODES = ("SpeCaAccelerate", "SpeCaReport", "SpeCaCompare")
+NODES = ("SpeCaAccelerate", "SpeCaCalibrate", "SpeCaReport", "SpeCaCompare")
 SETTINGS = settings_of(SpecaConfig)
 ENTRIES = {name: rule.table for name, (_, rule) in SETTINGS.items() if isinstance(rule, Entry)}
 OPTIONS = {name: rule.options for name, (_, rule) in SETTINGS.items() if isinstance(rule, OneOf)}
@@ -85,5 +85,5 @@ def test_both_help_pages_give_the_present_defaults():
             if name not in ("start", "end"):  # which share a row
                 (cell,) = [row[2] for row in rows if f"`{name}`" in row[1]]
                 assert (name, cell) == (name, shown(value, switch))
-        for name in ("quality", "balanced", "fast"):
+        for name in PRESETS:
             assert f"`threshold` {SpecaConfig.build(PRESETS[name]).threshold:g}" in page
