@@ -12,12 +12,13 @@ from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.config import SpecaConfig
 from .harmless import harmless
+from .knowledge import Knowledge
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .other_caches import check_other_caches
 from .page.diagnose import diagnose
 from .page.events import LiveRun
 from .page.report_store import remember
-from .profiles import STORE, Knowledge, ProfileStore
+from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
 from .targets import RUNS, run_for

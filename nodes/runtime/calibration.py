@@ -20,7 +20,8 @@ from ...speca_core.reaction import Reactions, Row
 from ...speca_core.sampler_response import SamplerResponse
 from ...speca_core.trial import Trial
 from .attach import accelerate
-from .profiles import STORE, Key, ProfileStore, fingerprint
+from .fingerprint import Key, fingerprint
+from .profiles import STORE, ProfileStore
 from .run import Run
 from .targets.prediction import PredictionRun, PredictionTarget
 

@@ -1,0 +1,107 @@
+"""What a run begins with, and what it leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...speca_core.config import SpecaConfig
+from ...speca_core.path_model import PathModel
+from ...speca_core.profile import Gatherer, Profile
+from ...speca_core.report import RunReport
+from ...speca_core.sampler_response import SamplerResponse
+from .fingerprint import Key, key_of
+from .harmless import harmless
+from .profiles import ProfileStore
+
+
+class Knowledge:
+    """What a run begins with: a profile that serves it, or the wish to make one of it, where its
+    settings ask for that.
+
+    Attributes:
+        config: settings of the run: without a profile, as far as none can be had.
+        path: what a profile says of the run; None: nothing.
+        gatherer: makes a profile of it; the run is plain then.
+        trouble: why there can be neither, where one is asked for; empty otherwise.
+    """
+
+    def __init__(
+        self,
+        store: ProfileStore,
+        config: SpecaConfig,
+        guider: Any,
+        flow: bool,
+        response: SamplerResponse | None,
+    ) -> None:
+        self.config = config
+        self.path: PathModel | None = None
+        self.gatherer: Gatherer | None = None
+        self.trouble = ""
+        self._store = store
+        self._key: Key | None = None
+        self._profile: Profile | None = None
+        if config.forecaster.name != "learned":
+            self.config = config.without_profile
+            if self.config != config:
+                self.trouble = f"the forecaster is {config.forecaster.name}, not learned"
+            return
+        with harmless("reading the weights of the model"):
+            self._key = key_of(guider, flow)
+        if config.effective_level != "prediction":
+            self.trouble = f"level is {config.effective_level}, not prediction"
+        elif not config.hindsight:
+            self.trouble = "hindsight is off"
+        elif response is None:
+            self.trouble = "this sampler's steps do not follow from the model's answers alone"
+        elif self._key is None:
+            self.trouble = "the model could not be read, or its guidance is not one number"
+        if self.trouble or response is None or self._key is None:
+            self.config = config.without_profile
+            return
+        with harmless("reading the profile of the model"):
+            self._profile = None if config.threshold == 0 else store.find(self._key)
+            if self._profile is not None:
+                self.path = store.path(self._key, self._profile, response)
+        if self.path is None:
+            self.gatherer = Gatherer()
+
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """For the report; None if the settings ask for no profile."""
+        if self.trouble:
+            return {"state": "none", "why": self.trouble}
+        if self.gatherer is not None:
+            return {"state": "learning"}
+        if self._profile is None:
+            return None
+        return {
+            "state": "served",
+            "runs": self._profile.runs,
+            "guidance": self._profile.guidance,
+            "surprise": self._profile.surprise,
+        }
+
+    def tell(self, report: RunReport) -> None:
+        """The run is over: its report gets what was foretold of it, and the plans for other
+        thresholds."""
+        if self.path is None or report.profile is None or not report.rows:
+            return
+        plans = self.path.plans()
+        computed = self.path.turns * report.evaluations / report.rows
+        report.profile |= {"foretold": plans.distance(computed), "plans": plans.to_json()}
+
+    def learn(self, report: RunReport) -> None:
+        """The run is over, and finished: keep what it has taught."""
+        if self._key is None:
+            return
+        if self.gatherer is not None:
+            run = self.gatherer.profile(self._key.guidance, self._key.flow)
+            if run is not None:
+                self._store.learn(self._key, run)
+        elif self._profile is not None:
+            rows = (row for call in report.calls for row in call.rows)
+            surprises = [row.surprise for row in rows if row.surprise is not None]
+            if surprises:
+                usual = self._profile.surprise
+                judged = self._profile.judged_by([usual * surprise for surprise in surprises])
+                self._store.keep(self._key, judged)

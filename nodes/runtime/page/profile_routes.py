@@ -1,0 +1,74 @@
+"""The page's requests about profiles: look at them, delete, export and import one."""
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from ....speca_core.errors import ConfigError
+from ..profiles import STORE
+from .events import page_server
+from .requests import body_of, refused
+
+MOST_BYTES = 8_000_000  # 32 profiles of the most noise levels
+
+
+def serve() -> None:
+    """Add the routes to ComfyUI's server, if there is one."""
+    server = page_server()
+    if server is not None:
+        server.routes.get("/speca/profiles")(listed)
+        server.routes.get("/speca/profiles/{name}")(exported)
+        server.routes.delete("/speca/profiles/{name}")(deleted)
+        server.routes.post("/speca/profiles")(imported)
+
+
+async def listed(request: web.Request) -> web.Response:
+    """{name: {"model", "changed", "profiles": [{"guidance", "runs", "surprise", "trials"}]}}, the
+    newest first."""
+    known = await asyncio.to_thread(STORE.all)
+    told = ("guidance", "runs", "surprise", "trials")
+    return web.json_response(
+        {
+            name: file | {"profiles": [{k: p[k] for k in told} for p in file["profiles"]]}
+            for name, file in known.items()
+        }
+    )
+
+
+async def exported(request: web.Request) -> web.Response:
+    """{"name", "model", "profiles"}: what `imported` takes; 404 if there is none."""
+    name = request.match_info["name"]
+    known = (await asyncio.to_thread(STORE.all)).get(name)
+    if known is None:
+        return refused(f"found no profile {name[:60]!r}; expected one of the list", 404)
+    return web.json_response({"name": name, **{k: known[k] for k in ("model", "profiles")}})
+
+
+async def deleted(request: web.Request) -> web.Response:
+    """{"deleted": whether it was known}."""
+    try:
+        known = await asyncio.to_thread(STORE.delete, request.match_info["name"])
+    except ConfigError as error:
+        return refused(str(error))
+    return web.json_response({"deleted": known})
+
+
+async def imported(request: web.Request) -> web.Response:
+    """An exported file takes the place of what is known of its model. {"name"}."""
+    body = await body_of(request, MOST_BYTES)
+    if isinstance(body, web.Response):
+        return body
+    try:
+        name = await asyncio.to_thread(_take, body)
+    except (ConfigError, ValueError, RecursionError) as error:
+        return refused(str(error)[:300])
+    return web.json_response({"name": name})
+
+
+def _take(body: bytes) -> str:
+    source: Any = json.loads(body)
+    name = source.get("name") if isinstance(source, dict) else None
+    STORE.take(name, source)  # which refuses what is no name
+    return str(name)
