@@ -66,10 +66,10 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         raise ConfigError(
             "what-if: the run has no calls; expected a recorded one. Queue the graph first."
         )
-    if profile.get("state") == "learning" and config.threshold > 0:
+    if profile.get("state") == "learning" and "plans" not in profile and config.threshold > 0:
         raise ConfigError(
-            "what-if: the run was plain, to learn the model; expected one with drafts. Queue the "
-            "graph again."
+            "what-if: the run was plain and taught nothing; expected one that was sampled to its "
+            "end. Queue the graph again."
         )
     if profile.get("state") == "none":
         config = config.without_profile  # as the run did

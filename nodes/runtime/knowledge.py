@@ -38,6 +38,7 @@ class Knowledge:
         self.gatherer: Gatherer | None = None
         self.trouble = ""
         self._store = store
+        self._response = response
         self._key: Key | None = None
         self._profile: Profile | None = None
         if config.forecaster.name != "learned":
@@ -82,13 +83,23 @@ class Knowledge:
         }
 
     def tell(self, report: RunReport) -> None:
-        """The run is over: its report gets what was foretold of it, and the plans for other
-        thresholds."""
-        if self.path is None or report.profile is None or not report.rows:
+        """The run is over: its report gets the plans for other thresholds, and what was foretold
+        of it. After a plain run they are those of what it has taught."""
+        path = self.path or (self._taught() if report.finished else None)
+        if path is None or report.profile is None or not report.rows:
             return
-        plans = self.path.plans()
-        computed = self.path.turns * report.evaluations / report.rows
-        report.profile |= {"foretold": plans.distance(computed), "plans": plans.to_json()}
+        plans = path.plans()
+        report.profile |= {"plans": plans.to_json()}
+        if self.gatherer is None:
+            computed = path.turns * report.evaluations / report.rows
+            report.profile |= {"foretold": plans.distance(computed)}
+
+    def _taught(self) -> PathModel | None:
+        """What a plain run says of the next one like it."""
+        if self.gatherer is None or self._key is None or self._response is None:
+            return None
+        profile = self.gatherer.profile(self._key.guidance, self._key.flow)
+        return self._store.path(self._key, profile, self._response) if profile else None
 
     def learn(self, report: RunReport) -> None:
         """The run is over, and finished: keep what it has taught."""

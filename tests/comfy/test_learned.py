@@ -17,6 +17,8 @@ from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.budgets import Distance, Target
 from speca_pack.speca_core.forecasters import Learned, Newton
 from speca_pack.speca_core.profile import Profile
+from speca_pack.speca_core.replay import replay
+from speca_pack.speca_core.report_json import read, write
 from speca_pack.speca_core.verifiers import Innovation, NoCheck
 
 
@@ -62,12 +64,22 @@ def test_the_first_run_is_plain_and_the_next_is_fast(flux, store):
     fast = learned(flux, store)
     first = sample_flux(fast)
     assert torch.equal(first, plain)
-    assert find(first).profile == {"state": "learning"} and reasons(find(first)) == {"learning"}
+    assert find(first).profile["state"] == "learning" and reasons(find(first)) == {"learning"}
     second = sample_flux(fast, seed=6)
     report = find(second)
     assert report.profile["state"] == "served" and report.profile["runs"] == 1
     assert report.rows / report.evaluations > 1.8
     assert relative_distance(second, sample_flux(flux, seed=6)) < 2 * 0.05
+
+
+def test_the_first_run_tells_how_fast_the_next_will_be(flux, store):
+    first, second = (
+        find(sample_flux(learned(flux, store), batch=1, steps=28, seed=seed)) for seed in (5, 6)
+    )
+    assert first.evaluations == first.rows and "foretold" not in first.profile
+    foreseen = replay(read(json.loads(json.dumps(write(first)))), second.settings)
+    # A surprise on the way makes more evaluations.
+    assert 0 <= second.evaluations - foreseen.evaluations <= 3 and second.evaluations < second.rows
 
 
 def test_nothing_of_a_picture_is_kept(flux, taught):
@@ -196,7 +208,7 @@ def test_a_masked_run_is_served_where_it_is_drawn(flux, taught):
 def test_another_guidance_is_learned_anew(flux, taught, cfg):
     before = len(told(taught))
     report = find(sample_flux(learned(flux, taught), batch=1, steps=8, cfg=cfg))
-    assert report.profile == {"state": "learning"}
+    assert report.profile["state"] == "learning"
     assert len(told(taught)) == before + 1
 
 
@@ -213,7 +225,7 @@ def test_a_changed_model_is_another_model(flux, store):
         sample_flux(learned(flux, store), batch=1, steps=8)
     changed = with_lora(flux)
     report = find(sample_flux(learned(changed, store), batch=1, steps=8))
-    assert report.profile == {"state": "learning"}
+    assert report.profile["state"] == "learning"
     report = find(sample_flux(learned(changed, store), batch=1, steps=8))
     assert report.profile["state"] == "served"
 
@@ -221,7 +233,7 @@ def test_a_changed_model_is_another_model(flux, store):
 def test_other_weights_are_another_model(store):
     for seed in (0, 1):
         report = find(sample_tiny(learned(build("flux", seed), store), "flux"))
-        assert report.profile == {"state": "learning"}
+        assert report.profile["state"] == "learning"
 
 
 def test_a_finer_schedule_is_learned_anew(flux, store):
@@ -284,7 +296,7 @@ def test_a_file_that_is_no_profile_is_left_alone(flux, store, caplog):
     file.write_text("{}{}")
     with caplog.at_level(logging.WARNING, "speca"):
         report = find(sample_flux(learned(flux, store), batch=1, steps=8))
-    assert report.profile == {"state": "learning"} and "cannot be read" in caplog.text
+    assert report.profile["state"] == "learning" and "cannot be read" in caplog.text
 
 
 def test_a_disk_that_is_full_ends_no_run(flux, store, monkeypatch, caplog):

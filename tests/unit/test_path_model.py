@@ -289,8 +289,8 @@ def test_what_if_foretells_the_psnr_from_the_distance():
     assert psnr_band(report, predicted) == pytest.approx((46, 55))
 
 
-def test_what_if_of_a_run_that_taught_is_refused():
+def test_what_if_of_a_run_that_taught_nothing_is_refused():
     report, _ = recorded()
     report.profile = {"state": "learning"}
-    with pytest.raises(ConfigError, match="what-if: the run was plain, to learn"):
+    with pytest.raises(ConfigError, match="what-if: the run was plain and taught nothing"):
         replay(report, learned().to_dict())
