@@ -157,24 +157,30 @@ def refused(address, body, content="application/json"):
 
 def test_the_server_answers_what_if(comfy):
     own, _, _ = follow(comfy, fresh())
-    report = own[-1]["report"]
-    settings = report["settings"] | {"threshold": 0.0}
-    asked = ask(comfy, "/speca/what_if", {"report": report, "settings": settings})
-    answer = unpack(asked["report"])
-    assert asked["psnr"] is None, "nothing is drafted"
+    report, run = own[-1]["report"], own[-1]["ids"]["run"]
+    plain = report["settings"] | {"threshold": 0.0}
+    settings = [plain, report["settings"], plain | {"threshold": 9}]
+    asked = ask(comfy, "/speca/what_if", {"run": run, "settings": settings})
+    none, same, no_telling = asked["answers"]
+    answer = unpack(none["report"])
+    assert none["psnr"] is None and none["speedup"] == 1, "nothing is drafted"
     assert (
         answer["totals"]["accepted"] == 0
         and answer["totals"]["rows"] == 12
-        and answer["settings"] == settings
-    )
-    no_telling = ask(
-        comfy, "/speca/what_if", {"report": report, "settings": settings | {"threshold": 9}}
+        and answer["settings"] == plain
     )
     assert "threshold" in no_telling["error"] and "expected" in no_telling["error"]
-    code, reason = refused(
-        comfy, json.dumps({"report": report | {"calls": 3}, "settings": settings}).encode()
-    )
+    brief = ask(comfy, "/speca/what_if", {"run": run, "settings": settings, "brief": True})
+    assert brief["answers"][1] == {key: same[key] for key in ("speedup", "psnr")}
+    # A server that was started again has the report from the page.
+    lost = {"run": "lost", "settings": settings}
+    assert ask(comfy, "/speca/what_if", lost) == {"unknown": "lost"}
+    told = ask(comfy, "/speca/what_if", lost | {"report": report})["answers"][0]
+    assert told["report"]["totals"] == none["report"]["totals"]
+    code, reason = refused(comfy, json.dumps(lost | {"report": report | {"calls": 3}}).encode())
     assert code == 400 and "expected" in reason
+    code, reason = refused(comfy, json.dumps({"run": run, "settings": [plain] * 17}).encode())
+    assert code == 400 and "at most 16" in reason
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def test_the_server_answers_what_if(comfy):
         (b"no json", "application/json"),
         (
             b'{"report": {"calls": {"columns": [], "values": [[1]]}, "row_columns": []}, '
-            b'"settings": {}}',
+            b'"settings": [{}]}',
             "application/json",
         ),
         (b"{}", "text/plain"),
@@ -202,7 +208,7 @@ def test_floods_are_refused_before_they_are_read(comfy):
     schedule = {**report["schedule"], "sigmas": [1.0] * 2002}
     for flood in ({"calls": calls}, {"schedule": schedule}):
         code, reason = refused(
-            comfy, json.dumps({"report": report | flood, "settings": settings}).encode()
+            comfy, json.dumps({"report": report | flood, "settings": [settings]}).encode()
         )
         assert code == 400 and "at most 2000" in reason
 
@@ -233,7 +239,7 @@ def test_a_flood_of_rows_is_refused(comfy):
     row = report["calls"][-1]["rows"][0]
     report["calls"][-1]["rows"] = [row] * 20_001
     code, reason = refused(
-        comfy, json.dumps({"report": pack(report), "settings": report["settings"]}).encode()
+        comfy, json.dumps({"report": pack(report), "settings": [report["settings"]]}).encode()
     )
     assert code == 400 and "at most 20000" in reason
 

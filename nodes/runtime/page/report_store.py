@@ -59,6 +59,12 @@ def find(latent: Any, plain: bool | None = None) -> RunReport | None:
     return found[-1] if found else None
 
 
+def find_run(run: str) -> RunReport | None:
+    """The report of a run by its id; None if it did not finish, or too long ago."""
+    with _lock:
+        return next((r for r in _reports.values() if r.ids.get("run") == run), None)
+
+
 def is_plain(report: RunReport) -> bool:
     """Whether a run was one with threshold 0: the plain model."""
     return report.settings.get("threshold") == 0

@@ -11,11 +11,13 @@ from ....speca_core.errors import SpecaError
 from ....speca_core.replay import psnr_band, replay
 from ....speca_core.report import RunReport
 from ....speca_core.report_json import pack, read, unpack, write
+from . import report_store
 from .events import page_server
 
 MOST_BYTES = 4_000_000
 MOST_CALLS = 2_000  # and steps
 MOST_ROWS = 20_000  # of all calls: 200 calls of 100 rows
+MOST_SETTINGS = 16  # in one request
 
 
 def serve() -> None:
@@ -35,9 +37,12 @@ async def presets(request: web.Request) -> web.Response:
 async def what_if(request: web.Request) -> web.Response:
     """Predict a recorded run with other settings.
 
-    The request is {"report": a packed report, "settings": `SpecaConfig.to_dict()`}. The answer is
-    {"report": the prediction, packed, "psnr": [low, high] in dB, or null}. It is {"error": reason}
-    if no prediction is possible or a setting is out of range; a malformed request gets code 400.
+    The request is {"run": its id, "settings": [`SpecaConfig.to_dict()`, ...]}; with "report", a
+    packed one, where the server knows the run no more; with "brief", true, for answers without
+    reports. The answer is {"psnr": of the run itself, "answers": [{"speedup", "psnr": [low, high]
+    in dB or null, "report": the prediction, packed}, ...]}; an answer is {"error": reason} if no
+    prediction is possible or a setting is out of range. It is {"unknown": the run's id} if the
+    report is needed; a malformed request gets code 400.
     """
     encoding = request.headers.get("Content-Encoding", "identity")
     if request.content_type != "application/json" or encoding != "identity":
@@ -47,29 +52,20 @@ async def what_if(request: web.Request) -> web.Response:
         return _refused(f"found more than {MOST_BYTES} bytes; expected at most as many")
     try:
         # Not in the server's own thread, which has every page to answer.
-        recorded, settings = await asyncio.to_thread(understood, body)
+        return web.json_response(await asyncio.to_thread(answered, body))
     except (
         ValueError,
         KeyError,
         TypeError,
         AttributeError,
+        IndexError,
         ArithmeticError,
         RecursionError,
     ) as error:
         return _refused(
-            f"found no report and settings ({type(error).__name__}: {error}); "
+            f"found no question about a run ({type(error).__name__}: {error}); "
             "expected the page's request"
         )
-    try:
-        answer = await asyncio.to_thread(answer_of, recorded, settings)
-    except SpecaError as error:
-        return web.json_response({"error": str(error)})
-    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
-        return _refused(
-            f"found an impossible report or impossible settings ({type(error).__name__}: {error}); "
-            "expected the page's request"
-        )
-    return web.json_response(answer)
 
 
 async def _body(request: web.Request) -> bytes | None:
@@ -82,15 +78,26 @@ async def _body(request: web.Request) -> bytes | None:
     return bytes(body)
 
 
-def understood(body: bytes) -> tuple[RunReport, dict[str, Any]]:
-    """The report and the settings of a request.
+def answered(body: bytes) -> dict[str, Any]:
+    """The answer to a request.
 
     Raises:
-        ValueError and its like: they are none, or larger than those of any run.
+        ValueError and its like: it is none, or larger than any page's.
     """
     sent = json.loads(body)
-    packed, settings = sent["report"], dict(sent["settings"])
-    # Counted before it is read, which takes its time.
+    settings = [dict(each) for each in sent["settings"]]
+    if len(settings) > MOST_SETTINGS:
+        raise ValueError(f"{len(settings)} settings; expected at most {MOST_SETTINGS}")
+    recorded = report_in(sent["report"]) if "report" in sent else report_store.find_run(sent["run"])
+    if recorded is None:
+        return {"unknown": str(sent["run"])}
+    brief = bool(sent.get("brief"))
+    answers = [answer_of(recorded, each, brief) for each in settings]
+    return {"psnr": psnr_band(recorded, recorded), "answers": answers}
+
+
+def report_in(packed: dict[str, Any]) -> RunReport:
+    """The report in a request; counted before it is read, which takes its time."""
     calls, steps = len(packed["calls"]["values"]), len(packed["schedule"]["sigmas"]) - 1
     if max(calls, steps) > MOST_CALLS:
         raise ValueError(f"{calls} calls, {steps} steps; expected at most {MOST_CALLS}")
@@ -98,13 +105,21 @@ def understood(body: bytes) -> tuple[RunReport, dict[str, Any]]:
     rows = sum(len(call["rows"]) for call in report["calls"])
     if rows > MOST_ROWS:
         raise ValueError(f"{rows} rows; expected at most {MOST_ROWS}")
-    return read(report), settings
+    return read(report)
 
 
-def answer_of(recorded: RunReport, settings: dict[str, Any]) -> dict[str, Any]:
-    """The prediction."""
-    predicted = replay(recorded, settings)
-    return {"report": pack(write(predicted)), "psnr": psnr_band(recorded, predicted)}
+def answer_of(recorded: RunReport, settings: dict[str, Any], brief: bool) -> dict[str, Any]:
+    """The prediction with some settings."""
+    try:
+        predicted = replay(recorded, settings)
+    except SpecaError as error:
+        return {"error": str(error)}
+    plain, spent = predicted.plain_seconds, predicted.spent
+    answer = {
+        "speedup": round(plain / spent, 4) if plain and spent else None,
+        "psnr": psnr_band(recorded, predicted),
+    }
+    return answer if brief else answer | {"report": pack(write(predicted))}
 
 
 def _refused(reason: str) -> web.Response:
