@@ -70,5 +70,5 @@ async def imported(request: web.Request) -> web.Response:
 def _take(body: bytes) -> str:
     source: Any = json.loads(body)
     name = source.get("name") if isinstance(source, dict) else None
-    STORE.take(name, source)  # which refuses what is no name
+    STORE.take(str(name), source)  # which refuses what is no name
     return str(name)

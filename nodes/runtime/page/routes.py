@@ -11,8 +11,9 @@ from ....speca_core.errors import SpecaError
 from ....speca_core.replay import psnr_band, replay
 from ....speca_core.report import RunReport
 from ....speca_core.report_json import pack, read, unpack, write
-from . import report_store
+from . import profile_routes, report_store
 from .events import page_server
+from .requests import body_of, refused
 
 MOST_BYTES = 4_000_000
 MOST_CALLS = 2_000  # and steps
@@ -26,6 +27,7 @@ def serve() -> None:
     if server is not None:
         server.routes.get("/speca/presets")(presets)
         server.routes.post("/speca/what_if")(what_if)
+    profile_routes.serve()
 
 
 async def presets(request: web.Request) -> web.Response:
@@ -44,12 +46,9 @@ async def what_if(request: web.Request) -> web.Response:
     prediction is possible or a setting is out of range. It is {"unknown": the run's id} if the
     report is needed; a malformed request gets code 400.
     """
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if request.content_type != "application/json" or encoding != "identity":
-        return _refused(f"found {request.content_type}, {encoding}; expected plain JSON")
-    body = await _body(request)
-    if body is None:
-        return _refused(f"found more than {MOST_BYTES} bytes; expected at most as many")
+    body = await body_of(request, MOST_BYTES)
+    if isinstance(body, web.Response):
+        return body
     try:
         # Not in the server's own thread, which has every page to answer.
         return web.json_response(await asyncio.to_thread(answered, body))
@@ -62,20 +61,10 @@ async def what_if(request: web.Request) -> web.Response:
         ArithmeticError,
         RecursionError,
     ) as error:
-        return _refused(
+        return refused(
             f"found no question about a run ({type(error).__name__}: {error}); "
             "expected the page's request"
         )
-
-
-async def _body(request: web.Request) -> bytes | None:
-    """What was sent, however it came; None if it is too much."""
-    body = bytearray()
-    async for part in request.content.iter_chunked(1 << 16):
-        body += part
-        if len(body) > MOST_BYTES:
-            return None
-    return bytes(body)
 
 
 def answered(body: bytes) -> dict[str, Any]:
@@ -120,7 +109,3 @@ def answer_of(recorded: RunReport, settings: dict[str, Any], brief: bool) -> dic
         "psnr": psnr_band(recorded, predicted),
     }
     return answer if brief else answer | {"report": pack(write(predicted))}
-
-
-def _refused(reason: str) -> web.Response:
-    return web.json_response({"error": reason}, status=400)
