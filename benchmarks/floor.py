@@ -22,7 +22,7 @@ from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.config import WITHOUT_PROFILE
-from speca_pack.speca_core.budgets import Target
+from speca_pack.speca_core.budgets import Distance, Target
 from speca_pack.speca_core.forecasters import Learned
 from speca_pack.speca_core.verifiers import Innovation
 
@@ -30,7 +30,11 @@ TAUGHT_BY = 55_001  # seed of the caption and the image of the run that is learn
 SHARES = (0.75, 0.5, 0.4, 0.33, 0.25)  # of the steps that are computed
 IMAGE_SEED = 70_000
 CALLS = {"heun": 2}  # of the model, per step; one elsewhere
-LEARNED: dict[str, Any] = {"forecaster": Learned(), "verifier": Innovation()}
+LEARNED: dict[str, Any] = {
+    "forecaster": Learned(),
+    "verifier": Innovation(),
+    "budget": Distance(),
+}
 WORSE = 0.5  # dB: a picture that has lost more has lost
 
 

@@ -19,6 +19,7 @@ LEVELS = {
     "Works with every model, U-Nets too",
 }
 
+JUDGE_DRAFTS = "accumulated", "threshold", "hindcast"
 OF_A_PROFILE = "learned", "innovation", "distance"
 # What serves where no profile of the model can be had.
 WITHOUT_PROFILE: dict[str, Settings] = {
@@ -84,6 +85,14 @@ class SpecaConfig(Settings):
                 "prediction runs nothing of it; expected a verifier that needs no block. Choose "
                 "verifier embedded or none, or level features."
             )
+
+    @property
+    def judged(self) -> SpecaConfig:
+        """The same with a check of each draft, if the budget judges drafts: `innovation` judges
+        pictures alone."""
+        if self.verifier.name == "innovation" and self.budget.name in JUDGE_DRAFTS:
+            return replace(self, verifier=Embedded())
+        return self
 
     @property
     def without_profile(self) -> SpecaConfig:

@@ -71,8 +71,9 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
             "what-if: the run was plain and taught nothing; expected one that was sampled to its "
             "end. Queue the graph again."
         )
+    config = config.judged  # as the run did
     if profile.get("state") == "none":
-        config = config.without_profile  # as the run did
+        config = config.without_profile
     clock = Clock(recorded)
     laws, checked = laws_of(recorded), config.verifier.name not in UNCHECKED
     schedule = recorded.sigmas, recorded.model, recorded.flow

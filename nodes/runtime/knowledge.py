@@ -33,7 +33,7 @@ class Knowledge:
         flow: bool,
         response: SamplerResponse | None,
     ) -> None:
-        self.config = config
+        self.config = config = config.judged
         self.path: PathModel | None = None
         self.gatherer: Gatherer | None = None
         self.trouble = ""

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -112,3 +113,21 @@ def test_a_whole_prediction_cannot_be_checked_by_a_block():
         ConfigError, match="level is 'blocks'; expected one of auto, features, prediction"
     ):
         SpecaConfig(level="blocks")
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_that_judges_drafts_has_a_check_of_them(name):
+    config = SpecaConfig.build({"budget": name})
+    judges = name in ("accumulated", "threshold", "hindcast")
+    assert config.judged.verifier.name == ("embedded" if judges else "innovation")
+    assert replace(config, verifier=LastBlock()).judged.verifier == LastBlock()
+
+
+def test_without_a_profile_other_choices_stand():
+    config = SpecaConfig(0.3).without_profile
+    chosen = config.forecaster.name, config.verifier.name, config.budget.name
+    assert chosen == ("newton", "embedded", "accumulated")
+    assert config.threshold == 0.6  # an error of drafts in a row, not the distance of the result
+    assert SpecaConfig(0.9).without_profile.threshold == 1.0
+    own = SpecaConfig.build({"threshold": 0.3, "forecaster": "taylor", "budget": "interval"})
+    assert own.without_profile == replace(own, verifier=config.verifier)
