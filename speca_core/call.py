@@ -85,7 +85,7 @@ class Call:
             return Reason.MEMORY
         if self.session.gatherer is not None:
             return Reason.LEARNING
-        if self.session.left_path or (self.session.path and lane.calls and not lane.course):
+        if self.session.left_path or (self.session.path and lane.calls and not lane.on_course):
             return Reason.PROFILE
         if lane.image in self.prediction.jumped:
             return Reason.JUMP
@@ -95,7 +95,7 @@ class Call:
         if decided is not Reason.DRAFT:
             return decided
         if self.session.path is not None:
-            return None if lane.course else Reason.PROFILE
+            return None if lane.on_course else Reason.PROFILE
         return lane.no_forecast(self.point, self.session.min_anchors)
 
     # --- what a target asks ----------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Call:
     def scorable(self, rows: Sequence[int]) -> list[int]:
         """Those of the computed rows that a forecast exists for (before `observe`)."""
         if self.session.path is not None:
-            return [row for row in rows if self.lanes[row].course]
+            return [row for row in rows if self.lanes[row].on_course]
         needed = self.session.min_anchors
         reasons = {row: self.lanes[row].no_forecast(self.point, needed) for row in rows}
         return [row for row, why in reasons.items() if why is not Reason.ANCHORS]
@@ -247,7 +247,7 @@ class Call:
             self.prediction.number,
         )
         report.calls.append(call)
-        report.cache_bytes = max(report.cache_bytes, self.session.cache_bytes)
+        self.session.weigh()
         for observer in self.session.observers:
             observer(call)
         return call

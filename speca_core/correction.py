@@ -122,10 +122,12 @@ class DeferredCorrection:
 
     Args:
         response: of the sampler; None: nothing is corrected.
+        store: where slopes are kept; None: where the latents are.
     """
 
-    def __init__(self, response: SamplerResponse | None) -> None:
+    def __init__(self, response: SamplerResponse | None, store: torch.device | None = None) -> None:
         self.response = response
+        self.store = store
         self.turn = -1  # the sampler's last one
         self.images: dict[int, ImageCorrection] = {}
 
@@ -157,10 +159,10 @@ class DeferredCorrection:
             correction = self.images.setdefault(image, ImageCorrection(self.response))
             slope = (x[image].float() - denoised[image].float()) / point.sigma
             note = correction.drafted if image in drafted else correction.computed
-            addition = note(turn, point.coordinate, slope)
+            addition = note(turn, point.coordinate, slope.to(self.store or slope.device))
             if addition is not None:
                 served = denoised.clone() if served is denoised else served
-                served[image] -= point.sigma * addition.to(served.dtype)
+                served[image] -= point.sigma * addition.to(served)
         return served
 
     def forget(self, image: int) -> None:

@@ -17,10 +17,21 @@ TINY = 1e-12
 JUMP_RATIO = 0.5**0.5  # part of the movement off the path; as lengths, so half of its energy
 
 
-class JumpDetector:
-    """The last two places of one run's latents, and the slope that was served at the newest."""
+def lengths(difference: torch.Tensor) -> torch.Tensor:
+    """Of each image, [images], in float32."""
+    norms: torch.Tensor = torch.linalg.vector_norm(difference.flatten(1).float(), dim=1)
+    return norms
 
-    def __init__(self) -> None:
+
+class JumpDetector:
+    """The last two places of one run's latents, and the slope that was served at the newest.
+
+    Args:
+        store: where tensors are kept; None: where the latents are.
+    """
+
+    def __init__(self, store: torch.device | None = None) -> None:
+        self.store = store
         self._places: list[tuple[float, torch.Tensor]] = []
         self._slope: torch.Tensor | None = None
 
@@ -36,14 +47,14 @@ class JumpDetector:
             not move, all of the latent's movement is off the path; it is compared with the movement
             before.
         """
-        numbers = [sigma.reshape(1)]
+        numbers, x = [sigma.reshape(1)], x.to(self.store or x.device, copy=True)
         self._places = [place for place in self._places if place[1].shape == x.shape]
         if len(self._places) == 2:
-            numbers += self._misses(sigma, x)
+            numbers += [each.to(sigma.device) for each in self._misses(sigma.to(x.device), x)]
         level, *misses = torch.cat(numbers).tolist()
         stays = bool(self._places) and abs(self._places[-1][0] - level) <= SAME_PLACE
         misses = misses[len(x) :] if stays else misses[: len(x)]
-        self._places = [*(self._places[:-1] if stays else self._places[-1:]), (level, x.clone())]
+        self._places = [*(self._places[:-1] if stays else self._places[-1:]), (level, x)]
         self._slope = None
         return level, {image for image, miss in enumerate(misses) if not miss <= JUMP_RATIO}
 
@@ -51,22 +62,17 @@ class JumpDetector:
         """The sampler is served `denoised` [images, ...] at the place where it has asked."""
         sigma, x = self._places[-1]
         if sigma > 0:
-            self._slope = (x - denoised).div_(sigma)
+            self._slope = (x - denoised.to(x.device)).div_(sigma)
 
     def _misses(self, sigma: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
         """Per image, [images]: the share of the movement that is off the path, and the movement
         relative to the one before."""
-
-        def length(difference: torch.Tensor) -> torch.Tensor:
-            norms: torch.Tensor = torch.linalg.vector_norm(difference.flatten(1).float(), dim=1)
-            return norms
-
         (sigma_2, x_2), (sigma_1, x_1) = self._places
         stride = (sigma - sigma_1).to(x.dtype)
         moved, before = x - x_1, x_1 - x_2
-        whole, previous = length(moved), length(before)
-        along = None if self._slope is None else length(torch.addcmul(moved, self._slope, -stride))
-        off = length(moved.addcmul_(before, stride / (sigma_2 - sigma_1)))
+        whole, previous = lengths(moved), lengths(before)
+        along = None if self._slope is None else lengths(torch.addcmul(moved, self._slope, -stride))
+        off = lengths(moved.addcmul_(before, stride / (sigma_2 - sigma_1)))
         off = off if along is None else torch.minimum(off, along)
         return [off / whole.clamp_min(TINY), whole / previous.clamp_min(TINY)]
 

@@ -5,6 +5,9 @@ Everything that was computed so far says where the plain run would be now, and w
 slope that takes the sampler from its latent to there, by its own strides, is served: a draft
 follows the forecast, and a computed turn also takes back what the drafts before it did wrong
 (hindsight).
+
+The strides also say where the sampler arrives next. A latent that is further from there than the
+whole movement is long has jumped.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import torch
 
 from .anchors import HEAD_INPUT, FeatureHistory
 from .axis import SchedulePoint
+from .jumps import TINY, lengths
 from .lane import START, Lane
-from .path_model import PathModel
+from .path_model import WINDOW, PathModel
 from .tensors import weighted_sum
 
 
@@ -25,12 +29,27 @@ class Landing:
 
     Args:
         path: what is known of it.
+        store: where tensors are kept; None: where the latents are.
     """
 
-    def __init__(self, path: PathModel) -> None:
+    def __init__(self, path: PathModel, store: torch.device | None = None) -> None:
         self.path = path
+        self.store = store
         self.lags = max(len(strides) for strides in path.response.strides) - 1
-        self.served: dict[int, dict[int, torch.Tensor]] = {}  # slopes, by image and turn
+        self.served: dict[int, torch.Tensor] = {}  # slopes [images, ...] float32, by turn
+        # Where the sampler arrives next, and how far it moves there: [images, ...], [images].
+        self._next: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def observe(self, sigma: torch.Tensor, x: torch.Tensor) -> tuple[float, set[int]]:
+        """The sampler asks at `x`; see `JumpDetector.observe`."""
+        numbers, foreseen = [sigma.reshape(1)], self._next
+        self._next = None
+        if foreseen is not None and foreseen[0].shape == x.shape:
+            arrival, moved = foreseen
+            misses = lengths(arrival.sub_(x.to(arrival.device))) / moved.clamp_min(TINY)
+            numbers.append(misses.to(sigma.device))
+        level, *ratios = torch.cat(numbers).tolist()
+        return level, {image for image, miss in enumerate(ratios) if not miss <= 1}
 
     def serve(
         self,
@@ -53,25 +72,34 @@ class Landing:
             [images, ...] what the sampler gets. An image that has had no draft yet gets its own.
         """
         turn, served = int(point.coordinate), denoised
+        before = {at: slopes.to(x.device) for at, slopes in self.served.items()}
         for image, lane in lanes.items():
             if turn == 0:
                 lane.histories[START] = FeatureHistory(1, lane.histories[HEAD_INPUT].store)
                 lane.histories[START].record(0.0, x[image])
-            turns, anchors = lane.turns, lane.course
-            slope = None
             computed = image not in drafted
-            has_drafted = len(turns) < turn + computed
+            has_drafted = len(lane.turns) < turn + computed
             # A draft's own slope is the right one, unless the sampler also looks at earlier ones.
-            if anchors and has_drafted and (computed or self.lags):
-                slope = self._slope(turns, turn, anchors, self.served.get(image, {}))
+            if lane.on_course and has_drafted and (computed or self.lags):
+                earlier = {at: slopes[image] for at, slopes in before.items()}
+                slope = self._slope(lane.turns, turn, lane.course, earlier)
                 served = denoised.clone() if served is denoised else served
                 served[image] = x[image] - point.sigma * slope.to(x.dtype)
-            if self.lags:
-                if slope is None:
-                    slope = (x[image].float() - denoised[image].float()) / point.sigma
-                kept = {**self.served.get(image, {}), turn: slope}
-                self.served[image] = {t: s for t, s in kept.items() if t > turn - self.lags}
+        self._foresee(turn, x, (x.float() - served.float()).div_(point.sigma))
         return served
+
+    def _foresee(self, turn: int, x: torch.Tensor, slope: torch.Tensor) -> None:
+        """Remember where the sampler goes from `x`, being served `slope` [images, ...]."""
+        self.served[turn] = slope.to(self.store or slope.device)
+        strides = self.path.response.strides[turn]
+        if all(turn - lag in self.served or not stride for lag, stride in enumerate(strides)):
+            movement = torch.zeros_like(self.served[turn])
+            for lag, stride in enumerate(strides):
+                if stride:
+                    movement.add_(self.served[turn - lag], alpha=stride)
+            moved = lengths(movement)
+            self._next = movement.add_(x.to(movement.device)), moved
+        self.served = {at: kept for at, kept in self.served.items() if at > turn - self.lags}
 
     def _slope(
         self,
@@ -89,7 +117,13 @@ class Landing:
                 terms.append((-stride / first, served[turn - lag]))
         return weighted_sum([w for w, _ in terms], [tensor for _, tensor in terms])
 
+    def foreseen(self, latents: torch.Tensor) -> int:
+        """Bytes that a run of such latents will hold, the lanes' anchors and a repair included."""
+        kept = 1 + WINDOW + 1  # the first latent, the anchors, what was said before the repair
+        own = 1 + self.lags  # where the sampler arrives, and what it was served
+        return kept * latents.nbytes + 4 * (own * latents.numel() + len(latents))
+
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return sum(slope.nbytes for slopes in self.served.values() for slope in slopes.values())
+        return sum(kept.nbytes for kept in (*self.served.values(), *(self._next or ())))

@@ -52,12 +52,15 @@ class Lane:
         return LaneState(point, distance, self.streak, self.computed, self.calls)
 
     @property
+    def on_course(self) -> bool:
+        """Whether the lane reaches back to the first turn, so that a path model serves it."""
+        return START in self.histories and self.head_input is not None
+
+    @property
     def course(self) -> Sequence[torch.Tensor]:
-        """What a path model's weights are for: the first latent, and the newest computed slopes.
-        Empty if the lane does not reach back to the first turn."""
-        start, slopes = self.histories.get(START), self.head_input
-        if start is None or slopes is None:
-            return ()
+        """What a path model's weights are for, where the lane is on course: the first latent, and
+        the newest computed slopes."""
+        start, slopes = self.histories[START], self.histories[HEAD_INPUT]
         return *start.at_hand(1), *slopes.at_hand(WINDOW)
 
     def revisits(self, point: SchedulePoint) -> bool:

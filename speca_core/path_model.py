@@ -31,7 +31,7 @@ from .reaction import Reaction
 from .sampler_response import SamplerResponse
 from .trial import Trial, lead_at, ratio_at
 
-WINDOW = 4  # newest computed slopes that an estimate uses, besides x_0; all measured no better
+WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more measured no better
 RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
 # Where at least every second turn was computed, slopes are taken to be smooth besides: what the
 # last turns show then counts for more against what earlier runs did. Elsewhere it loses pictures.

@@ -239,13 +239,14 @@ def _list(value: Any, most: int) -> list[Any]:
 class Gatherer:
     """Listens to a plain run, and makes a profile of it.
 
-    It keeps a fixed subset of the numbers of x_0 and of each slope, where they are.
+    It keeps a fixed subset of the numbers of x_0 and of each slope.
     """
 
     def __init__(self) -> None:
         self._kept: list[torch.Tensor] = []  # [images, numbers] float32: x_0, then slopes
         self._sigmas: list[float] = []
         self.whole = True  # nothing has gone by unheard
+        self.store: torch.device | None = None  # where numbers are kept; None: where they are
 
     def hear(self, sigma: float, x: torch.Tensor, slopes: torch.Tensor) -> None:
         """The model was asked at the latents `x` [images, ...], and the slopes there are `slopes`.
@@ -256,8 +257,8 @@ class Gatherer:
             self.whole = False
             return
         if not self._kept:
-            self._kept.append(some_numbers(x))
-        self._kept.append(some_numbers(slopes))
+            self._kept.append(some_numbers(x).to(self.store or x.device))
+        self._kept.append(some_numbers(slopes).to(self.store or x.device))
         self._sigmas.append(sigma)
 
     def profile(self, guidance: float, flow: bool) -> Profile | None:
@@ -271,6 +272,17 @@ class Gatherer:
             return None
         rows, columns = torch.triu_indices(levels + 1, levels + 1)
         return Profile(guidance, flow, tuple(self._sigmas), tuple(gram[rows, columns].tolist()))
+
+    def give_up(self) -> None:
+        """The rest of the run goes by unheard: there will be no profile of it."""
+        self.whole = False
+        self._kept.clear()
+
+    @staticmethod
+    def foreseen(latents: torch.Tensor, sigmas: Sequence[float]) -> int:
+        """Bytes that will be held of a run of such latents that asks at `sigmas`."""
+        levels = [s for i, s in enumerate(sigmas) if s < min(sigmas[:i], default=math.inf)]
+        return (1 + len(levels)) * _some(latents).nbytes
 
     @property
     def nbytes(self) -> int:

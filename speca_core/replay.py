@@ -66,10 +66,12 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         raise ConfigError(
             "what-if: the run has no calls; expected a recorded one. Queue the graph first."
         )
-    if profile.get("state") == "learning" and "plans" not in profile and config.threshold > 0:
+    unheard = recorded.settings["threshold"] == 0 and not is_measured(recorded)
+    plain = unheard or profile.get("state") == "learning"
+    if config.threshold > 0 and plain and "plans" not in profile:
         raise ConfigError(
-            "what-if: the run was plain and taught nothing; expected one that was sampled to its "
-            "end. Queue the graph again."
+            "what-if: the run was the plain model's and taught nothing; expected one with drafts. "
+            "Queue the graph with this threshold."
         )
     config = config.judged  # as the run did
     if profile.get("state") == "none":
@@ -102,6 +104,12 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         foretold = session.path.plans.distance(share * session.path.turns)
         report.profile = {**profile, "foretold": foretold}
     return report
+
+
+def is_measured(recorded: RunReport) -> bool:
+    """Whether any forecast was compared with anything."""
+    rows = (row for call in recorded.calls for row in call.rows)
+    return any(row.error is not None or row.hindcast is not None for row in rows)
 
 
 class RecordedPath:

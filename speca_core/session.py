@@ -29,6 +29,8 @@ from .path_model import PathModel
 from .profile import Gatherer
 from .report import CallRecord, RunReport
 from .sampler_response import SamplerResponse
+from .tensors import Holder
+
 
 FORGET_AFTER = 2  # predictions without a lane; context windows that shift leave lanes behind
 
@@ -60,8 +62,10 @@ class Session:
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
+        self.response = response
         self.path = path
         self.gatherer = gatherer
+        self.holders: list[Holder] = []  # others who keep tensors for this run
         self.landing = Landing(path) if path is not None else None
         self.correction = DeferredCorrection(None if path is not None else response)
         self.jumps = JumpDetector()
@@ -79,7 +83,7 @@ class Session:
         )
         self.predictions = 0  # asked for so far
         self.caching = True  # until memory runs out
-        self.store: torch.device | None = None  # of the anchors; None: the features' device
+        self.store: torch.device | None = None  # of what is kept; None: the device it comes from
         self._lanes_made = 0
         self.left_path = False  # the sampler went another way than the path model's
         self.shown: tuple[Any, Any] = (None, None)  # the newest prediction: as served, unrepaired
@@ -98,10 +102,20 @@ class Session:
             guidance: see `Prediction`.
         """
         self.predictions += 1  # first: memory may run out in the next line
-        level, jumped = self.jumps.observe(sigma, x) if self.caching else (float(sigma), set())
+        self.shown = None, None
+        level, jumped = self._arrived(sigma, x)
+        return Prediction(self, level, guidance, jumped)
+
+    def _arrived(self, sigma: torch.Tensor, x: torch.Tensor) -> tuple[float, set[int]]:
+        """The noise level as a number, and the images that have jumped."""
+        if not self.speculates:
+            return float(sigma), set()
+        if self.landing is not None:  # it knows the sampler, and what drafts do to it
+            return self.landing.observe(sigma, x)
+        level, jumped = self.jumps.observe(sigma, x)
         own = self._self_inflicted(jumped) if self.config.budget.ignores_own_jumps else set()
         self._jumped = jumped
-        return Prediction(self, level, guidance, jumped - own)
+        return level, jumped - own
 
     def predict_at(
         self, sigma: float, guidance: float | None = None, jumped: Collection[int] = ()
@@ -146,9 +160,15 @@ class Session:
         return replace(point, coordinate=float(turn))
 
     def place_anchors_on(self, store: torch.device) -> None:
-        """Keep the anchors there, whatever the features' device; before the first prediction."""
+        """Keep all tensors there, whatever their device; before the first prediction."""
         self.store = store
         self.report.placement = "host"
+        self.jumps = JumpDetector(store)
+        if self.gatherer is not None:
+            self.gatherer.store = store
+        self.correction = DeferredCorrection(self.correction.response, store)
+        if self.path is not None:
+            self.landing = Landing(self.path, store)
 
     def stop_caching(self) -> None:
         """Memory ran out: drop the newest prediction, which will be asked for again, and all that
@@ -158,8 +178,12 @@ class Session:
         calls[:] = [call for call in calls if call.prediction != self.predictions]
         self.report.out_of_memory = len(calls)
         if self.gatherer is not None:
-            self.gatherer.whole = False  # the rest of the run goes by unheard
+            self.gatherer.give_up()  # the rest of the run goes by unheard
         self._drop()
+
+    def weigh(self) -> None:
+        """Note in the report what is held now, if it is more than ever."""
+        self.report.cache_bytes = max(self.report.cache_bytes, self.cache_bytes)
 
     def unrepaired(self, served: Any) -> Any:
         """What the model or the forecast said where `served` is what the sampler was given. Repairs
@@ -169,7 +193,8 @@ class Session:
 
     def close(self) -> None:
         """The run is over: nothing that was kept for it is needed any more."""
-        self.caching = False
+        self.caching, self.gatherer = False, None
+        self.holders.clear()
         self._drop()
 
     def _drop(self) -> None:
@@ -179,11 +204,25 @@ class Session:
         self.jumps, self.shown = JumpDetector(), (None, None)
 
     @property
+    def speculates(self) -> bool:
+        """Whether a draft may be served now or later; if not, nothing is kept for one."""
+        asked = self.config.threshold > 0 and self.gatherer is None
+        return self.caching and asked and not self.left_path
+
+    def foreseen(self, latents: torch.Tensor) -> int | None:
+        """Bytes that will be held at level prediction of a run of such latents; None: unknown."""
+        if self.gatherer is not None and self.response is not None:
+            return self.gatherer.foreseen(latents, self.response.sigmas)
+        return None if self.landing is None else self.landing.foreseen(latents)
+
+    @property
     def cache_bytes(self) -> int:
         """Memory held for the run now, in bytes."""
-        kept = [h.nbytes for lane in self.lanes.values() for h in lane.histories.values()]
-        landing = self.landing.nbytes if self.landing is not None else 0
-        return self.correction.nbytes + landing + self.jumps.nbytes + sum(kept)
+        kept = [h for lane in self.lanes.values() for h in lane.histories.values()]
+        others = self.correction, self.jumps, self.landing, self.gatherer, *self.holders
+        served, said = self.shown
+        repair = said.nbytes if served is not said else 0  # the other one is the sampler's
+        return repair + sum(holder.nbytes for holder in (*kept, *others) if holder is not None)
 
 
 class Prediction:
@@ -243,7 +282,7 @@ class Prediction:
         """What the sampler gets for `denoised` [images, ...] at the latents `x`; see
         `DeferredCorrection.serve`."""
         session = self.session
-        if not session.caching:
+        if not session.speculates:
             return denoised
         if session.landing is not None:
             lanes = {
@@ -252,7 +291,8 @@ class Prediction:
             served = session.landing.serve(self.point, x, denoised, self.drafted, lanes)
         else:
             served = session.correction.serve(self.point, x, denoised, self.drafted)
+            session.jumps.record_served(served)
         session.report.repaired += served is not denoised
         session.shown = served, denoised
-        session.jumps.record_served(served)
+        session.weigh()
         return served

@@ -1,6 +1,7 @@
 """The two things that are done with features: sum them with weights, and compare them."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
@@ -9,6 +10,13 @@ EPSILON = 1e-8  # keeps 0/0 finite; far below the norm of any real feature in fl
 
 # Outputs of some rows of a call: (rows, one output per row; a tensor [rows, ...] or a list).
 Part = tuple[Sequence[int], Sequence[torch.Tensor]]
+
+
+class Holder(Protocol):
+    """Who keeps tensors."""
+
+    @property
+    def nbytes(self) -> int: ...
 
 
 def weighted_sum(weights: Sequence[float], anchors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -99,7 +99,7 @@ def _sample(
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response)
-    run = (run_type or run_for(config.effective_level, guider))(
+    run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,
         sigmas.tolist(),
@@ -114,6 +114,8 @@ def _sample(
     live: LiveRun | None = None
     with harmless("telling the page of the run"):
         live = LiveRun(run.session, node)
+    with harmless("foreseeing what will be kept"):
+        run.size = run.foreseen(noise)
     options[KEY] = run
     args = tuple(_showing(run, value) if callable(value) else value for value in args)
     try:
@@ -171,12 +173,12 @@ def _prepare(
         return executor(*inputs, model_options=model_options, **kwargs)
     size = 0
     with harmless("making room for the anchors"):
-        run.need = need_of(patcher, run.session.config, noise_shape, conds)
-        if on_host(patcher, run.need):
+        run.need = need_of(patcher, run.session.config, noise_shape, conds, run.way)
+        size = expected(run.need, run.size)
+        if on_host(patcher, run.need, size):
             log.info("SpeCa: the device has no room for this run's anchors; the host keeps them.")
             run.session.place_anchors_on(HOST)
-        else:
-            size = expected(run.need)
+            size = 0
     with announced(patcher.model, size):
         return executor(*inputs, model_options=model_options, **kwargs)
 

@@ -78,8 +78,11 @@ class GuidanceMeter:
 
     def observe(self, denoised: Any) -> None:
         """What guidance has made of them, [images, ...]; anything else is not looked at."""
-        if not self.foreign or not torch.is_tensor(denoised):
-            return
+        if self.foreign and torch.is_tensor(denoised):
+            self._measure(denoised)
+        self._heard = {}
+
+    def _measure(self, denoised: torch.Tensor) -> None:
         images = range(len(denoised))
         if {*self._heard} == {0}:
             self._measured = 1.0
@@ -95,6 +98,11 @@ class GuidanceMeter:
             self._measured = float(along / apart.square().sum().clamp_min(1e-12))
         else:
             self._measured = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(answer.nbytes for heard in self._heard.values() for answer in heard.values())
 
 
 class PromptWatch:
@@ -120,6 +128,11 @@ class PromptWatch:
         versions = [version + change for version, change in zip(versions, changed, strict=True)]
         self._asked[lanes] = prompts, versions
         return versions
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes; the sampler holds the same prompts, unless they were swapped."""
+        return sum(prompts.nbytes for prompts, _ in self._asked.values())
 
 
 class GuidedHead:

@@ -20,6 +20,7 @@ from ...speca_core.config import SpecaConfig
 from .compat import is_oom
 
 T = TypeVar("T")
+MATTERS = 0.05  # of the memory that a call takes: less is not worth a copy to the host
 KEEP = 256  # needs remembered, a few numbers each
 log = logging.getLogger("speca")
 
@@ -51,25 +52,30 @@ def need_of(
     config: SpecaConfig,
     noise_shape: Sequence[int],
     conds: Mapping[str, Collection[Any]],
+    way: str = "",
 ) -> Need:
-    """The need of a run of `patcher` (a ComfyUI ModelPatcher), with ComfyUI's `conds` by name."""
+    """The need of a run of `patcher` (a ComfyUI ModelPatcher), with ComfyUI's `conds` by name; see
+    `Run.way`."""
     settings = (
         config.effective_level,
         str(config.forecaster.depth),
         config.verifier.name,
         str(config.hindsight),
+        way,
     )
     kind = (type(patcher.model.diffusion_model).__name__, str(patcher.model_dtype()), *settings)
     return Need(kind, tuple(noise_shape), sum(map(len, conds.values())))
 
 
-def expected(need: Need) -> int:
-    """Bytes that the anchors will take: as measured, or in proportion to what another size of the
-    same kind took; 0 if nothing is known.
+def expected(need: Need, foreseen: int | None = None) -> int:
+    """Bytes that the anchors will take: as foreseen, as measured, or in proportion to what another
+    size of the same kind took; 0 if nothing is known.
 
-    How many tokens a model makes of a latent is its own secret, so a kind's first run cannot be
-    foreseen.
+    How many tokens a model makes of a latent is its own secret, so at level features a kind's first
+    run cannot be foreseen.
     """
+    if foreseen is not None:
+        return foreseen
     if need in _measured:
         return _measured[need]
     return max(
@@ -100,29 +106,32 @@ def _remember(kept: "OrderedDict[Need, T]", need: Need, value: T) -> None:
         kept.popitem(last=False)
 
 
-def on_host(patcher: Any, need: Need) -> bool:
-    """Whether the anchors of a run are better kept on the host than on the model's device.
+def on_host(patcher: Any, need: Need, size: int) -> bool:
+    """Whether the `size` bytes of a run's anchors are better kept on the host than on the model's
+    device.
 
     They are where memory ran out before in such a run, and where they do not fit beside the weights
     and what ComfyUI expects the work to take: to push weights off the device costs more, since
-    those are needed at every full call. Nothing is known before the first run.
+    those are needed at every full call. A few latents push nothing off that would be missed.
     """
     if comfy.model_management.is_device_cpu(patcher.load_device):
         return False
-    return need in _ran_out or expected(need) > spare(patcher, need)
+    matters = size > MATTERS * work_of(patcher, need)
+    return need in _ran_out or (matters and size > spare(patcher, need))
+
+
+def work_of(patcher: Any, need: Need) -> float:
+    """Bytes that ComfyUI expects a call of the model to take."""
+    batch, *rest = need.shape
+    return float(patcher.model.memory_required([2 * batch, *rest]))
 
 
 def spare(patcher: Any, need: Need) -> float:
     """Bytes of the model's device that a run leaves when nothing else is on it; negative where the
     weights alone do not fit."""
-    batch, *rest = need.shape
-    work = (
-        patcher.model.memory_required([2 * batch, *rest])
-        + comfy.model_management.extra_reserved_memory()
-    )
-    return float(
-        comfy.model_management.get_total_memory(patcher.load_device) - patcher.model_size() - work
-    )
+    work = work_of(patcher, need) + comfy.model_management.extra_reserved_memory()
+    total = comfy.model_management.get_total_memory(patcher.load_device)
+    return float(total - patcher.model_size() - work)
 
 
 @contextmanager

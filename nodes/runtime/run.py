@@ -49,6 +49,7 @@ class Run:
         name = type(model.diffusion_model).__name__
         self.session = Session(config, sigmas, name, flow, response, path=path, gatherer=gatherer)
         self.need: Need | None = None  # once it is known
+        self.size: int | None = None  # bytes that will be kept, if that is known beforehand
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None
         self.coupled = False  # all rows decide together
@@ -130,6 +131,17 @@ class Run:
             "here on they are computed together."
         )
         return True
+
+    def foreseen(self, latents: torch.Tensor) -> int | None:
+        """Bytes that will be kept in a run of such latents; None: nothing is known of them."""
+        return None
+
+    @property
+    def way(self) -> str:
+        """What is kept: it is another thing while a profile is made, and where one serves."""
+        if self.session.gatherer is not None:
+            return "learning"
+        return "served" if self.session.path is not None else "alone"
 
     def close(self) -> None:
         """Sampling is over: whoever still holds the run holds numbers only."""

@@ -10,7 +10,7 @@ from .base import Linear
 
 @dataclass(frozen=True)
 class Learned(Linear):
-    """v_n is estimated from x_0 and the newest four computed slopes, with weights that follow from
+    """v_n is estimated from x_0 and the newest three computed slopes, with weights that follow from
     the Gram matrix of the model's plain runs; see `path_model.py`.
 
     It needs a profile of the model, which the first run of an unknown model makes.

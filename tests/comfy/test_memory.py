@@ -13,15 +13,17 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from conftest import PACK
-from models import build, features, sample_tiny
+from models import build, features, sample_flux, sample_tiny, trained_flux
 from speca_pack.nodes.runtime import memory
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.diagnose import diagnose
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.nodes.runtime.targets import RUNS
-from speca_pack.speca_core import tensors
+from speca_pack.speca_core import SpecaConfig, tensors
 from speca_pack.speca_core.anchors import FeatureHistory
 from speca_pack.speca_core.budgets import Threshold
+from speca_pack.speca_core.forecasters import FORECASTERS
 from speca_pack.speca_core.report_json import write
 from speca_pack.speca_core.tensors import weighted_sum
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -257,6 +259,7 @@ def test_anchors_that_do_not_fit_beside_the_weights_go_to_the_host(model, monkey
     is decided is the same."""
     monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
     monkeypatch.setattr(memory, "spare", lambda patcher, need: room)
+    monkeypatch.setattr(memory, "work_of", lambda patcher, need: 0.0)
     fast = accelerate(model("flux"), WAYS["flux"])
     latents, places = [], []
     room = 0
@@ -275,6 +278,61 @@ def test_anchors_that_do_not_fit_beside_the_weights_go_to_the_host(model, monkey
     assert find(latents[-1]).cache_bytes == report.cache_bytes and "on the host" in diagnose(
         find(latents[-1])
     )
+
+
+@pytest.mark.parametrize(("share", "host"), [(0.04, False), (0.06, True)])
+def test_a_few_latents_stay_where_they_are(model, monkeypatch, share, host):
+    """Beside weights that leave no room anyway, they push nothing off that would be missed."""
+    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(memory, "spare", lambda patcher, need: -1.0)
+    need = memory.need_of(model("flux"), WAYS["flux"], (1, 16, 8, 8), {"positive": [1]})
+    size = share * memory.work_of(model("flux"), need)
+    assert memory.on_host(model("flux"), need, int(size)) == host
+
+
+@pytest.fixture
+def untouched(tmp_path):
+    """The trained Flux behind an untouched node whose profiles are empty; of two images."""
+    flux, store = trained_flux(), ProfileStore(tmp_path / "profiles")
+
+    def run(threshold=0.05, sampler="euler"):
+        fast = accelerate(flux, SpecaConfig(threshold=threshold), profiles=store)
+        return find(sample_flux(fast, sampler=sampler))
+
+    return run
+
+
+LATENTS = 2 * 16 * 16 * 16 * 4  # bytes of the two images' latents
+
+
+def test_the_untouched_node_keeps_six_latents(untouched):
+    """The first one, three anchors, where the sampler arrives, and what it was told unrepaired."""
+    untouched()
+    served = untouched()
+    assert served.count("accepted") and served.repaired
+    assert served.cache_bytes == 6 * LATENTS + 4 * 2
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
+def test_the_untouched_node_is_announced_to_the_byte_from_the_first_run_on(
+    untouched, sampler, estimates
+):
+    runs = [untouched(0.0), untouched(sampler=sampler), untouched(sampler=sampler)]
+    assert [run.profile and run.profile["state"] for run in runs] == ["learning", *["served"] * 2]
+    trained = trained_flux()
+    sample_flux(trained)
+    *announced, plain = estimates
+    for run, (wanted, least) in zip(runs, announced, strict=True):
+        assert (wanted, least) == (plain[0] + run.cache_bytes, plain[1] + run.cache_bytes)
+
+
+def test_threshold_zero_keeps_nothing(model):
+    """Where it does not teach, either."""
+    for level in ("features", "prediction"):
+        config = features(0.0, level=level, forecaster=FORECASTERS["newton"]())
+        report = find(sample(accelerate(model("flux"), config), "flux"))
+        assert report.cache_bytes == 0 and len(report.calls) == STEPS
+        assert {row.reason for call in report.calls for row in call.rows} == {"zero_tolerance"}
 
 
 def test_where_memory_ran_out_the_next_run_keeps_its_anchors_on_the_host(

@@ -1,6 +1,7 @@
 """Paths whose slopes follow simple laws, so that every number can be worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
 from speca_core.forecasters import Learned
+from speca_core.landing import Landing
 from speca_core.path_model import PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
@@ -85,8 +87,8 @@ def test_a_computed_turn_takes_back_what_the_drafts_did():
     assert rising.movement_weights((0, 2), 3)[-1] == pytest.approx(1.5 * STEP, rel=1e-2)
 
 
-def test_no_slope_is_looked_for_behind_the_newest_four():
-    assert len(model(LINE).slope_weights((0, 1, 2, 3, 4, 5), 6)) == 1 + 4
+def test_no_slope_is_looked_for_behind_the_newest_three():
+    assert len(model(LINE).slope_weights((0, 1, 2, 3, 4, 5), 6)) == 1 + 3
 
 
 def test_a_model_that_reacts_makes_drafts_dearer():
@@ -193,6 +195,22 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     assert session.report.count("accepted") >= TURNS - 3
 
 
+@pytest.mark.parametrize("response", [EULER, ADAMS], ids=["euler", "adams"])
+def test_a_latent_that_is_not_where_the_sampler_went_has_jumped(response):
+    """By more than the whole movement, which is .5 along a slope of 4; each image for itself."""
+    landing = Landing(model(LINE, response))
+    x, slope = torch.zeros(3, 1), torch.tensor([[4.0]] * 3)
+    for turn in range(2):
+        sigma = torch.tensor(SIGMAS[turn])
+        landing.observe(sigma, x)
+        point = Session(learned(), SIGMAS).point(SIGMAS[turn])
+        landing.serve(replace(point, coordinate=float(turn)), x, x - sigma * slope, {0, 1, 2}, {})
+        x = x - 0.5
+    x = x + torch.tensor([[0.0], [0.49], [0.51]])
+    level, jumped = landing.observe(torch.tensor(SIGMAS[2]), x)
+    assert level == pytest.approx(SIGMAS[2]) and jumped == {2}
+
+
 def test_a_draft_before_a_change_is_taken_back_in_full():
     # One turn late: the stair's step lies at 3, and 4 is the first turn that sees it.
     session = Session(learned(budget=Target(speedup=TURNS / 2)), SIGMAS, path=model(STAIR))
@@ -292,5 +310,5 @@ def test_what_if_foretells_the_psnr_from_the_distance():
 def test_what_if_of_a_run_that_taught_nothing_is_refused():
     report, _ = recorded()
     report.profile = {"state": "learning"}
-    with pytest.raises(ConfigError, match="what-if: the run was plain and taught nothing"):
+    with pytest.raises(ConfigError, match="what-if: the run was the plain model's"):
         replay(report, learned().to_dict())

@@ -79,6 +79,7 @@ class FeatureRun(Run):
         self.prediction: Prediction | None = None
         self.meter: GuidanceMeter | None = None  # from the first prediction on
         self.watch = PromptWatch()
+        self.session.holders.append(self.watch)
 
     def close(self) -> None:
         super().close()
@@ -97,7 +98,9 @@ class FeatureRun(Run):
         seed: Any,
     ) -> torch.Tensor:
         guider = executor.class_obj
-        self.meter = self.meter or GuidanceMeter(is_foreign(guider))
+        if self.meter is None:
+            self.meter = GuidanceMeter(is_foreign(guider))
+            self.session.holders.append(self.meter)
         self.prediction = self.session.predict(timestep.flatten()[0], x, self.meter.scale(guider))
         denoised = super().predict(executor, x, timestep, model_options, seed)
         self.meter.observe(denoised)
@@ -137,7 +140,7 @@ class FeatureRun(Run):
                 x, t, c_concat, c_crossattn, control, transformer_options, **conds
             )
         model = bare(self.model.diffusion_model)
-        if self.session.caching and not self.family.stacks:  # its class is in no table
+        if self.session.speculates and not self.family.stacks:  # its class is in no table
             everyone = range(total)
             self.family = discover(
                 self.family, self.verifier, model, lambda latent: evaluate(everyone, latent), x
@@ -154,7 +157,7 @@ class FeatureRun(Run):
             with installed(model, self.family, handler):
                 return evaluate(chosen)
 
-        if self.session.caching:
+        if self.session.speculates:
             output = join(call.answer(self.target(self.stream_map, self.verifier, run)))
         else:
             output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)

@@ -24,6 +24,7 @@ class GuidedRun(PredictionRun):
         self.prediction: Prediction | None = None  # None: the one under way is plain
         self.meter = GuidanceMeter(foreign=True)
         self.watch = PromptWatch()
+        self.session.holders += [self.meter, self.watch]
 
     def close(self) -> None:
         super().close()

@@ -57,7 +57,7 @@ class PredictionTarget:
         """One prediction."""
         denoised = self.evaluate(rows)
         session = call.session
-        if session.caching:
+        if session.speculates or session.gatherer is not None:
             slopes = torch.stack([(self.x[row] - denoised[row]) / self.sigma for row in rows])
             if session.gatherer is not None:
                 session.gatherer.hear(self.sigma, self.x, slopes)
@@ -114,6 +114,9 @@ class PredictionRun(Run):
         denoised = join(call.answer(self.target(self.verifier, x, sigma, evaluate)))
         call.close(time.perf_counter() - begun)
         return prediction.serve(x, denoised)
+
+    def foreseen(self, latents: torch.Tensor) -> int | None:
+        return self.session.foreseen(latents)
 
     def stands_aside(self, options: Mapping[str, Any], guider: Any) -> bool:
         """Whether nothing may be drafted: the model's own cache needs every call, or the sampler
