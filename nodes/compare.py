@@ -14,7 +14,7 @@ from .runtime.page.report_store import find
 
 GAIN = 10  # amplification of the difference
 PAPER, INK = "#1F1F23", "#E6E6E6"
-MOST_SHOWN = 8  # pictures in the node's preview
+MOST_SHOWN = 8  # pictures; those of a whole video would take gigabytes
 
 
 class SpeCaCompare(io.ComfyNode):
@@ -46,7 +46,8 @@ class SpeCaCompare(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="comparison",
-                    tooltip=f"plain | accelerated | difference times {GAIN}, per image or frame",
+                    tooltip=f"plain | accelerated | difference times {GAIN}, per image or frame; "
+                    f"the worst, if there are more than {MOST_SHOWN}",
                 ),
                 io.Float.Output(
                     display_name="psnr",
@@ -70,24 +71,22 @@ class SpeCaCompare(io.ComfyNode):
         values = [psnr(a, b) for a, b in zip(before, after, strict=True)]
         worst = min(values)
         text = describe(values, find(latents[0], plain=True), find(latents[1], plain=False))
-        sheets = torch.stack(
-            [sheet(a, b, value) for a, b, value in zip(before, after, values, strict=True)]
-        )
         # The worst ones, in their order.
-        first = sorted(sorted(range(len(values)), key=values.__getitem__)[:MOST_SHOWN])
+        shown = sorted(sorted(range(len(values)), key=values.__getitem__)[:MOST_SHOWN])
+        sheets = torch.stack([sheet(before[i], after[i], values[i]) for i in shown])
         return io.NodeOutput(
-            sheets,
-            worst,
-            text,
-            ui=ui.PreviewImage(sheets[first], cls=cls).as_dict() | {"text": (text,)},
+            sheets, worst, text, ui=ui.PreviewImage(sheets, cls=cls).as_dict() | {"text": (text,)}
         )
 
 
 def pictures(decoded: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """What a VAE decodes, [images, (frames,) height, width, 3] 0..1, as 8-bit pictures [images or
-    frames, height, width, 3]."""
+    frames, height, width, 3]. One by one: temporaries of a whole video would be as large as it."""
     frames = decoded.reshape(-1, *decoded.shape[-3:])[..., :3]
-    return (frames.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    made = torch.empty(frames.shape, dtype=torch.uint8)
+    for picture, frame in zip(made, frames, strict=True):
+        picture.copy_((frame.float().clamp(0, 1) * 255).round())
+    return made.numpy()
 
 
 def psnr(truth: np.ndarray[Any, Any], image: np.ndarray[Any, Any]) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import tracemalloc
 from types import SimpleNamespace
 
 import comfy.sd
@@ -10,7 +11,7 @@ import comfy.utils
 import numpy as np
 import pytest
 import torch
-from conftest import PACK
+from conftest import PACK, load
 from models import checked, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find, remember
@@ -18,6 +19,9 @@ from speca_pack.nodes.runtime.page.workflow_metadata import MOST_BYTES, PROPERTY
 from speca_pack.speca_core.errors import SpecaError
 from speca_pack.speca_core.report import RunReport
 from speca_pack.speca_core.report_json import unpack, write
+
+Counting = load(PACK / "benchmarks/counting.py").Counting
+SIDES = "plain", "accelerated"
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,31 @@ def test_of_a_video_the_worst_frame_decides(nodes):
     )
     assert sheets.shape[0] == 4 and "number 3 of 4" in text
     assert psnr == pytest.approx(-20 * math.log10((153 - 128) / 255), abs=0.01)
+
+
+def compared(nodes, frames):
+    """SpeCa Compare of two videos of 96 x 96 pixels, of which the later frames differ more: its
+    sheets, and the most bytes that it held besides what the VAE had decoded."""
+    plain = torch.full((1, frames, 96, 96, 3), 0.5)
+    other = plain + torch.linspace(0.01, 0.2, frames)[:, None, None, None]
+    vae = SimpleNamespace(decode=lambda latent: (plain, other)[int(latent.max())])
+    latents = ({"samples": torch.full((1, 16, frames, 8, 8), value)} for value in (0.0, 1.0))
+    tracemalloc.start()
+    with Counting() as costs:
+        output = nodes["SpeCaCompare"].execute(**dict(zip(SIDES, latents, strict=True)), vae=vae)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return output, costs.peak + peak
+
+
+def test_a_long_video_takes_hardly_more_than_its_bytes(nodes):
+    """A frame is kept in 8 bits, twice. All its numbers count, and the worst frames are shown."""
+    compared(nodes, 8)  # whatever is made once
+    few, base = compared(nodes, 8)
+    many, peak = compared(nodes, 48)
+    assert few.result[0].shape == many.result[0].shape and len(many.result[0]) == 8
+    assert (peak - base) / 40 < 3 * 96 * 96 * 3
+    assert "number 48 of 48" in many.result[2]
 
 
 def workflow():
