@@ -1,6 +1,7 @@
 """SpeCa Accelerate: the node that people drag into a graph."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,6 +11,7 @@ from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, Text, sett
 from .runtime.attach import accelerate
 from .runtime.samplers import NAMES
 
+log = logging.getLogger("speca")
 NOTES = {"hindsight": f"Works with {', '.join(NAMES)}"}  # what only ComfyUI's side knows
 
 
@@ -48,6 +50,14 @@ def widget(name: str, default: Any, rule: Rule) -> io.Input:
 def listed(helps: Mapping[str, str]) -> str:
     """Names and what each is, for a tooltip."""
     return "".join(f"\n{name}: {help}" for name, help in helps.items())
+
+
+def names_of(config: SpecaConfig) -> Iterator[str]:
+    """The names under which a prompt sends the settings that a config has."""
+    for name in settings_of(config):
+        yield name
+        choice = getattr(config, name)
+        yield from (f"{name}.{knob}" for knob in getattr(choice, "values", dict)())
 
 
 def chosen(name: str, value: Any, sent: Mapping[str, Any]) -> Any:
@@ -102,4 +112,6 @@ class SpeCaAccelerate(io.ComfyNode):
         known = {name: value for name, value in widgets.items() if value is not None}
         values = {name: sent[name] for name in settings_of(SpecaConfig) if name in sent} | known
         config = SpecaConfig.build({n: chosen(n, value, sent) for n, value in values.items()})
+        if strange := sorted({*sent} - {"model", *names_of(config)}):
+            log.warning("SpeCa: the prompt sets %s; the node has no such.", ", ".join(strange))
         return io.NodeOutput(accelerate(model, config, node))

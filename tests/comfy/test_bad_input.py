@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import urllib.error
+from types import SimpleNamespace
 
 import comfy.sample
 import comfy.samplers
@@ -311,6 +312,33 @@ def test_a_prompt_names_only_what_it_changes(comfy):
     )
     prompt["7"]["inputs"] = {"model": model, "threshold": 0.05}
     assert run(comfy, prompt) == ("success", SpecaConfig().to_dict())
+
+
+def accelerated(nodes, flux, monkeypatch, **sent):
+    """The node as a server runs it, for a prompt with these inputs."""
+    node = nodes["SpeCaAccelerate"]
+    hidden = SimpleNamespace(unique_id="7", prompt={"7": {"inputs": sent}})
+    monkeypatch.setattr(node, "hidden", hidden, raising=False)
+    return node.execute(model=flux, threshold=sent["threshold"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ({}, None),
+        ({"model": ["2", 0], "budget": "target", "budget.speedup": 3.0}, None),
+        ({"knob_of_tomorrow": 3}, "knob_of_tomorrow"),
+        ({"forecaster": "newton", "forecaster.ordre": 1}, "forecaster.ordre"),
+        ({"forecaster": "newton", "budget.speedup": 1, "start": 0.1}, "budget.speedup"),
+    ],
+)
+def test_what_the_node_does_not_have_is_named_and_runs(
+    nodes, flux, monkeypatch, caplog, sent, named
+):
+    """As a prompt of a later version may send it, or one with a slip of the pen."""
+    accelerated(nodes, flux, monkeypatch, threshold=0.1, **sent)
+    told = [record.getMessage() for record in caplog.records if "prompt" in record.getMessage()]
+    assert told == ([f"SpeCa: the prompt sets {named}; the node has no such."] if named else [])
 
 
 @pytest.mark.parametrize("sent", ["Newton", "taylor; choose one of", 3])
