@@ -17,7 +17,12 @@ from .runtime.page.workflow_metadata import stamp
 
 NOT_FOUND = (
     "No SpeCa run made this latent. Connect this node directly to the sampler's latent output, "
-    "and SpeCa Accelerate between the model loader and that sampler."
+    "and SpeCa Accelerate between the model loader and that sampler. If they are, very many runs "
+    "came after it: queue with another seed."
+)
+OF_ANOTHER_GRAPH = (
+    "The plain model made this latent: no SpeCa Accelerate lies before its sampler, or it is "
+    "bypassed. An earlier run with SpeCa had made the same."
 )
 
 
@@ -36,7 +41,7 @@ class SpeCaReport(io.ComfyNode):
             "directly after the sampler.",
             search_aliases=["speca report", "cache statistics", "timeline"],
             is_output_node=True,
-            hidden=[io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[io.Latent.Input("latent", tooltip="The sampler's output")],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The input, unchanged"),
@@ -53,12 +58,20 @@ class SpeCaReport(io.ComfyNode):
         """Look the run up by the latent itself, draw it, write it into the workflow that saved
         files carry, and pass the latent on."""
         report = find(latent["samples"])
-        if report is None:
+        trouble = "" if report else NOT_FOUND
+        with harmless("looking for SpeCa Accelerate in the graph"):
+            maker = own_id(report.ids.get("node", "")) if report else ""
+            before = nodes_before(
+                *(getattr(cls.hidden, n, None) for n in ("dynprompt", "unique_id"))
+            )
+            if maker and before and maker not in before:
+                trouble = OF_ANOTHER_GRAPH
+        if report is None or trouble:
             return io.NodeOutput(
                 latent,
                 torch.zeros(1, 8, 8, 3),
                 "{}",
-                ui={"text": (NOT_FOUND,), "speca_report": ("{}",)},
+                ui={"text": (trouble,), "speca_report": ("{}",)},
             )
         with harmless("writing the run into the workflow"):
             stamp(found(getattr(cls.hidden, "extra_pnginfo", None), "workflow"), report)
@@ -72,3 +85,26 @@ class SpeCaReport(io.ComfyNode):
         }
         shown["speca_diagnosis"] = (diagnose(report),)
         return io.NodeOutput(latent, picture, text, ui=shown)
+
+
+def nodes_before(prompt: Any, node: Any) -> set[str]:
+    """The ids of all nodes of the graph that a node's inputs come from, by way of others.
+
+    Args:
+        prompt: ComfyUI's `DynamicPrompt`. Without one, and without a node, there are none.
+    """
+    before: set[str] = set()
+    ahead = [str(node)] if prompt is not None and node is not None else []
+    while ahead:
+        for value in prompt.get_node(ahead.pop())["inputs"].values():
+            linked = isinstance(value, list) and len(value) == 2 and prompt.has_node(value[0])
+            if linked and value[0] not in before:
+                before.add(value[0])
+                ahead.append(value[0])
+    return {own_id(each) for each in before}
+
+
+def own_id(node: str) -> str:
+    """The id of a node in the graph that was queued: nodes that others make while they run, as
+    loops do, are called after these ("12.0.0.3")."""
+    return node.partition(".")[0]

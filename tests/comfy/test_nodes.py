@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from models import sample_flux, trained_flux
+from speca_pack.nodes.runtime.page.report_store import MOST_ROWS, find, remember
 from speca_pack.speca_core import ConfigError, SpecaConfig
 from speca_pack.speca_core.budgets import BUDGETS
 from speca_pack.speca_core.forecasters import FORECASTERS
+from speca_pack.speca_core.report import CallRecord, RowRecord, RunReport
 from speca_pack.speca_core.verifiers import VERIFIERS
 
 
@@ -105,6 +107,27 @@ def test_an_untouched_node_and_its_report(nodes, flux):
         and "evaluations saved" in output.ui["text"][0]
         and output.ui["images"]
     )
+
+
+def test_a_run_is_found_behind_hundreds_of_others():
+    """Tiles and detailers sample with the same model before the report is asked for."""
+    first = torch.full((1, 16, 4, 4), -1.0)
+    report = RunReport("Flux", SpecaConfig().to_dict(), 28)
+    remember(first, report)
+    for tile in range(400):
+        remember(torch.full((1, 16, 4, 4), float(tile)), RunReport("Flux", {}, 2))
+    assert find(first) is report
+
+
+def test_reports_take_a_bounded_part_of_memory():
+    """Of more rows than that, the newest are kept; the newest run in any case."""
+    row = RowRecord(0, 0, "computed", "warmup")
+    half = [CallRecord(0, 1.0, 0.0, rows=[row] * (MOST_ROWS // 2))]
+    latents = [torch.full((1, 16, 4, 4), 1000.0 + number) for number in range(4)]
+    for latent, calls in zip(latents, [half, half, half, half * 3], strict=True):
+        remember(latent, RunReport("Flux", {}, 1, calls))
+        kept = [find(each) is not None for each in latents]
+    assert kept == [False, False, False, True]
 
 
 def test_a_latent_of_another_maker_passes_with_a_message(nodes):

@@ -68,6 +68,18 @@ def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
     assert json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]["threshold"] == 0.19
 
 
+def test_a_bypassed_node_shows_no_older_run(comfy):
+    """With threshold 0 the latent is the same; the report says whose it is."""
+    prompt = graph(threshold=0.0)
+    prompt["8"]["inputs"]["seed"] = 99
+    shown = finish(comfy, prompt)["outputs"]["9"]
+    assert "evaluations saved" in shown["text"][0]
+    prompt["8"]["inputs"]["model"] = prompt["7"]["inputs"]["model"]
+    shown = finish(comfy, prompt)["outputs"]["9"]
+    assert "The plain model made this latent" in shown["text"][0]
+    assert shown["speca_report"] == ["{}"]
+
+
 @pytest.mark.parametrize(
     ("changed", "word"), [({"threshold": 7.0}, "threshold"), ({"verifier.bar": "many"}, "bar")]
 )

@@ -18,7 +18,9 @@ import torch
 from ....speca_core.report import RunReport
 from ..compat import intermediate_dtype
 
-KEEP = 64  # reports hold numbers only, a few kB each
+# Rows of all kept reports together, .6 KB each: two thousand runs of 28 steps. Tiles and detailers
+# make hundreds in one prompt.
+MOST_ROWS = 56_000
 
 # By fingerprint, and whether the run was the plain model's.
 _reports: OrderedDict[tuple[str, bool], RunReport] = OrderedDict()
@@ -41,8 +43,9 @@ def remember(latent: Any, report: RunReport) -> None:
     with _lock:
         _reports.pop(key, None)
         _reports[key] = report
-        while len(_reports) > KEEP:
-            _reports.popitem(last=False)
+        rows = sum(kept.rows for kept in _reports.values())
+        while rows > MOST_ROWS and len(_reports) > 1:
+            rows -= _reports.popitem(last=False)[1].rows
 
 
 def find(latent: Any, plain: bool | None = None) -> RunReport | None:
