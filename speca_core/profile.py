@@ -282,7 +282,7 @@ class Gatherer:
     def foreseen(latents: torch.Tensor, sigmas: Sequence[float]) -> int:
         """Bytes that will be held of a run of such latents that asks at `sigmas`."""
         levels = [s for i, s in enumerate(sigmas) if s < min(sigmas[:i], default=math.inf)]
-        return (1 + len(levels)) * _some(latents).nbytes
+        return (1 + len(levels)) * some_numbers(latents).nbytes
 
     @property
     def nbytes(self) -> int:

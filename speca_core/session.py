@@ -31,7 +31,6 @@ from .report import CallRecord, RunReport
 from .sampler_response import SamplerResponse
 from .tensors import Holder
 
-
 FORGET_AFTER = 2  # predictions without a lane; context windows that shift leave lanes behind
 
 
