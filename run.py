@@ -95,6 +95,14 @@ def do_pages(options: argparse.Namespace) -> int:
     return in_pack("tools.pages", options, None)
 
 
+def do_profiles(options: argparse.Namespace) -> int:
+    """What has been learned of models: list, delete, export, import."""
+    base = Path(options.comfyui).resolve() if options.comfyui else BASE
+    folder = base / "user" / "__speca" / "profiles"
+    options.rest = ["--folder", str(folder), *options.rest]
+    return in_pack("tools.profiles", options, None)
+
+
 COMMANDS = {
     "setup": (
         do_setup,
@@ -113,6 +121,10 @@ COMMANDS = {
     "train": (
         do_train,
         "hours: train the demo's model of scenes, resumable; takes demo/training's options",
+    ),
+    "profiles": (
+        do_profiles,
+        "what SpeCa has learned of your models: list; delete NAME; export NAME FILE; import FILE",
     ),
     "pages": (do_pages, "write the tables of the docs that are made from the code"),
     **{
@@ -160,7 +172,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
                 "--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s"
             )
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in (*SUITES, "bench", "train"):
+    if rest and options.command not in (*SUITES, "bench", "train", "profiles"):
         parser.error(f"{options.command} does not know {' '.join(rest)}")
     options.rest = rest
     return options

@@ -5,6 +5,7 @@ ComfyUI's environment, as a part of the pack.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
@@ -107,37 +108,39 @@ def gate_table() -> str:
 
 
 def floor_table() -> str:
-    """What `bench --floor` has measured on both beds: each method beside fewer steps at as many
-    evaluations, rounded up."""
+    """What `bench --floor` has measured on both beds: one row for each method, one cell for each
+    budget, beside fewer steps at as many evaluations, rounded up."""
     floors = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["floor"]
-    rows = []
+    cells: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     for bed, found in floors.items():
-        fewer = [row for row in found if row["method"] == "fewer steps"]
         for row in found:
-            same = [
-                other
-                for other in fewer
-                if all(other[key] == row[key] for key in ("sampler", "steps", "cfg"))
-                and other["evaluations"] >= row["evaluations"] - 0.01
-            ]
-            if row["method"] == "fewer steps" or not same:
-                continue
-            beside = min(same, key=lambda other: other["evaluations"])
-            pairs = zip(beside["psnr"], row["psnr"], strict=True)
-            loss = max(0.0, max(plain - fast for plain, fast in pairs))
-            rows.append(
-                (
-                    bed,
-                    f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}",
-                    row["method"],
-                    f"{row['evaluations']:.1f}",
-                    mean_worst(row["psnr"]),
-                    mean_worst(beside["psnr"]),
-                    f"{loss:.1f}",
-                )
-            )
-    head = ("bed", "setting", "method", "evaluations", "dB", "fewer steps", "largest loss")
-    return table(head, rows)
+            setting = f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}"
+            beside = fewer_steps(found, row)
+            if beside is not None:
+                cell = f"{row['evaluations']:.1f}: {mean_worst(row['psnr'])} {against(row, beside)}"
+                cells[bed, setting, row["method"]][cell] = cell  # once, if two budgets are alike
+    most = max(map(len, cells.values()))
+    rows = [(*key, *found, *[""] * (most - len(found))) for key, found in cells.items()]
+    return table(("bed", "setting", "method", *["budget"] * most), rows)
+
+
+def fewer_steps(found: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of as many plain steps as `row` has evaluations, rounded up; None if that is the
+    plain run, or was not measured."""
+    same = [
+        other
+        for other in found
+        if other["method"] == "fewer steps" != row["method"]
+        and all(other[key] == row[key] for key in ("sampler", "steps", "cfg"))
+        and other["evaluations"] >= row["evaluations"] - 0.01
+    ]
+    return min(same, key=lambda other: float(other["evaluations"]), default=None)
+
+
+def against(row: dict[str, Any], beside: dict[str, Any]) -> str:
+    """(gain of the mean; largest loss of a picture), in dB."""
+    gains = [fast - plain for plain, fast in zip(beside["psnr"], row["psnr"], strict=True)]
+    return f"({mean(gains):+.1f}; {max(0.0, -min(gains)):.1f})"
 
 
 def mean_worst(values: Sequence[float]) -> str:

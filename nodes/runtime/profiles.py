@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
@@ -22,7 +22,9 @@ from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Profile
 from ...speca_core.reaction import reaction
 from ...speca_core.sampler_response import SamplerResponse
-from .fingerprint import Key
+
+if TYPE_CHECKING:  # it needs ComfyUI's models, and the command that lists profiles has none
+    from .fingerprint import Key
 
 KEEP = 8  # path models, with their arithmetic
 MOST = 32  # profiles per model

@@ -86,3 +86,26 @@ def test_what_is_no_request_is_refused(comfy, body, kind):
 def test_a_name_out_of_the_folder_is_refused(comfy):
     for name in ("..%2F..%2Fcomfy.settings", "x", "..%5C..%5Cx"):
         assert send(comfy, f"/speca/profiles/{name}", "DELETE")[0] in (400, 404)
+
+
+def test_the_command_lists_exports_deletes_and_imports(tmp_path, capsys):
+    from speca_pack.nodes.runtime.profiles import ProfileStore
+    from speca_pack.tools.profiles import main
+
+    def run(*arguments):
+        code = main(["--folder", str(tmp_path / "profiles"), *map(str, arguments)])
+        return code, capsys.readouterr().out
+
+    assert run() == (0, "no profiles\n")
+    store, file = ProfileStore(tmp_path / "profiles"), tmp_path / "shared.json"
+    gram = [1.0, 0, 0, 1, 0, 1]
+    told = {"schema": 1, "guidance": 3.5, "flow": True, "sigmas": [1.0, 0.5], "gram": gram}
+    profile = told | {"runs": 2, "surprise": 1.0, "judged": 0, "trials": [[0.5, 1, 1.2]]}
+    store.take(NAME, {"model": "Flux", "profiles": [profile]})
+    code, text = run()
+    assert code == 0 and text.startswith(NAME)
+    assert "Flux: CFG 3.5 from 2 runs, calibrated" in text
+    assert run("export", NAME, file)[0] == 0
+    assert run("delete", NAME)[0] == 0 and store.all() == {}
+    assert run("delete", NAME)[0] == 1
+    assert run("import", file)[0] == 0 and [*store.all()] == [NAME]
