@@ -9,6 +9,8 @@ from comfy_api.latest import io
 from ..speca_core import SpecaConfig
 from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, Text, settings_of
 from .runtime.attach import accelerate
+from .runtime.page.events import found
+from .runtime.page.workflow_metadata import PROFILE, node_at
 from .runtime.samplers import NAMES
 
 log = logging.getLogger("speca")
@@ -94,7 +96,7 @@ class SpeCaAccelerate(io.ComfyNode):
                 "cache",
             ],
             not_idempotent=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input("model", tooltip="The model to accelerate; it is left as it is"),
                 *(widget(name, *setting) for name, setting in settings_of(SpecaConfig).items()),
@@ -114,4 +116,6 @@ class SpeCaAccelerate(io.ComfyNode):
         config = SpecaConfig.build({n: chosen(n, value, sent) for n, value in values.items()})
         if strange := sorted({*sent} - {"model", *names_of(config)}):
             log.warning("SpeCa: the prompt sets %s; the node has no such.", ", ".join(strange))
-        return io.NodeOutput(accelerate(model, config, node))
+        workflow = found(getattr(cls.hidden, "extra_pnginfo", None), "workflow")
+        carried = found(node_at(workflow, node), "properties", PROFILE)
+        return io.NodeOutput(accelerate(model, config, node, carried=carried))

@@ -33,6 +33,7 @@ def accelerate(
     node: str = "",
     run: type[Run] | None = None,
     profiles: ProfileStore = STORE,
+    carried: Any = None,
 ) -> Any:
     """A clone of a model that samples with SpeCa.
 
@@ -44,6 +45,7 @@ def accelerate(
         node: id of the node whose page is shown the runs; empty if there is none.
         run: the kind of run to make; None: see `run_for`. Measurements and tests bring their own.
         profiles: where what is learned of models is kept.
+        carried: the profile that a shared workflow brings along, or anything else.
 
     Raises:
         UnsupportedModel: level features, and SpeCa does not know how to draft inside this model.
@@ -52,7 +54,7 @@ def accelerate(
     (run or RUNS[config.effective_level]).check(config, model.model)
     patched = model.clone()
     wrappers = {
-        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, run, config, node, profiles),
+        WrappersMP.OUTER_SAMPLE: functools.partial(_sample, run, config, node, profiles, carried),
         WrappersMP.PREPARE_SAMPLING: _prepare,
         WrappersMP.PREDICT_NOISE: _predict,
         WrappersMP.APPLY_MODEL: _apply_model,
@@ -74,6 +76,7 @@ def _sample(
     config: SpecaConfig,
     node: str,
     profiles: ProfileStore,
+    carried: Any,
     executor: Any,
     noise: torch.Tensor,
     latent_image: torch.Tensor,
@@ -98,7 +101,7 @@ def _sample(
     patcher = guider.model_patcher
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    knowledge = Knowledge(profiles, config, guider, flow, response)
+    knowledge = Knowledge(profiles, config, guider, flow, response, carried)
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,
@@ -127,8 +130,6 @@ def _sample(
         with harmless("closing the books of the run"):
             _settle(run, knowledge, live)
         run.close()
-    with harmless("keeping what the run has taught"):
-        knowledge.learn(report)
     with harmless("keeping the report of the run"):
         remember(latent, report)
     return latent
@@ -151,6 +152,9 @@ def _settle(run: Run, knowledge: Knowledge, live: LiveRun | None) -> None:
         if report.out_of_memory is not None:
             ran_out(run.need)
     knowledge.tell(report)
+    if report.finished:
+        with harmless("keeping what the run has taught"):
+            knowledge.learn(report)
     if live is not None:
         live.end()
     log.info("SpeCa: %s", report.summary)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from ...speca_core.config import SpecaConfig
+from ...speca_core.errors import ConfigError
 from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Gatherer, Profile
 from ...speca_core.report import RunReport
@@ -12,6 +15,8 @@ from ...speca_core.sampler_response import SamplerResponse
 from .fingerprint import Key, key_of
 from .harmless import harmless
 from .profiles import ProfileStore
+
+log = logging.getLogger("speca")
 
 
 class Knowledge:
@@ -32,6 +37,7 @@ class Knowledge:
         guider: Any,
         flow: bool,
         response: SamplerResponse | None,
+        carried: Any = None,
     ) -> None:
         self.config = config = config.judged
         self.path: PathModel | None = None
@@ -60,23 +66,39 @@ class Knowledge:
             self.config = config.without_profile
             return
         with harmless("reading the profile of the model"):
-            self._profile = None if config.threshold == 0 else store.find(self._key)
+            if config.threshold > 0:
+                self._profile = store.find(self._key) or self._brought(carried)
             if self._profile is not None:
                 self.path = store.path(self._key, self._profile, response)
         if self.path is None:
             self.gatherer = Gatherer()
+
+    def _brought(self, carried: Any) -> Profile | None:
+        """What a workflow carries, if it is of this very model, of which nothing is known here."""
+        key = self._key
+        if key is None or not isinstance(carried, Mapping) or carried.get("name") != key.name:
+            return None
+        try:
+            self._store.take(key.name, carried)
+        except ConfigError as error:
+            log.warning("SpeCa: the workflow's profile is not taken: %s", error)
+            return None
+        log.info("SpeCa: the workflow brought a profile of this model.")
+        return self._store.find(key)
 
     @property
     def told(self) -> dict[str, Any] | None:
         """For the report; None if the settings ask for no profile."""
         if self.trouble:
             return {"state": "none", "why": self.trouble}
+        named = {"name": self._key.name} if self._key else {}
         if self.gatherer is not None:
-            return {"state": "learning"}
+            return {"state": "learning", **named}
         if self._profile is None:
             return None
         return {
             "state": "served",
+            **named,
             "runs": self._profile.runs,
             "guidance": self._profile.guidance,
             "surprise": self._profile.surprise,

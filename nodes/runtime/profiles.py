@@ -123,7 +123,7 @@ class ProfileStore:
         return known
 
     def take(self, name: str, source: Any) -> None:
-        """Write what another machine has learned, in the place of what is known.
+        """Write what another machine has learned, in the place of what is known of its guidance.
 
         Args:
             name: of the file there.
@@ -132,7 +132,11 @@ class ProfileStore:
         Raises:
             ConfigError: it is something else.
         """
-        self._write(proper(name), checked(source))
+        told = checked(source)
+        brought = {profile["guidance"] for profile in told["profiles"]}
+        known = self.all().get(proper(name), {"profiles": []})["profiles"]
+        told["profiles"] += [p for p in known if p["guidance"] not in brought]
+        self._write(name, told | {"profiles": told["profiles"][:MOST]})
 
     def _write(self, name: str, told: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ def test_without_a_profile_other_choices_stand():
     config = SpecaConfig(0.2).without_profile
     chosen = config.forecaster.name, config.verifier.name, config.budget.name
     assert chosen == ("newton", "embedded", "accumulated")
-    assert config.threshold == pytest.approx(0.6)  # an error of drafts in a row, not the distance of the result
+    assert config.threshold == pytest.approx(0.6)  # of errors in a row, not of the result
     assert SpecaConfig(0.9).without_profile.threshold == 1.0
     own = SpecaConfig.build({"threshold": 0.3, "forecaster": "taylor", "budget": "interval"})
     assert own.without_profile == replace(own, verifier=config.verifier)

@@ -13,7 +13,9 @@ from typing import Any
 from ....speca_core.report import RunReport
 from .events import found, payload
 
-PROPERTY = "speca_runs"  # of the SpeCa Accelerate node; web/speca.js reads it
+# Properties of the SpeCa Accelerate node, which web/speca.js writes as well.
+PROPERTY = "speca_runs"
+PROFILE = "speca_profile"  # what the routes export, for whoever has the same model
 MOST_BYTES = 16_384  # of a node's runs; a JPEG holds 64 KB of metadata, the workflow among it
 TOTALS_ONLY = {"calls": {"columns": [], "values": []}, "row_columns": []}
 
