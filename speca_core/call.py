@@ -81,11 +81,11 @@ class Call:
     def _reason(self, lane: Lane, state: LaneState) -> Reason | None:
         """Why a row must be computed; None if it may be drafted."""
         config = self.session.config
-        if not self.session.caching:
-            return Reason.MEMORY
+        if self.session.stopped:
+            return self.session.stopped
         if self.session.gatherer is not None:
             return Reason.LEARNING
-        if self.session.left_path or (self.session.path and lane.calls and not lane.on_course):
+        if self.session.path and lane.calls and not lane.on_course:
             return Reason.PROFILE
         if lane.image in self.prediction.jumped:
             return Reason.JUMP

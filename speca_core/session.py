@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from .axis import Schedule, SchedulePoint
+from .budgets import Reason
 from .call import Call
 from .config import SpecaConfig
 from .correction import DeferredCorrection
@@ -61,7 +62,6 @@ class Session:
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.response = response
         self.path = path
         self.gatherer = gatherer
         self.holders: list[Holder] = []  # others who keep tensors for this run
@@ -84,7 +84,7 @@ class Session:
         self.caching = True  # until memory runs out
         self.store: torch.device | None = None  # of what is kept; None: the device it comes from
         self._lanes_made = 0
-        self.left_path = False  # the sampler went another way than the path model's
+        self.stopped: Reason | None = None  # why nothing is drafted any more
         self.shown: tuple[Any, Any] = (None, None)  # the newest prediction: as served, unrepaired
         self._position = 0.0  # of the newest prediction
         self._turn = -1  # the sampler's last one, in a run with a path model
@@ -96,8 +96,7 @@ class Session:
         """The sampler asks for a prediction.
 
         Args:
-            sigma: [], the noise level.
-            x: [images, ...], the latents there.
+            sigma: [], the noise level. x: [images, ...], the latents there.
             guidance: see `Prediction`.
         """
         self.predictions += 1  # first: memory may run out in the next line
@@ -151,9 +150,8 @@ class Session:
             return point
         turn = self.path.response.turn(self._turn, sigma)
         if turn is None:
-            self.path, self.landing, self.left_path = None, None, True
-            for lane in self.lanes.values():
-                lane.forget()
+            self.path = None
+            self.stop(Reason.PROFILE)
             return point
         self._turn = turn
         return replace(point, coordinate=float(turn))
@@ -176,13 +174,19 @@ class Session:
         calls = self.report.calls
         calls[:] = [call for call in calls if call.prediction != self.predictions]
         self.report.out_of_memory = len(calls)
-        if self.gatherer is not None:
-            self.gatherer.give_up()  # the rest of the run goes by unheard
-        self._drop()
+        self.stop(Reason.MEMORY)
 
     def weigh(self) -> None:
         """Note in the report what is held now, if it is more than ever."""
         self.report.cache_bytes = max(self.report.cache_bytes, self.cache_bytes)
+
+    def stop(self, why: Reason) -> None:
+        """What the model says is no anchor from here on, and teaches nothing."""
+        self.stopped = why
+        if self.gatherer is not None:
+            self.gatherer.give_up()
+            self.gatherer = None
+        self._drop()
 
     def unrepaired(self, served: Any) -> Any:
         """What the model or the forecast said where `served` is what the sampler was given. Repairs
@@ -206,29 +210,27 @@ class Session:
     def speculates(self) -> bool:
         """Whether a draft may be served now or later; if not, nothing is kept for one."""
         asked = self.config.threshold > 0 and self.gatherer is None
-        return self.caching and asked and not self.left_path
+        return self.caching and asked and self.stopped is None
 
     def foreseen(self, latents: torch.Tensor) -> int | None:
         """Bytes that will be held at level prediction of a run of such latents; None: unknown."""
-        if self.gatherer is not None and self.response is not None:
-            return self.gatherer.foreseen(latents, self.response.sigmas)
+        if self.gatherer is not None and self.correction.response is not None:
+            return self.gatherer.foreseen(latents, self.correction.response.sigmas)
         return None if self.landing is None else self.landing.foreseen(latents)
 
     @property
     def cache_bytes(self) -> int:
         """Memory held for the run now, in bytes."""
         kept = [h for lane in self.lanes.values() for h in lane.histories.values()]
+        kept += [said for served, said in [self.shown] if served is not said]  # before a repair
         others = self.correction, self.jumps, self.landing, self.gatherer, *self.holders
-        served, said = self.shown
-        repair = said.nbytes if served is not said else 0  # the other one is the sampler's
-        return repair + sum(holder.nbytes for holder in (*kept, *others) if holder is not None)
+        return sum(each.nbytes for each in (*kept, *others) if each is not None)
 
 
 class Prediction:
-    """What the sampler asked for at one place; one or more calls of the model make it.
+    """What the sampler asked for at one noise level; one or more calls of the model make it.
 
     Args:
-        sigma: its noise level.
         guidance: its CFG scale, if it is uncond + guidance * (cond - uncond), with rows of branch 0
             being cond and those of branch 1 uncond; None if it is anything else.
         jumped: images whose latent has left its path. Their anchors are dropped.
@@ -245,11 +247,11 @@ class Prediction:
         self.computed: set[int] = set()  # groups of which a row was computed; see `Call.groups`
         self.drafted: set[int] = set()  # images of which a row was served a draft
         self._asked: Counter[Hashable] = Counter()
-        lanes = session.lanes.items()
-        session.lanes = {k: lane for k, lane in lanes if self.number - lane.seen <= FORGET_AFTER}
-        for lane in session.lanes.values():
+        for key, lane in [*session.lanes.items()]:
             if lane.image in jumped:
                 lane.forget()
+            if self.number - lane.seen > FORGET_AFTER:
+                del session.lanes[key]
         for image in jumped:
             session.correction.forget(image)
 

@@ -21,6 +21,7 @@ from .page.report_store import remember
 from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
+from .skipping import BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
 
 HOST = torch.device("cpu")
@@ -99,6 +100,7 @@ def _sample(
         wrappers = options["wrappers"][kind]
         wrappers[KEY] = wrappers.pop(KEY)
     patcher = guider.model_patcher
+    names = suspects(guider.model_options, patcher.model.diffusion_model)
     flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response, carried)
@@ -111,6 +113,9 @@ def _sample(
         knowledge.path,
         knowledge.gatherer,
     )
+    run.blocks = BlockWatch(names, patcher.model.diffusion_model)
+    if is_known(names):
+        run.stand_aside()
     report = run.session.report
     report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told

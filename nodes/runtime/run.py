@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from comfy.model_management import InterruptProcessingException
 
+from ...speca_core.budgets import Reason
 from ...speca_core.config import SpecaConfig
 from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Gatherer
@@ -15,6 +16,7 @@ from ...speca_core.sampler_response import SamplerResponse
 from ...speca_core.session import Prediction, Session
 from .compat import is_oom
 from .memory import Need
+from .skipping import BlockWatch
 
 KEY = "speca"  # of SpeCa's wrappers, and of the run in its options
 log = logging.getLogger("speca")
@@ -53,6 +55,7 @@ class Run:
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None
         self.coupled = False  # all rows decide together
+        self.blocks = BlockWatch(frozenset(), model.diffusion_model)
         self._warned: set[str] = set()
 
     @staticmethod
@@ -106,6 +109,31 @@ class Run:
             [rows, ...] the denoised prediction of each row.
         """
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+
+    def compute(self, executor: Callable[..., torch.Tensor], *args: Any, **conds: Any) -> Any:
+        """Ask the model, with the arguments of `evaluate`, and see that it runs."""
+        with self.blocks.computed(args[5] or {}):
+            answer = executor(*args, **conds)
+        if self.blocks.skips:
+            self.stand_aside()
+        return answer
+
+    def expect_calls(self, before: int) -> None:
+        """A prediction is over, before which the report had so many calls. If it had some, and now
+        no more, somebody has answered without the model."""
+        if before and len(self.session.report.calls) == before:
+            self.blocks.found()
+            self.stand_aside()
+
+    def stand_aside(self) -> None:
+        """Another pack's cache answers in the model's place: draft nothing from here on."""
+        if self.session.stopped is not Reason.OTHER:
+            self.session.stop(Reason.OTHER)
+            log.warning(
+                "SpeCa: another cache is on this model%s: it answers without running the model's "
+                "blocks. SpeCa drafts nothing beside it. Remove or bypass one of the two nodes.",
+                "".join(f", {name}" for name in sorted(self.blocks.names)),
+            )
 
     def serve(
         self, prediction: Prediction, x: torch.Tensor, denoised: torch.Tensor

@@ -32,6 +32,7 @@ class Reason(str, Enum):
     BACKOFF = "backoff"  # drafts were rejected again and again: none is tried for a while
     LEARNING = "learning"  # a plain run, of which the model's profile is made
     PROFILE = "profile"  # the profile says nothing about what the model is asked now
+    OTHER = "other_cache"  # another cache on the model skips what ours would skip
     MEMORY = "memory"  # memory ran out earlier in this run: nothing is kept any more
     COUPLED = "coupled"  # another row of the same image, or of the same batch, is computed
 

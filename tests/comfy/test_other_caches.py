@@ -5,11 +5,13 @@ import logging
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_extras import nodes_easycache
+from comfy_extras import nodes_easycache, nodes_slg
 from graphs import assert_harmless, ksampler, left_behind, with_node
 from models import features, trained_flux
+from speca_pack.nodes.runtime import skipping
 from speca_pack.nodes.runtime.attach import KEY, accelerate
-from speca_pack.speca_core import ConfigError, UnsupportedModel
+from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,121 @@ def test_a_function_in_place_of_the_model_that_is_no_cache(flux):
         lambda apply, options: apply(options["input"], options["timestep"], **options["c"])
     )
     assert_harmless(lambda wrap: ksampler(wrap(model)), flux)
+
+
+STEPS = 20
+
+
+def with_block_reuse(model):
+    """A forecaster in the blocks' replacements, under a name that says nothing: from its fourth
+    step on it hands on, at every second one, what the blocks gave the last time."""
+    model, state = model.clone(), {"step": -1, "kept": {}}
+
+    def stepping(executor, *args, **kwargs):
+        state["step"] += 1
+        return executor(*args, **kwargs)
+
+    def begin(executor, *args, **kwargs):
+        state.update(step=-1, kept={})
+        return executor(*args, **kwargs)
+
+    def patch(place):
+        def spectrum(args, extra):
+            key = (place, args["img"].shape)
+            if state["step"] >= 3 and state["step"] % 2 and key in state["kept"]:
+                return dict(state["kept"][key])
+            state["kept"][key] = extra["original_block"](args)
+            return dict(state["kept"][key])
+
+        return spectrum
+
+    for kind in ("double_block", "single_block"):
+        for i in range(len(getattr(model.model.diffusion_model, f"{kind}s"))):
+            model.set_model_patch_replace(patch((kind, i)), "dit", kind, i)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "mine", begin)
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "mine", stepping)
+    return model
+
+
+def with_reusing_function(model):
+    """Every second call is answered without the model, from its fourth on."""
+    model, calls = model.clone(), []
+
+    def reusing(apply, options):
+        calls.append(
+            apply(options["input"], options["timestep"], **options["c"])
+            if len(calls) % STEPS < 3 or len(calls) % 2
+            else calls[-1]
+        )
+        return calls[-1]
+
+    model.set_model_unet_function_wrapper(reusing)
+    return model
+
+
+def with_reusing_wrapper(model):
+    """The same around the diffusion model."""
+    model, calls = model.clone(), []
+
+    def reusing(executor, *args, **kwargs):
+        reuses = len(calls) % STEPS >= 3 and len(calls) % 2
+        calls.append(calls[-1] if reuses else executor(*args, **kwargs))
+        return calls[-1]
+
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "mine", reusing)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("other", "level"),
+    [
+        (with_block_reuse, "prediction"),
+        (with_block_reuse, "features"),
+        (with_reusing_function, "prediction"),
+        (with_reusing_function, "features"),
+        # At level features a run ends that did not come to the model's head; see above.
+        (with_reusing_wrapper, "prediction"),
+    ],
+)
+def test_another_forecaster_is_found_by_what_it_does(flux, monkeypatch, caplog, other, level):
+    """From where it is seen to skip, and from the start of the next run, the picture is its own."""
+    monkeypatch.setattr(skipping, "_known", set())
+    alone = ksampler(other(flux), steps=STEPS)
+    config = SpecaConfig(level=level)
+    both = accelerate(other(flux), config)
+    first = ksampler(both, steps=STEPS)
+    assert "answers without running the model's blocks" in caplog.text
+    reasons = [row.reason for call in find(first).calls for row in call.rows]
+    assert reasons[-1] == "other_cache" and reasons[0] != "other_cache"
+    caplog.clear()
+    second = ksampler(accelerate(other(flux), config), steps=STEPS)
+    report = find(second)
+    assert "drafts nothing beside it" in caplog.text
+    assert {row.reason for call in report.calls for row in call.rows} == {"other_cache"}
+    assert torch.equal(second, alone)
+
+
+def with_skipped_layers(model):
+    """SLG from half of the steps on: its extra pass leaves blocks out on purpose."""
+    how = {"double_layers": "1", "single_layers": "1", "scale": 2.0}
+    place = {"start_percent": 0.3, "end_percent": 1.0}
+    return nodes_slg.SkipLayerGuidanceDiT.execute(model, **how, **place).result[0]
+
+
+def with_a_lora_of_blocks(model):
+    """A replacement that runs its block."""
+    model = model.clone()
+
+    def louder(args, extra):
+        made = extra["original_block"](args)
+        return {"img": 1.01 * made["img"], "txt": made["txt"]}
+
+    model.set_model_patch_replace(louder, "dit", "double_block", 0)
+    return model
+
+
+@pytest.mark.parametrize("patch", [with_skipped_layers, with_a_lora_of_blocks])
+def test_who_runs_the_blocks_is_no_other_forecaster(flux, patch, caplog):
+    model = accelerate(patch(flux), SpecaConfig(level="features"))
+    report = find(ksampler(model, steps=STEPS))
+    assert report.count("accepted") and "another cache" not in caplog.text

@@ -1,5 +1,6 @@
 """Level features: what is forecast is the input of the model's head, for each row of a call."""
 
+import functools
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -102,7 +103,9 @@ class FeatureRun(Run):
             self.meter = GuidanceMeter(is_foreign(guider))
             self.session.holders.append(self.meter)
         self.prediction = self.session.predict(timestep.flatten()[0], x, self.meter.scale(guider))
+        calls = len(self.session.report.calls)
         denoised = super().predict(executor, x, timestep, model_options, seed)
+        self.expect_calls(calls)
         self.meter.observe(denoised)
         return self.serve(self.prediction, x, denoised)
 
@@ -120,13 +123,13 @@ class FeatureRun(Run):
         begun = time.perf_counter()
         own, total = executor.class_obj is self.model, x.shape[0]
 
-        def evaluate(chosen: Sequence[int], x: torch.Tensor = x) -> torch.Tensor:
+        def evaluate(
+            chosen: Sequence[int], x: torch.Tensor = x, ask: Callable[..., Any] = executor
+        ) -> torch.Tensor:
             # Subsets hold whole images in every chunk, so the chunk arithmetic that other packs do
             # on the options still holds.
             args = take((x, t, c_concat, c_crossattn, control), chosen, total)
-            answer: torch.Tensor = executor(
-                *args, transformer_options, **take(conds, chosen, total)
-            )
+            answer: torch.Tensor = ask(*args, transformer_options, **take(conds, chosen, total))
             return answer
 
         if not own:
@@ -154,8 +157,10 @@ class FeatureRun(Run):
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:
+            full = isinstance(handler, FullPass)
+            ask = functools.partial(self.compute, executor) if full else executor
             with installed(model, self.family, handler):
-                return evaluate(chosen)
+                return evaluate(chosen, ask=ask)
 
         if self.session.speculates:
             output = join(call.answer(self.target(self.stream_map, self.verifier, run)))

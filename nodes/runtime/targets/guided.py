@@ -45,9 +45,11 @@ class GuidedRun(PredictionRun):
             scale = self.meter.scale(guider)
             prediction = self.session.predict(timestep.flatten()[0], x, scale)
             self.prediction = prediction if prediction.point.sigma > 0 else None
+        calls = len(self.session.report.calls)
         denoised = Run.predict(self, executor, x, timestep, model_options, seed)
         if self.prediction is None:
             return denoised
+        self.expect_calls(calls)
         self.meter.observe(denoised)
         return self.serve(self.prediction, x, denoised)
 

@@ -150,7 +150,7 @@ class PredictionRun(Run):
         images = [] if self._computed is None else rows_of(x, transformer_options).images
         # Tiles or copies that a patch has put into the batch are not ours to tell apart.
         if self._computed is None or max(images) + 1 != self._images:
-            return executor(x, t, *inputs, transformer_options, **conds)  # type: ignore[no-any-return]
+            return self.compute(executor, x, t, *inputs, transformer_options, **conds)  # type: ignore[no-any-return]
         chosen = [row for row, image in enumerate(images) if image in self._computed]
         return self.evaluate_some(executor, chosen, (x, t, *inputs), transformer_options, conds)
 
@@ -170,7 +170,8 @@ class PredictionRun(Run):
         total = len(inputs[0])
         args = take(inputs, chosen, total)
         try:
-            computed = executor(*args, transformer_options, **take(conds, chosen, total))
+            some = take(conds, chosen, total)
+            computed = self.compute(executor, *args, transformer_options, **some)
         except Exception as error:
             if len(chosen) == total or not self.parted(error):
                 raise
