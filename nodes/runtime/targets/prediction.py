@@ -11,6 +11,7 @@ import torch
 
 from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
+from ....speca_core.session import Session
 from ....speca_core.target import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
@@ -23,8 +24,12 @@ NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the nex
 
 
 class PredictionTarget:
-    """One prediction, or the model's answers for one. Its feature is the slope
-    v = (x - denoised) / sigma, its head the identity.
+    """One prediction, or the model's answers for one; its head is the identity.
+
+    Its feature is the slope v = (x - denoised) / sigma of a flow model. Where sigma is noise over
+    signal, such a slope is nearly all noise while sigma is large: relative errors of it are too
+    small. There the feature is v - denoised, which is the slope of the same path seen as a flow.
+    Path models are made of slopes.
 
     Args:
         verifier: the run's.
@@ -51,7 +56,10 @@ class PredictionTarget:
         slopes = draft.forecast()
         slopes = self.verifier.verify(draft, measured_in(call)(rows, Identity(slopes)), slopes)
         taken = [i for i, row in enumerate(rows) if row in draft.accepted]
-        return draft.accepted, [self.x[rows[i]] - self.sigma * slopes[i] for i in taken]
+        made = [self.x[rows[i]] - self.sigma * slopes[i] for i in taken]
+        if not forecasts_slopes(call.session):
+            made = [denoised.div_(1 + self.sigma) for denoised in made]
+        return draft.accepted, made
 
     def compute(self, call: Call, rows: Sequence[int]) -> Any:
         """One prediction."""
@@ -62,8 +70,15 @@ class PredictionTarget:
             if session.gatherer is not None:
                 session.gatherer.hear(self.sigma, self.x, slopes)
             else:
+                if not forecasts_slopes(session):
+                    slopes = slopes - torch.stack([denoised[row] for row in rows])
                 call.learn(rows, slopes, slopes, measured_in(call)(rows, Identity(slopes)))
         return denoised if len(rows) == len(denoised) else [denoised[row] for row in rows]
+
+
+def forecasts_slopes(session: Session) -> bool:
+    """What a run forecasts; see `PredictionTarget`."""
+    return session.report.flow or session.path is not None
 
 
 class PredictionRun(Run):
