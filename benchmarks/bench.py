@@ -20,7 +20,7 @@ os.environ.setdefault(
 
 from testbed import BEDS, Setting, Testbed, psnr  # first: it makes ComfyUI importable
 
-from floor import write_floor
+from floor import Floor, write_floor
 from gate import write_gate
 from methods import METHODS, QUICK, Method
 from page import PICTURE, PICTURED, table, write_page
@@ -138,6 +138,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--prompts-seed", type=int, default=123, help="with --floor")
     parser.add_argument(
+        "--methods", nargs="+", default=[], metavar="NAME", help="with --floor: only these"
+    )
+    parser.add_argument(
         "--bed", choices=BEDS, default="shapes", help="with --gate and --floor: the test bed"
     )
     parser.add_argument(
@@ -162,7 +165,8 @@ def main() -> int:
         write_gate(Testbed(BEDS[options.bed]), options.json)
     elif options.floor:
         bed = Testbed(BEDS[options.bed])
-        write_floor(bed, settings_of(options), options.prompts_seed, options.images, options.json)
+        floor = Floor(bed, options.prompts_seed, options.images, options.methods)
+        write_floor(floor, settings_of(options), options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:

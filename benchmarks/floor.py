@@ -21,7 +21,7 @@ from methods import core_cache
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.config import WITHOUT_PROFILE
+from speca_pack.speca_core.config import PRESETS, WITHOUT_PROFILE
 from speca_pack.speca_core.budgets import Distance, Target
 from speca_pack.speca_core.forecasters import Learned
 from speca_pack.speca_core.verifiers import Innovation
@@ -65,8 +65,8 @@ def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
 
     for share in SHARES:
         yield "learned, target", speca(**LEARNED | {"budget": Target(speedup=1 / share)})
-    for threshold in (0.01, 0.02, 0.05, 0.1, 0.2):
-        yield "learned, distance", speca(threshold=threshold, **LEARNED)
+    for changed in PRESETS.values():
+        yield "learned, distance", speca(**LEARNED, threshold=SpecaConfig.build(changed).threshold)
     for threshold in (0.05, 0.1, 0.2, 0.4, 0.8):
         yield "checked", speca(threshold=threshold)
     for share in SHARES:
@@ -81,9 +81,13 @@ class Floor:
     Args:
         bed: the test bed.
         prompts_seed: of the captions. images: how many.
+        wanted: beginnings of the names of methods; empty: all.
     """
 
-    def __init__(self, bed: Testbed, prompts_seed: int, images: int) -> None:
+    def __init__(
+        self, bed: Testbed, prompts_seed: int, images: int, wanted: Sequence[str] = ()
+    ) -> None:
+        self.wanted = tuple(wanted) or ("",)
         self.bed = bed
         self.captions = bed.bed.captions(prompts_seed, images)
         self.seeds = [IMAGE_SEED + prompts_seed + image for image in range(images)]
@@ -106,6 +110,8 @@ class Floor:
             caption = self.bed.bed.captions(TAUGHT_BY, 1)[0]
             self.bed.make(setting, caption, TAUGHT_BY, lambda _: teach)
             for name, patch in methods(store):
+                if not name.startswith(self.wanted):
+                    continue
                 found = row(name, setting, patch)
                 yield found
                 steps = min(setting.steps, math.ceil(found.evaluations / calls - 0.01))
@@ -144,11 +150,9 @@ def _mean_worst(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f} / {min(values):.1f}"
 
 
-def write_floor(
-    bed: Testbed, settings: Sequence[Setting], prompts_seed: int, images: int, out: Path | None
-) -> None:
+def write_floor(floor: Floor, settings: Sequence[Setting], out: Path | None) -> None:
     """Measure, print a table per setting, and keep the rows as JSON."""
-    floor, found = Floor(bed, prompts_seed, images), []
+    found: list[dict[str, Any]] = []
     for setting in settings:
         rows = [*floor.rows(setting)]
         found += [vars(row) for row in rows]
