@@ -17,11 +17,11 @@ log = logging.getLogger("speca")
 NOTES = {"hindsight": f"Works with {', '.join(NAMES)}"}  # what only ComfyUI's side knows
 
 
-def widget(name: str, default: Any, rule: Rule) -> io.Input:
+def widget(name: str, default: Any, rule: Rule, nested: bool = False) -> io.Input:
     """The widget of one setting. All but the first are optional inputs with a default, so that a
-    prompt of the API names only what it changes."""
+    prompt of the API names only what it changes. The knobs of a combo's entry are folded away."""
     about: dict[str, Any] = {"tooltip": ". ".join(filter(None, (rule.help, NOTES.get(name))))}
-    about |= {"optional": True, "advanced": rule.advanced or None}
+    about |= {"optional": True, "advanced": nested or rule.advanced or None}
     match rule:
         case Number():
             whole = isinstance(default, int)
@@ -41,7 +41,9 @@ def widget(name: str, default: Any, rule: Rule) -> io.Input:
         case Entry():
             about["tooltip"] += listed({key: entry.help for key, entry in rule.table.items()})
             options = [
-                io.DynamicCombo.Option(key, [widget(n, *s) for n, s in settings_of(entry).items()])
+                io.DynamicCombo.Option(
+                    key, [widget(n, *s, nested=True) for n, s in settings_of(entry).items()]
+                )
                 for key, entry in rule.table.items()
             ]
             del about["advanced"]
@@ -88,12 +90,13 @@ class SpeCaAccelerate(io.ComfyNode):
             "model loader and the sampler.",
             search_aliases=[
                 "speca",
+                "speed",
+                "faster",
+                "cache",
+                "turbo",
                 "teacache",
                 "easycache",
                 "taylorseer",
-                "speed up",
-                "faster sampling",
-                "cache",
             ],
             not_idempotent=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],

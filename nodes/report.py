@@ -39,7 +39,7 @@ class SpeCaReport(io.ComfyNode):
             description="Shows what SpeCa did in the run that made this latent, and writes it into "
             "the pictures saved after it: dropped into the page, they show their own run. Place it "
             "directly after the sampler.",
-            search_aliases=["speca report", "cache statistics", "timeline"],
+            search_aliases=["speca report", "timeline"],
             is_output_node=True,
             hidden=[io.Hidden.extra_pnginfo, io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[io.Latent.Input("latent", tooltip="The sampler's output")],

@@ -26,7 +26,6 @@ PAGE_SETTINGS = {
     "Comfy.Locale": "en",
     "Comfy.ColorPalette": "dark",
     "SpeCa.Timeline.Show": True,
-    "SpeCa.Timeline.Decimals": 2,
     "SpeCa.Timeline.Colours": "colour-blind safe",
 }
 # Seconds for anything to happen: a busy machine of CI may be many times slower than a desk's.
@@ -148,7 +147,16 @@ def tab(request, comfy, chromium):
     """The page in one of the renderers. Opening it takes seconds, so the tests share it, and each
     loads a workflow."""
     with opened(comfy, chromium, request.param == "vue") as page:
+        teach(page)
         yield page
+
+
+def teach(page):
+    """Let SpeCa learn the demo's model for runs of up to 50 steps: the first one is plain."""
+    from graphs import fresh  # it reads this module
+
+    page.load(fresh(steps=50))
+    assert page.queue() == "execution_success"
 
 
 @pytest.fixture
@@ -268,13 +276,18 @@ class Page:
                 const host = window.timelineOf(path);
                 if (!host) return null;
                 const inside = host.shadowRoot, find = (name) => inside.querySelector(name);
-                const text = (name) => find(name).textContent;
+                const shown = (name) => find(name).hidden ? '' : find(name).textContent;
                 return {
                     state: host.dataset.state, draws: +host.dataset.draws, run: host.dataset.run,
                     visible: host.checkVisibility(), height: host.offsetHeight,
                     bars: [...inside.querySelectorAll('.bar')].map((bar) => bar.dataset.verdict),
-                    gain: parseFloat(text('.gain').slice(1)), say: text('.say'),
-                    legend: text('.legend'), failure: text('.failure'), sampler: text('.sampler'),
+                    head: shown('.head'), line: shown('.line'), tone: find('.body').dataset.tone,
+                    gain: parseFloat(shown('.head').match(/([\\d.]+)×/)?.[1]),
+                    counts: shown('.counts .computed') + ', ' + shown('.counts .accepted'),
+                    sampler: shown('.sampler'), cure: shown('.cure'), original: shown('.original'),
+                    advanced: shown('.advanced'),
+                    qualities: Object.fromEntries([...inside.querySelectorAll('.quality')]
+                        .map((made) => [made.dataset.preset, made.lastChild.textContent])),
                     preset: find('[aria-pressed=true]')?.dataset.preset ?? null,
                 };
             }""",

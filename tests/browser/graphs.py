@@ -26,13 +26,22 @@ ACCELERATE, SAMPLER, REPORT, DECODE, SAVE, LATENT, PROMPT = (
 )
 
 
+def widget_values(settings):
+    """Settings as a workflow holds them: in the order of the widgets."""
+    values = []
+    for value in settings.values():
+        values += value.values() if isinstance(value, dict) else [value]
+    return values
+
+
 _spaces = iter(range(time.time_ns() % 1000, 10**9))  # a server that already runs has seen some
 
 
-def demo(images=1, steps=12, text="", identity=None, pixels=128):
+def demo(images=1, steps=12, text="", identity=None, pixels=128, settings=DEFAULT):
     """The example workflow, smaller.
 
     Args:
+        settings: of SpeCa Accelerate; the defaults, whatever the example has.
         text: added to the prompt: other words, or spaces to get past ComfyUI's cache.
         identity: the workflow's id.
         pixels: height and width; more make slower calls.
@@ -42,6 +51,7 @@ def demo(images=1, steps=12, text="", identity=None, pixels=128):
     nodes[LATENT]["widgets_values"] = [pixels, pixels, images]
     nodes[SAMPLER]["widgets_values"][2] = steps
     nodes[PROMPT]["widgets_values"][0] += text
+    nodes[ACCELERATE]["widgets_values"] = widget_values(settings)
     if identity:
         made["id"] = identity
     return made

@@ -21,7 +21,7 @@ def test_the_run_shows_live_and_then_measured(page):
     assert (
         empty["state"] == "empty"
         and empty["visible"]
-        and empty["height"] >= 150
+        and empty["height"] >= 100
         and empty["preset"] == "balanced"
     )
     page.start()
@@ -39,10 +39,9 @@ def test_the_run_shows_live_and_then_measured(page):
     )
     accepted, evaluations, drafts, rejected = map(int, counted.groups())
     assert evaluations == 28 and drafts == accepted + rejected  # whole predictions
-    computed = evaluations - drafts
-    assert done["legend"].startswith(
-        f"{accepted}accepted{computed}computed{rejected}rejected"
-    )  # as in the report
+    assert done["counts"] == f"computed {28 - accepted}, skipped {accepted}"  # as in the report
+    assert re.fullmatch(r"\d\.\d× faster", done["head"])
+    assert re.match(r"saved \d\.\d s of \d\.\d s · ", done["line"])
 
 
 def test_the_diagnosis_can_be_read_and_copied(page):
@@ -246,7 +245,7 @@ def test_inside_a_subgraph(page):
     assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
 
 
-def test_settings_hide_it_and_choose_decimals_and_colours(page):
+def test_settings_hide_it_and_choose_colours(page):
     page.load(fresh())
     change = "([name, value]) => app.extensionManager.setting.set('SpeCa.Timeline.' + name, value)"
     height = "id => app.graph.getNodeById(id).computeSize()[1]"
@@ -258,18 +257,13 @@ def test_settings_hide_it_and_choose_decimals_and_colours(page):
     assert not page.chart(ACCELERATE)["visible"]
     done = finished(page)
     page.run(change, ["Show", True])
-    page.run(change, ["Decimals", 0])
     page.run(change, ["Colours", "grey"])
     page.frames()
     shown = page.chart(ACCELERATE)
-    assert (
-        shown["visible"] and shown["gain"] == round(done["gain"]) and shown["bars"] == done["bars"]
-    )
-    colour = """id => timelineOf(id).shadowRoot.querySelector('.card')
-        .style.getPropertyValue('--rejected')"""
+    assert shown["visible"] and shown["bars"] == done["bars"]
+    colour = "id => timelineOf(id).style.getPropertyValue('--rejected')"
     assert page.run(colour, ACCELERATE) == "currentColor"
-    for name, value in (("Decimals", 2), ("Colours", "colour-blind safe")):
-        page.run(change, [name, value])
+    page.run(change, ["Colours", "colour-blind safe"])
 
 
 def test_a_reload_in_mid_run_keeps_the_live_timeline(comfy, chromium):
@@ -293,13 +287,13 @@ def test_a_failure_is_told_in_the_node_until_something_is_changed(page):
     for name, value in (("start", 0.9), ("end", 0.5)):
         page.set(ACCELERATE, name, value)
     assert page.queue() == "execution_error"
-    told = page.await_state(ACCELERATE, "failed")["failure"]
+    told = page.await_state(ACCELERATE, "failed")
     assert (
-        told
+        told["line"]
         == "SpeCa: start is 0.9 and end is 0.5; expected start < end. Move start down or end up."
     )
     page.set(ACCELERATE, "end", 1.0)
-    assert page.await_state(ACCELERATE, "empty")["failure"] == ""
+    assert "start is" not in page.await_state(ACCELERATE, "empty")["line"]
 
 
 @once
@@ -308,8 +302,7 @@ def test_hundreds_of_calls_fit(page):
     page.load(fresh(steps=500))
     page.start()
     page.until(
-        """id => timelineOf(id)?.shadowRoot
-            .querySelectorAll('.bar[data-verdict=accepted]').length >= 5""",
+        "id => timelineOf(id)?.shadowRoot.querySelectorAll('.bar').length >= 20",
         str(ACCELERATE),
     )
     page.run("() => app.api.interrupt(null)")
@@ -325,4 +318,5 @@ def test_an_interrupted_run_says_so(page):
     page.run("() => app.api.interrupt(null)")
     stopped = page.await_state(ACCELERATE, "stopped")
     assert 0 < len(stopped["bars"]) < 2 * 200
+    assert stopped["head"] == "Stopped early" and "saved" not in stopped["line"]
     assert page.end() == "execution_interrupted"

@@ -1,5 +1,4 @@
 // The runs that a node can show. Pure.
-import { same } from "./report.js";
 
 const MOST = 4; // samplers fed by one node
 
@@ -13,18 +12,10 @@ export class Runs {
     this.chosen = null; // sampler picked by the user
   }
 
-  /**
-   * Take a run; it replaces an older one of the same sampler. A prediction made for these very
-   * settings stays with it.
-   */
-  take(run, prediction = null) {
-    const before = this.list.find((other) => keyOf(other) === keyOf(run));
-    let predicted;
-    if (before?.ids.run === run.ids.run) predicted = before.predicted;
-    else if (prediction && same(prediction.settings, run.report.settings))
-      predicted = prediction.outcome;
-    const others = this.list.filter((other) => other !== before);
-    this.list = [...others, { ...run, ...(predicted && { predicted }) }].slice(-MOST);
+  /** Take a run; it replaces an older one of the same sampler. */
+  take(run) {
+    const others = this.list.filter((other) => keyOf(other) !== keyOf(run));
+    this.list = [...others, run].slice(-MOST);
   }
 
   /** The run to show: of the chosen sampler, else the newest. */

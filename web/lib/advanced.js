@@ -1,0 +1,22 @@
+// Advanced settings, folded on the classic canvas as Nodes 2.0 folds them by itself.
+import { setting } from "./page.js";
+import { settingWidgets } from "./settings.js";
+
+/** Mark a node's advanced widgets, also those that a combo has just made. */
+export function markAdvanced(node) {
+  const always = setting("Comfy.Node.AlwaysShowAdvancedWidgets") === true;
+  for (const widget of settingWidgets(node))
+    if (widget.options?.advanced) widget.advanced = !always;
+}
+
+/** Folded widgets take no room either. */
+export function foldAdvanced(node) {
+  node.getLayoutWidgets = function () {
+    return (this.widgets ?? []).filter(
+      (widget) => !widget.hidden && (!widget.advanced || this.showAdvanced),
+    );
+  };
+  markAdvanced(node);
+}
+
+export const hasAdvanced = (node) => settingWidgets(node).some(({ advanced }) => advanced);

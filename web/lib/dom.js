@@ -1,0 +1,26 @@
+// Elements. Knows the DOM, not ComfyUI.
+
+const NS = "http://www.w3.org/2000/svg";
+
+export const html = (tag, className = "", text = "") =>
+  Object.assign(document.createElement(tag), { className, textContent: text });
+
+export function shape(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(NS, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Set a text, unless it is there already: a change costs a layout. */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A button that hands on its clicks alone, not the drag of a node. */
+export function button(className, onClick) {
+  const element = html("button", className);
+  element.type = "button";
+  element.addEventListener("click", onClick);
+  return element;
+}

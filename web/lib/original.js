@@ -1,0 +1,128 @@
+// Compare with original: the graph of a run once more, with SpeCa left out, beside its own picture.
+import { api } from "../../../scripts/api.js";
+import { words } from "./page.js";
+import { bypassed, pictureNode } from "./prompt.js";
+import { gainOf, unpack } from "./report.js";
+import { Wipe } from "./wipe.js";
+
+/** Of one node. `changed()` is called when the button has to be drawn again. */
+export class Original {
+  constructor(changed) {
+    this.changed = changed;
+    this.known = null; // {prompt: id, graph, node, image} of the run that is shown
+    this.busy = false;
+  }
+
+  /** For the face: the button's text, or null where there is nothing to compare. */
+  button(run, state, told) {
+    if (!run?.ids.prompt || !["measured", "whatif"].includes(state)) return { original: null };
+    if (this.known?.prompt !== run.ids.prompt) this._find(run.ids.prompt);
+    if (!this.known?.image || unpack(run.report).totals.accepted === 0) return { original: null };
+    return { original: this.busy ? told.originalRuns : told.original, busy: this.busy };
+  }
+
+  /** The prompt has ended: its picture may be there now. */
+  ended(prompt) {
+    if (this.known?.prompt === prompt && !this.known.image) this.known = null;
+    this.changed();
+  }
+
+  async _find(prompt) {
+    this.known = { prompt };
+    const entry = (await history(prompt))?.[prompt];
+    if (!entry || this.known.prompt !== prompt) return;
+    const graph = entry.prompt[2];
+    const node = pictureNode(graph, entry.outputs);
+    if (node) this.known = { prompt, graph, node, image: entry.outputs[node].images[0] };
+    this.changed();
+  }
+
+  /** Queue it, wait for it, and show both. `root`: where the overlay goes. */
+  async make(run, root) {
+    if (this.busy || !this.known?.image) return;
+    const { graph, node, image } = this.known;
+    const told = words();
+    this.busy = true;
+    this.changed();
+    try {
+      const made = await queued(bypassed(graph, run.ids.node, node), node, run.ids.sampler);
+      const gain = gainOf(unpack(run.report));
+      const times = { plain: made.seconds ?? gain?.plain, speca: gain && gain.plain - gain.saved };
+      await new Wipe(root, told).show(addressOf(made.image), addressOf(image), times);
+    } catch (error) {
+      console.warn("SpeCa: the original could not be made:", error);
+      globalThis.alert?.(`${told.originalFailed} ${error.message}`);
+    } finally {
+      this.busy = false;
+      this.changed();
+    }
+  }
+}
+
+async function history(prompt) {
+  const answer = await api.fetchApi(`/history/${prompt}`);
+  return answer.ok ? answer.json() : null;
+}
+
+const addressOf = (image) => api.apiURL(`/view?${new URLSearchParams(image)}`);
+
+/** Run a prompt for one node's picture; {image, seconds of the sampler}. */
+async function queued(prompt, node, sampler) {
+  const clock = new Clock(sampler);
+  try {
+    const answer = await api.fetchApi("/prompt", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        prompt,
+        client_id: api.clientId,
+        partial_execution_targets: [node],
+      }),
+    });
+    const sent = await answer.json();
+    if (!answer.ok) throw new Error(sent.error?.message ?? answer.statusText);
+    await clock.end(sent.prompt_id);
+    const entry = (await history(sent.prompt_id))?.[sent.prompt_id];
+    const image = entry?.outputs[node]?.images?.[0];
+    if (!image) throw new Error(entry?.status?.status_str ?? "no picture");
+    return { image, seconds: clock.seconds };
+  } finally {
+    clock.stop();
+  }
+}
+
+const ENDS = ["execution_success", "execution_error", "execution_interrupted"];
+
+/** Times a node of the prompts that run while it listens, and waits for the end of one. */
+class Clock {
+  constructor(node) {
+    this.seconds = null;
+    this.ended = new Set();
+    this.listening = new AbortController();
+    let began = null;
+    this._on("executing", ({ detail }) => {
+      const now = performance.now();
+      const id = typeof detail === "object" ? detail?.node : detail;
+      if (began !== null) this.seconds = (now - began) / 1000;
+      began = String(id) === String(node) ? now : null;
+    });
+    for (const end of ENDS)
+      this._on(end, ({ detail }) => {
+        this.ended.add(detail.prompt_id);
+        this.told?.();
+      });
+  }
+
+  _on(name, heard) {
+    api.addEventListener(name, heard);
+    this.listening.signal.addEventListener("abort", () => api.removeEventListener(name, heard));
+  }
+
+  async end(prompt) {
+    while (!this.ended.has(prompt)) await new Promise((told) => (this.told = told));
+  }
+
+  stop() {
+    this.listening.abort();
+  }
+}

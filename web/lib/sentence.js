@@ -1,0 +1,136 @@
+// What a node says of a run, as a person would: one big line, one below it, and what helps. Pure.
+import { expectedCalls, gainOf, whyNothing } from "./report.js";
+
+const GOOD = 40; // dB from which a picture is as good as unchanged
+const SEEN = 30; // dB below which changes are seen
+const WORTH = 1.1; // speed-up that is worth a button
+
+/** 41 -> "0:41"; below ten seconds "4.1 s", as m:ss would hide the difference. */
+export function clock(seconds) {
+  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+export const times = (speedup) => speedup.toFixed(1);
+
+/** "good", "small" or "visible": the changes to expect at a band of PSNR; null if none is known. */
+export function qualityOf(psnr) {
+  if (!psnr) return null;
+  const middle = (psnr[0] + psnr[1]) / 2;
+  return middle >= GOOD ? "good" : middle >= SEEN ? "small" : "visible";
+}
+
+const TONES = { good: "good", small: "", visible: "warn" };
+
+/** Seconds to go with and without SpeCa, by the calls so far; null before the first. */
+export function leftOf(report) {
+  const done = report.calls.length;
+  if (!done) return null;
+  const rest = (expectedCalls(report) - done) / done;
+  const { spent, plain_estimate: plain } = report.seconds;
+  return { seconds: spent * rest, plain: (plain ?? spent) * rest };
+}
+
+/**
+ * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name or null}.
+ *
+ * facts = {state: as in face.js, report: the one to speak of, psnr: its band,
+ *   outlook: {quality: {speedup, psnr}} of this graph, quality: the one that is set,
+ *   learns: the settings ask for a profile, changed: they are not the run's, and tell nothing,
+ *   now: speed-up of the run that was, sampler: its name, failure: an error's text}
+ */
+export function sentence(facts, words) {
+  const said = SAY[facts.state](facts, words);
+  return { tone: "", head: "", line: "", cure: null, ...said };
+}
+
+const SAY = {
+  empty: ({ learns }, words) => ({ line: learns ? words.teach : words.press }),
+  failed: ({ failure }, words) => ({ tone: "bad", head: words.failed, line: failure }),
+  live({ report }, words) {
+    if (learning(report)) return { head: words.learning, line: words.learningLine };
+    const left = leftOf(report);
+    const gain = gainOf(report);
+    if (!left || !gain) return { head: words.starting };
+    const head = words.left(clock(left.seconds));
+    return { head, line: words.plainLeft(clock(left.plain), times(gain.speedup)) };
+  },
+  stopped({ report }, words) {
+    const at = Math.min(report.steps, Math.floor(report.calls.at(-1)?.position ?? -1) + 1);
+    return { head: words.stopped, line: words.step(at, report.steps) };
+  },
+  measured(facts, words) {
+    const { report, psnr, changed } = facts;
+    const gain = gainOf(report);
+    const said = learning(report) ? learned(facts, words) : outcome(facts, gain, words);
+    if (changed) return { ...said, line: words.changed, cure: null };
+    return psnr && gains(gain) ? { ...said, tone: TONES[qualityOf(psnr)] } : said;
+  },
+  whatif(facts, words) {
+    const { report, psnr, now } = facts;
+    const gain = gainOf(report);
+    if (!gains(gain)) return nothing(facts, words, words.nothingAgain);
+    const quality = qualityOf(psnr);
+    const known = now ? [words.now(times(now))] : [];
+    if (quality === "visible")
+      return {
+        tone: "bad",
+        head: words.willChange(times(gain.speedup)),
+        line: words.fasterIsWorse,
+        cure: fastestGood(facts),
+      };
+    if (quality) known.push(words.likely[quality]);
+    return { head: words.again(times(gain.speedup)), line: known.join(" · ") };
+  },
+};
+
+const learning = (report) => report.profile?.state === "learning";
+
+/** Whether a speed-up is one to speak of. */
+export const gains = (gain) => Boolean(gain) && gain.speedup >= 1.05;
+
+function outcome(facts, gain, words) {
+  if (!gains(gain)) return nothing(facts, words, words.nothing);
+  const quality = qualityOf(facts.psnr);
+  const line = [words.saved(clock(gain.saved), clock(gain.plain))];
+  if (quality) line.push(words.quality[quality]);
+  return { head: words.faster(times(gain.speedup)), line: line.join(" · ") };
+}
+
+function learned({ outlook, quality, report }, words) {
+  if (report.settings.threshold === 0)
+    return { head: words.nothing, line: words.causes.zero_tolerance, cure: "balanced" };
+  const next = outlook?.[quality]?.speedup;
+  return { tone: "good", head: words.learned, line: words.learnedLine(next ? times(next) : null) };
+}
+
+function nothing(facts, words, head) {
+  const { report, sampler } = facts;
+  const why = report.calls.length ? (whyNothing(report) ?? "overhead") : "calls";
+  const cause = words.causes[why];
+  const line =
+    typeof cause === "function"
+      ? cause(why === "jump" ? (sampler ?? words.thisSampler) : report.steps)
+      : (cause ?? words.causes.other(why));
+  const curable = !["jump", "calls", "memory", "window"].includes(why);
+  return { tone: "warn", head, line, cure: curable ? firstFast(facts) : null };
+}
+
+const others = ({ outlook, quality }) =>
+  Object.entries(outlook ?? {}).filter(
+    ([name, entry]) => name !== quality && entry?.speedup >= WORTH,
+  );
+
+/** The best quality that saves time; one that shows only if there is no other. */
+function firstFast(facts) {
+  const found = others(facts);
+  const good = found.find(([, { psnr }]) => qualityOf(psnr) !== "visible");
+  return (good ?? found[0])?.[0] ?? null;
+}
+
+/** The fastest quality that does not show. */
+function fastestGood(facts) {
+  const found = others(facts).filter(([, { psnr }]) => qualityOf(psnr) !== "visible");
+  return found.at(-1)?.[0] ?? null;
+}

@@ -1,0 +1,251 @@
+// The face in one SpeCa Accelerate node: takes runs and widgets, asks the server, draws.
+import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
+import { Badge } from "./badge.js";
+import { Face } from "./face.js";
+import { Original } from "./original.js";
+import {
+  addElement,
+  fit,
+  handOnNavigation,
+  keepSilently,
+  nodeAt,
+  nodes2,
+  perFrame,
+  setting,
+  tracker,
+  words,
+} from "./page.js";
+import { agrees, gainOf, legible, same, unpack } from "./report.js";
+import { keyOf, Runs } from "./runs.js";
+import { gains, qualityOf, sentence, times } from "./sentence.js";
+import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./settings.js";
+import { whatIf } from "./whatif.js";
+
+const PROPERTY = "speca_runs"; // of the node: the runs that have ended
+export const SHOW = "SpeCa.Timeline.Show";
+export const COLOURS = "SpeCa.Timeline.Colours";
+
+export class Timeline {
+  /** `presets`: name -> settings, as the server sends them; filled later. */
+  constructor(node, presets) {
+    this.node = node;
+    this.presets = presets;
+    this.runs = new Runs();
+    this.guess = null; // the what-if: {run, settings, report, psnr}
+    this.outlook = null; // of a run: {run, psnr, speeds: {quality: {speedup, psnr}}}
+    this.failure = null; // the message of an error
+    this.asking = false;
+    this.refresh = perFrame(() => this._refresh());
+    this.original = new Original(this.refresh);
+    this.face = new Face({
+      onQuality: (name) => this._choose(name),
+      onSampler: () => {
+        this.runs.next();
+        this.refresh();
+      },
+      onOriginal: () => this.original.make(this.runs.shown, this.face.root),
+      onAdvanced: () => this._fold(),
+      onHeight: () => this._fit(),
+      onShown: perFrame(() => this.badge.show()),
+    });
+    handOnNavigation(this.face.host);
+    this.height = 0;
+    foldAdvanced(node);
+    this.widget = addElement(node, "timeline", this.face.host, {
+      getMinHeight: () => (setting(SHOW) ? this.face.height + 16 : 0),
+    });
+    this.badge = new Badge(node);
+    this.showOrHide();
+    this.watchWidgets();
+  }
+
+  /** As the setting says. */
+  showOrHide() {
+    this.widget.hidden = !setting(SHOW);
+    this.face.host.style.display = setting(SHOW) ? "" : "none";
+  }
+
+  _fit() {
+    fit(this.node, this.height);
+    this.height = this.node.computeSize()[1];
+  }
+
+  /** Redraw after every change of a setting, also of widgets that a combo has just made. */
+  watchWidgets() {
+    markAdvanced(this.node);
+    for (const widget of settingWidgets(this.node)) {
+      if (widget.callback?.speca) continue;
+      const before = widget.callback;
+      const timeline = this;
+      widget.callback = function (...values) {
+        const result = before?.apply(this, values);
+        timeline.failure = null;
+        timeline.watchWidgets();
+        timeline._fit();
+        timeline.refresh();
+        return result;
+      };
+      widget.callback.speca = true;
+    }
+  }
+
+  /** The node was loaded from a workflow. */
+  configured() {
+    upgradeSwitches(this.node);
+    this.runs = new Runs();
+    const kept = this.node.properties?.[PROPERTY];
+    for (const run of Array.isArray(kept) ? kept.filter(legible) : []) this.runs.take(run);
+    this.guess = this.outlook = null;
+    this.watchWidgets();
+    this.refresh();
+  }
+
+  /** Show the message of an error; null: it runs again. */
+  fail(message) {
+    if (this.failure === message) return;
+    this.failure = message;
+    this.refresh();
+  }
+
+  /** News of a run. */
+  take(run) {
+    this.runs.take(run);
+    if (run.ended) keepSilently(this.node, PROPERTY, this.runs.saved);
+    this.refresh();
+  }
+
+  /** A quality's button was pressed: its settings go into the widgets. */
+  _choose(name) {
+    writeSettings(this.node, this.presets[name]);
+    this.node.graph?.setDirtyCanvas(true, true);
+    tracker()?.checkState?.();
+    this.refresh();
+  }
+
+  _fold() {
+    this.node.toggleAdvanced?.();
+    this._fit();
+    this.refresh();
+  }
+
+  _refresh() {
+    const run = this.runs.shown;
+    const settings = settingsOf(this.node);
+    const report = run ? unpack(run.report) : null;
+    const names = Object.keys(this.presets);
+    const facts = {
+      state: this._state(run, report),
+      report,
+      failure: this.failure,
+      quality: settings ? names.find((name) => same(this.presets[name], settings)) : undefined,
+      learns: settings?.forecaster.name === "learned",
+      sampler: run && samplerName(nodeAt(run.ids.sampler)),
+      now: report && gains(gainOf(report)) ? gainOf(report).speedup : null,
+    };
+    if (run?.ended && !this.failure) {
+      this._look(run);
+      if (settings && !agrees(report.settings, settings)) this._whatIf(run, settings, facts);
+      else this.guess = null;
+    }
+    this._draw(run, facts);
+  }
+
+  _state(run, report) {
+    if (this.failure) return "failed";
+    if (!run) return "empty";
+    return !run.ended ? "live" : report.finished ? "measured" : "stopped";
+  }
+
+  _draw(run, facts) {
+    const told = words();
+    const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
+    facts.outlook = outlook?.speeds;
+    facts.psnr = facts.state === "whatif" ? this.guess.psnr : outlook?.psnr;
+    const said = sentence(facts, told);
+    const { state, report, quality } = facts;
+    const gain = report && gainOf(report);
+    const badge = ["measured", "whatif"].includes(state) && gains(gain);
+    this.badge.set(badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "");
+    const cured = said.cure && outlook?.speeds[said.cure]?.speedup;
+    this.face.draw({
+      state,
+      run: run?.ids.run,
+      report: this.failure ? null : report,
+      said,
+      cure: said.cure && told.use(told.qualities[said.cure], cured ? times(cured) : null),
+      qualities: Object.keys(this.presets).map((name) => ({
+        name,
+        label: told.qualities[name] ?? name,
+        ...speedOf(outlook?.speeds[name]),
+        pressed: name === quality,
+      })),
+      samplers: this.runs.list.map(keyOf),
+      sampler: run?.ids.sampler,
+      ...this.original.button(run, state, told),
+      advanced: nodes2() || !hasAdvanced(this.node) ? null : this._foldText(told),
+      words: told,
+      colours: setting(COLOURS),
+    });
+  }
+
+  _foldText({ advanced }) {
+    return this.node.showAdvanced ? advanced.hide : advanced.show;
+  }
+
+  /** What each quality would bring on this graph: asked once per run. */
+  async _look(run) {
+    const names = Object.keys(this.presets);
+    if (this.outlook?.run === run.ids.run || this.asking || !names.length) return;
+    const answer = await this._ask(run, Object.values(this.presets), true);
+    const speeds = names.map((name, i) => [name, answer?.answers[i] ?? {}]);
+    this.outlook = {
+      run: run.ids.run,
+      psnr: answer?.psnr,
+      speeds: Object.fromEntries(speeds),
+    };
+    this.refresh();
+  }
+
+  /** The widgets differ from the run's settings: predict the run with theirs, and show it. */
+  _whatIf(run, settings, facts) {
+    const known = this.guess?.run === run.ids.run ? this.guess : null;
+    if (known?.report) Object.assign(facts, { state: "whatif", report: known.report });
+    else if (known && same(known.settings, settings)) facts.changed = true;
+    if (!known || !same(known.settings, settings)) this._guess(run, settings);
+  }
+
+  /** One question at a time; the newest settings are asked for next. */
+  async _guess(run, settings) {
+    if (this.asking) return;
+    const answer = await this._ask(run, [settings]);
+    const { report, psnr } = answer?.answers[0] ?? {};
+    this.guess = { run: run.ids.run, settings, report: report ? unpack(report) : null, psnr };
+    this.refresh();
+  }
+
+  async _ask(run, settings, brief) {
+    this.asking = true;
+    try {
+      return await whatIf(run, settings, brief);
+    } finally {
+      this.asking = false;
+    }
+  }
+}
+
+/** A quality's button: how fast it would be, and whether that shows. */
+function speedOf({ speedup, psnr } = {}) {
+  const gain = speedup ? `${times(speedup)}×` : "–";
+  return { gain, warn: qualityOf(psnr) === "visible" };
+}
+
+/** What a sampling node calls its sampler; that may be a node before it. */
+function samplerName(node) {
+  const named = (widget) => widget.name === "sampler_name";
+  const own = node?.widgets?.find(named)?.value;
+  if (own) return own;
+  const input = node?.inputs?.find(({ name }) => name === "sampler");
+  const link = input?.link == null ? null : node.graph?.links?.get(input.link);
+  const before = link ? node.graph.getNodeById(link.origin_id) : null;
+  return before?.widgets?.find(named)?.value ?? null;
+}
