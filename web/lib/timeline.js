@@ -18,6 +18,7 @@ import {
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
 import { keyOf, Runs } from "./runs.js";
 import { gains, qualityOf, sentence, times } from "./sentence.js";
+import { carryProfile } from "./profiles.js";
 import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./settings.js";
 import { whatIf } from "./whatif.js";
 
@@ -110,7 +111,10 @@ export class Timeline {
   /** News of a run. */
   take(run) {
     this.runs.take(run);
-    if (run.ended) keepSilently(this.node, PROPERTY, this.runs.saved);
+    if (run.ended) {
+      keepSilently(this.node, PROPERTY, this.runs.saved);
+      carryProfile(this.node, unpack(run.report).profile?.name);
+    }
     this.refresh();
   }
 
