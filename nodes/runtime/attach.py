@@ -23,6 +23,7 @@ from .run import KEY, Run
 from .samplers import response_of
 from .skipping import BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
+from .windows import marks_of
 
 HOST = torch.device("cpu")
 log = logging.getLogger("speca")
@@ -113,6 +114,10 @@ def _sample(
         knowledge.path,
         knowledge.gatherer,
     )
+    with harmless("looking for adapters that begin or end on the way"):
+        run.marks = marks_of(
+            options, min(run.session.schedule.sigmas), max(run.session.schedule.sigmas)
+        )
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()

@@ -55,6 +55,7 @@ class Run:
         # At the first prediction: loading the weights is not ours.
         self.started: float | None = None
         self.coupled = False  # all rows decide together
+        self.marks: Sequence[float] = ()  # noise levels that no forecast goes across
         self.blocks = BlockWatch(frozenset(), model.diffusion_model)
         self._warned: set[str] = set()
 
@@ -109,6 +110,10 @@ class Run:
             [rows, ...] the denoised prediction of each row.
         """
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+
+    def window(self, sigma: float) -> tuple[bool, ...]:
+        """On which side of the marks a noise level is. A profile has seen what happens there."""
+        return () if self.session.path else tuple(sigma < mark for mark in self.marks)
 
     def compute(self, executor: Callable[..., torch.Tensor], *args: Any, **conds: Any) -> Any:
         """Ask the model, with the arguments of `evaluate`, and see that it runs."""

@@ -1,6 +1,7 @@
 """What other packs do on the way: to guidance, to prompts, to rows. Drafts do not lose it."""
 
 import copy
+import functools
 import itertools
 
 import comfy.sample
@@ -11,6 +12,7 @@ from graphs import empty_latent, ksampler, prompts, relative_distance
 from models import CAPTIONS, caption, checked, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.windows import marks_of
 
 STEPS, IMAGES, CFG = 28, 4, 3.0
 LEVELS = ("prediction", "features")
@@ -158,6 +160,76 @@ def test_a_model_that_cannot_do_with_some_images_gets_all_of_them(
     made = sample(fast(flux))
     assert find(made).count("accepted") and max(distances(made, plain)) < 2 * ordinary
     assert "cannot do with some of the images" in caplog.text
+
+
+class Adapter:
+    """Adds to the image's stream from one noise level down to another, as image prompts do."""
+
+    def __init__(self, sigma_start, sigma_end):
+        self.sigma_start, self.sigma_end = sigma_start, sigma_end
+        self.strength = 0.25
+
+    def __call__(self, args, extra):
+        made = extra["original_block"](args)
+        image, sigma = made["img"], float(args["transformer_options"]["sigmas"].max())
+        if not self.sigma_end < sigma <= self.sigma_start:
+            return made
+        added = torch.randn(image.shape[-1], generator=torch.manual_seed(3))
+        return {"img": image + self.strength * image.std() * added, "txt": made["txt"]}
+
+    def on(self, model):
+        model = model.clone()
+        model.set_model_patch_replace(self, "dit", "double_block", 0)
+        return model
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("window", [(1.1, 0.5), (1.1, 0.2), (0.6, 0.3)])
+def test_no_draft_goes_across_the_end_of_an_adapter(flux, window, level):
+    """Where no profile knows of it. As good as where the adapter stays."""
+    config = checked(level=level).without_profile
+
+    def worst(adapter):
+        model = adapter.on(flux)
+        made = sample(accelerate(model, config))
+        assert find(made).count("accepted") > STEPS // 2
+        return max(distances(made, sample(model)))
+
+    assert worst(Adapter(*window)) < 2 * worst(Adapter(1.1, -1.0))
+
+
+def bounds(low, high):
+    """A function that holds two bounds and a strength in its closure."""
+    strength = 0.7
+
+    def patch(args, extra):
+        inside = low <= args["sigma"] <= high
+        return {"img": args["img"] * strength if inside else args["img"]}
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Adapter(0.8, 0.3),
+        bounds(0.3, 0.8),
+        functools.partial(print, end_sigma=0.3, start_sigma=0.8),
+        Adapter(0.8, 0.3).__call__,
+        [{"sigmas": [0.8, 0.3]}],
+    ],
+)
+def test_bounds_are_found_wherever_they_are_held(held):
+    options = {"patches_replace": {"dit": {("double_block", 0): held}}}
+    assert marks_of(options, 0.0, 1.0) == [0.8, 0.3]
+    assert marks_of(options, 0.4, 1.0) == [0.8]
+
+
+def test_what_holds_no_bounds_has_no_marks():
+    loop = {"strength": 0.5, "blend": 0.4}
+    loop["self"] = loop
+    for held in (loop, [{"end": 0.01 * i} for i in range(1, 99)], None, torch.ones(3), 0.5):
+        assert marks_of({"patches": {"attn1_patch": [held]}}, 0.0, 1.0) == []
 
 
 class Pair(comfy.samplers.CFGGuider):

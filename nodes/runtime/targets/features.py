@@ -151,7 +151,8 @@ class FeatureRun(Run):
             self.stream_map = StreamMap(self.family)
         rows = rows_of(x, transformer_options)
         coupled = bool(self.family.coupled) or are_looked_at(transformer_options)
-        lanes: Sequence[Hashable] = rows.lanes
+        window = self.window(self.prediction.point.sigma)
+        lanes: Sequence[Hashable] = [(lane, window) for lane in rows.lanes]
         if self.meter.foreign:
             lanes = [*zip(lanes, self.watch.versions(rows, c_crossattn), strict=True)]
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)

@@ -73,12 +73,13 @@ class GuidedRun(PredictionRun):
             return self.evaluate_some(executor, chosen, inputs, transformer_options, conds)
 
         rows = rows_of(x, transformer_options)
-        lanes = [*zip(rows.lanes, self.watch.versions(rows, c_crossattn), strict=True)]
+        sigma = self.prediction.point.sigma
+        versions = self.watch.versions(rows, c_crossattn)
+        lanes = [(*each, self.window(sigma)) for each in zip(rows.lanes, versions, strict=True)]
         # Tiles or copies that a wrapper has put into the batch: whose are they?
         whose = max(rows.images) + 1 == self._images
         coupled = self.coupled or are_looked_at(transformer_options) or not whose
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
-        sigma = self.prediction.point.sigma
         denoised = join(call.answer(self.target(self.verifier, x, sigma, evaluate)))
         self.meter.hear(rows, denoised)
         call.close(time.perf_counter() - begun)

@@ -112,10 +112,10 @@ class PredictionRun(Run):
             return plain(executor, x, timestep, model_options, seed)
         self._images = len(x)
         images = range(len(x))
-        # A change of guidance, prompts or controls on the way makes a prediction of another kind:
-        # its lanes are others.
+        # A change of guidance, prompts, controls or adapters on the way makes a prediction of
+        # another kind: its lanes are others.
         kind = str(getattr(guider, "cfg", None)), asked_at(sigma, getattr(guider, "conds", {}))
-        lanes = [(image, x.shape[1:], kind) for image in images]
+        lanes = [(image, x.shape[1:], kind, self.window(sigma)) for image in images]
         coupled = self.coupled or are_looked_at(model_options.get("transformer_options", {}))
         call = prediction.open_call(lanes, images, [0] * len(x), coupled)
 
