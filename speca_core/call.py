@@ -180,8 +180,8 @@ class Call:
         if scorable:
             guesses = dict(zip(scorable, self.forecast(HEAD_INPUT, scorable), strict=True))
             inputs = [guesses.get(row, own) for row, own in zip(rows, features, strict=True)]
-            forecast = head.measured(head(torch.stack(inputs)))
-            errors = self.session.config.verifier.error(forecast, head.measured(output)).tolist()
+            forecast = head(torch.stack(inputs))
+            errors = self.session.config.verifier.difference(head, forecast, output).tolist()
             self.score(scorable, [errors[rows.index(row)] for row in scorable])
         self.observe(HEAD_INPUT, rows, list(features.unbind(0)))
 

@@ -18,6 +18,7 @@ import torch
 from .axis import SAME_SIGMA
 from .errors import ConfigError
 from .reaction import Row
+from .tensors import parts_of
 from .trial import Trial
 
 SCHEMA = 1
@@ -246,6 +247,7 @@ class Gatherer:
         self._kept: list[torch.Tensor] = []  # [images, numbers] float32: x_0, then slopes
         self._sigmas: list[float] = []
         self.whole = True  # nothing has gone by unheard
+        self.parts: Sequence[int] = ()  # see `Session`; each counts as much as any other
         self.store: torch.device | None = None  # where numbers are kept; None: where they are
 
     def hear(self, sigma: float, x: torch.Tensor, slopes: torch.Tensor) -> None:
@@ -257,8 +259,8 @@ class Gatherer:
             self.whole = False
             return
         if not self._kept:
-            self._kept.append(some_numbers(x).to(self.store or x.device))
-        self._kept.append(some_numbers(slopes).to(self.store or x.device))
+            self._kept.append(some_numbers(x, self.parts).to(self.store or x.device))
+        self._kept.append(some_numbers(slopes, self.parts).to(self.store or x.device))
         self._sigmas.append(sigma)
 
     def profile(self, guidance: float, flow: bool) -> Profile | None:
@@ -278,11 +280,10 @@ class Gatherer:
         self.whole = False
         self._kept.clear()
 
-    @staticmethod
-    def foreseen(latents: torch.Tensor, sigmas: Sequence[float]) -> int:
+    def foreseen(self, latents: torch.Tensor, sigmas: Sequence[float]) -> int:
         """Bytes that will be held of a run of such latents that asks at `sigmas`."""
         levels = [s for i, s in enumerate(sigmas) if s < min(sigmas[:i], default=math.inf)]
-        return (1 + len(levels)) * some_numbers(latents).nbytes
+        return (1 + len(levels)) * some_numbers(latents, self.parts).nbytes
 
     @property
     def nbytes(self) -> int:
@@ -290,9 +291,18 @@ class Gatherer:
         return sum(kept.nbytes for kept in self._kept)
 
 
-def some_numbers(x: torch.Tensor) -> torch.Tensor:
-    """Evenly spread numbers of each image, at most `NUMBERS` of all."""
-    flat = x.flatten(1)
+def some_numbers(x: torch.Tensor, sizes: Sequence[int] = ()) -> torch.Tensor:
+    """Evenly spread numbers of each image, at most `NUMBERS` of all; of parts as many of each, or
+    fewer and larger ones, so that their squares add up to as much."""
+    parts = parts_of(x, sizes)
+    taken = [_spread(part.flatten(1), NUMBERS // len(parts)) for part in parts]
+    share = sum(part.shape[1] for part in taken) / len(parts)
+    for part in taken if len(parts) > 1 else ():
+        part.mul_(math.sqrt(share / part.shape[1]))
+    return taken[0] if len(parts) == 1 else torch.cat(taken, 1)
+
+
+def _spread(flat: torch.Tensor, most: int) -> torch.Tensor:
     # Odd: an even step could see the same columns of each line alone.
-    step = -(-flat.numel() // NUMBERS) | 1
+    step = -(-flat.numel() // most) | 1
     return flat[:, ::step].to(torch.float32, copy=True)

@@ -62,8 +62,8 @@ class Session:
     ) -> None:
         self.config = config
         self.schedule = Schedule(sigmas, flow)
-        self.path = path
-        self.gatherer = gatherer
+        self.path, self.gatherer = path, gatherer
+        self.parts: Sequence[int] = ()  # sizes of what lies end to end in a row; () if all is one
         self.holders: list[Holder] = []  # others who keep tensors for this run
         self.landing = Landing(path) if path is not None else None
         self.correction = DeferredCorrection(None if path is not None else response)

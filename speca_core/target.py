@@ -80,6 +80,10 @@ class Head(Protocol):
         """The model's output in which errors are measured, [rows, ...], made of a result."""
         ...
 
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """What of it is judged apart, [rows, ...] each: video and audio in one row."""
+        ...
+
 
 class Identity:
     """The head of a prediction: what is forecast is the output itself."""
@@ -92,6 +96,9 @@ class Identity:
 
     def measured(self, result: torch.Tensor) -> torch.Tensor:
         return result
+
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        return (measured,)
 
 
 class Draft:

@@ -48,6 +48,13 @@ def weighted_sum(weights: Sequence[float], anchors: Sequence[torch.Tensor]) -> t
     return result
 
 
+def parts_of(rows: torch.Tensor, sizes: Sequence[int]) -> Sequence[torch.Tensor]:
+    """The parts that rows [rows, ...] are laid end to end of, [rows, size] each; rows of another
+    size are one part."""
+    flat = rows.flatten(1)
+    return torch.split(flat, list(sizes), 1) if sum(sizes) == flat.shape[1] else (rows,)
+
+
 def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Relative L2 error of each row, ||p - y|| / (||y|| + eps), in float32: the paper's metric.
 

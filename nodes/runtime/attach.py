@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +128,8 @@ def _sample(
     live: LiveRun | None = None
     with harmless("telling the page of the run"):
         live = LiveRun(run.session, node)
+    shapes = kwargs.get("latent_shapes") or ()
+    run.take_apart([math.prod(shape[1:]) for shape in shapes] if len(shapes) > 1 else ())
     with harmless("foreseeing what will be kept"):
         run.size = run.foreseen(noise)
     options[KEY] = run

@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.call import Call
 from ...speca_core.target import Head
+from ...speca_core.tensors import parts_of
 from .rows import Rows
 from .run import KEY
 
@@ -153,12 +154,42 @@ class GuidedHead:
         branches = [self.call.branches[row] for row in self.rows]
         return combine_cfg(self.head.measured(result), images, branches, self.guidance)
 
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Guidance leaves them as they are."""
+        return self.head.parts(measured)
+
+
+class PartedHead:
+    """A head whose output is laid end to end of several, as of video and audio.
+
+    Args:
+        sizes: numbers in each part of a row.
+    """
+
+    def __init__(self, head: Head, sizes: Sequence[int]) -> None:
+        self.head = head
+        self.sizes = sizes
+
+    def __call__(self, stream: torch.Tensor | None = None) -> Any:
+        return self.head(stream)
+
+    def measured(self, result: Any) -> torch.Tensor:
+        """The model's output."""
+        return self.head.measured(result)
+
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """One for each; an output of another size is left whole."""
+        return parts_of(measured, self.sizes)
+
 
 def measured_in(call: Call) -> Callable[[Sequence[int], Any], Head]:
-    """Per prompt, unless the scale of guidance is known and the user wants it combined."""
-    guidance = call.prediction.guidance
+    """Per prompt, unless the scale of guidance is known and the user wants it combined; and each
+    part of the output for itself."""
+    guidance, sizes = call.prediction.guidance, call.session.parts
 
     def measured(rows: Sequence[int], head: Any) -> Head:
+        if sizes:
+            head = PartedHead(head, sizes)
         if guidance is None or not call.session.config.guided:
             return head  # type: ignore[no-any-return]
         return GuidedHead(head, call, rows, guidance)

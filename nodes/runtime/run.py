@@ -111,6 +111,12 @@ class Run:
         """
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
 
+    def take_apart(self, sizes: Sequence[int]) -> None:
+        """A row holds several latents end to end, of these sizes: video and audio."""
+        self.session.parts = sizes
+        if self.session.gatherer is not None:
+            self.session.gatherer.parts = sizes
+
     def window(self, sigma: float) -> tuple[bool, ...]:
         """On which side of the marks a noise level is. A profile has seen what happens there."""
         return () if self.session.path else tuple(sigma < mark for mark in self.marks)

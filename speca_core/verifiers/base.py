@@ -117,6 +117,13 @@ class Verifier(Settings):
         """
         return False
 
+    def difference(self, head: Head, result: Any, other: Any) -> torch.Tensor:
+        """How far one result of the head is from another, [rows], in the model's output; where that
+        has parts, the worst part's: a norm over all of it would hide the small ones."""
+        both = (head.parts(head.measured(each)) for each in (result, other))
+        errors = [self.error(a, b) for a, b in zip(*both, strict=True)]
+        return errors[0] if len(errors) == 1 else torch.stack(errors).amax(0)
+
     def error(self, forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """How far each row's forecast is from the reference; see `relative_error`. Hindcasts are
         measured by it as well, so an own judgement belongs into `draft_block` or `verify`.

@@ -42,5 +42,5 @@ class Embedded(Verifier):
             draft.reject()
             return drafted
         low, high = (head(torch.stack(forecast)) for forecast in pair)
-        draft.judge(self.error(head.measured(high), head.measured(low)))
+        draft.judge(self.difference(head, high, low))
         return drafted

@@ -41,5 +41,5 @@ class LastBlock(Verifier):
             draft.reject()
             return drafted
         computed = head()
-        draft.judge(self.error(head.measured(drafted), head.measured(computed)))
+        draft.judge(self.difference(head, drafted, computed))
         return computed

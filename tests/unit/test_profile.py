@@ -154,3 +154,14 @@ def test_surprise_is_a_geometric_mean():
     assert judged.surprise == pytest.approx(4.0) and judged.judged == 2
     assert judged.judged_by([0.5, 0.5]).surprise == pytest.approx(math.sqrt(2))
     assert profile().judged_by([]) == profile()
+
+
+def test_parts_of_a_row_count_alike_whatever_their_size():
+    """Ten numbers of 1 and two of 3, laid end to end: the mean over parts is (1 + 9) / 2."""
+    gatherer = Gatherer()
+    gatherer.parts = 10, 2
+    row = torch.tensor([[1.0] * 10 + [3.0] * 2])
+    for sigma in (1.0, 0.5):
+        gatherer.hear(sigma, row, row)
+    assert gatherer.profile(1.0, True).gram == pytest.approx([5.0] * 6)
+    assert gatherer.nbytes == gatherer.foreseen(row, (1.0, 0.5))

@@ -8,7 +8,7 @@ list of stand-ins into the *instance dict* of the list's parent shadows the regi
 dict is searched before the class.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -58,6 +58,10 @@ class Head:
     def measured(self, result: Any) -> torch.Tensor:
         """The model's output in which errors are measured, [rows, ...]."""
         return rows_first(self._after(result), self._batch)
+
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """All of it together: the head knows of no parts."""
+        return (measured,)
 
 
 class Pass(Protocol):
