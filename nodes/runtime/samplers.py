@@ -1,6 +1,7 @@
 """ComfyUI's samplers that hindsight works with, and how each responds to what it is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,5 +51,24 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
         return None
 
     # Churn draws noise, and the run's own comes after it.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with generators_kept(device):
         return measure_response(sample, sigmas.tolist())
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """The random generators of the host and of a device are afterwards as they were before.
+
+    PyTorch's own `fork_rng` fails on MPS, which numbers no devices. DirectML has no generator that
+    can be read.
+    """
+    module: Any = getattr(torch, device.type, None)
+    own = hasattr(module, "get_rng_state")  # the host's device has none besides the host's
+    where = [] if device.type == "mps" else [device]
+    state = module.get_rng_state(*where) if own else None
+    try:
+        with torch.random.fork_rng([]):
+            yield
+    finally:
+        if own:
+            module.set_rng_state(state, *where)

@@ -1,6 +1,7 @@
 """Every sampler that ComfyUI lists, on the trained tiny Flux; docs/samplers.md has the numbers."""
 
 import re
+from unittest.mock import create_autospec
 
 import comfy.samplers
 import pytest
@@ -9,6 +10,7 @@ from conftest import PACK
 from models import build, decoder, sample_tiny, trained_flux
 from samplers import PROMISE, measure
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.samplers import generators_kept
 from speca_pack.speca_core import SpecaConfig
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
@@ -68,6 +70,31 @@ def test_the_default_settings(flux, decode, sampler):
     elif not SHARP.search(sampler):
         assert made.drafted > 0.1, "a smooth sampler's drafts are refused"
     assert min(made.psnr) >= PROMISE, made
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
+def test_generators_of_every_device_are_kept(monkeypatch, kind):
+    """With PyTorch's own signatures: that of MPS takes no device."""
+    module, device = getattr(torch, kind), torch.device(kind)
+    where = () if kind == "mps" else (device,)
+    read, write = (create_autospec(getattr(module, f"{name}_rng_state")) for name in ("get", "set"))
+    read.return_value = torch.tensor([7])
+    monkeypatch.setattr(module, "get_rng_state", read)
+    monkeypatch.setattr(module, "set_rng_state", write)
+    before = torch.get_rng_state()
+    with generators_kept(device):
+        torch.rand(1)
+    read.assert_called_once_with(*where)
+    write.assert_called_once_with(read.return_value, *where)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "privateuseone"])
+def test_devices_without_a_generator_of_their_own(kind):
+    before = torch.get_rng_state()
+    with generators_kept(torch.device(kind)):
+        torch.rand(1)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_page_lists_every_sampler():
