@@ -46,6 +46,8 @@ def load(name: str, path: Path, package: bool = False) -> ModuleType:
     return module
 
 
+from roughness import Roughness  # noqa: E402
+
 load("speca_pack", PACK / "__init__.py", package=True)
 text = load("speca_demo_text", PACK / "demo/custom_nodes/speca_demo_text/__init__.py", package=True)
 
@@ -82,16 +84,20 @@ class Bed:
     """A trained tiny Flux.
 
     Attributes:
+        words: vocabulary of its captions.
         weights, decoder: files in demo/models.
         size: pixels of its pictures.
         caption: makes one, by a choice among texts.
+        roughness: added to its answers; None: it is as it was trained.
     """
 
     name: str
+    words: str
     weights: str
     decoder: str
     size: int
     caption: Callable[[Callable[..., Any]], str]
+    roughness: Roughness | None = None
 
     def captions(self, seed: int, count: int) -> list[str]:
         """Captions like those the model was trained on. A seed gives the same ones everywhere."""
@@ -100,7 +106,7 @@ class Bed:
 
     def conditioning(self, caption: str) -> list[Any]:
         """Conditioning of the model."""
-        clip = text.DemoClip(words.VOCABULARIES[self.name])
+        clip = text.DemoClip(words.VOCABULARIES[self.words])
         made: list[Any] = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
         return made
 
@@ -108,8 +114,9 @@ class Bed:
 BEDS = {
     bed.name: bed
     for bed in (
-        Bed("shapes", "flux_tiny", "tiny_vae", 128, shapes),
-        Bed("scenes", "flux_scenes", "scenes_vae", 192, scenes),
+        Bed("shapes", "shapes", "flux_tiny", "tiny_vae", 128, shapes),
+        Bed("scenes", "scenes", "flux_scenes", "scenes_vae", 192, scenes),
+        Bed("rough", "scenes", "flux_scenes", "scenes_vae", 192, scenes, Roughness(0.2, 30.0)),
     )
 }
 
@@ -161,6 +168,8 @@ class Testbed:
         models = PACK / "demo/models"
         weights = models / f"diffusion_models/{self.bed.weights}.safetensors"
         self.model = comfy.sd.load_diffusion_model(str(weights))
+        if self.bed.roughness:
+            self.model.model.diffusion_model.register_forward_hook(self.bed.roughness)
         decoder = models / f"vae/{self.bed.decoder}.safetensors"
         self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(decoder)))
         self.make(Setting(4, 3.5), self.bed.captions(0, 1)[0], 1)  # the first one is slow
