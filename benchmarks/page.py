@@ -50,7 +50,6 @@ DUELS = {  # name in page.md -> (kind of rivals, speed, its axis)
     "fewer_2x": ("plain", 2.0, CLOCK),
     "fewer_3x": ("plain", 3.0, CLOCK),
     "intervals_2x": ("intervals", 2.0, CLOCK),
-    "unchecked_2x": ("unchecked", 2.0, EVALUATIONS),
 }
 
 
@@ -300,17 +299,12 @@ def numbers(results: Mapping[str, list[Row]]) -> dict[str, str]:
         chosen = [point(found[name], (group, label)) for name in found for label in ("3x", "4x")]
         return span(100 * (1 / p.speedup - 1 / p.saved) / (1 - 1 / p.saved) for p in chosen)
 
-    third = ("interval, Taylor 2", "1/3")
     levels = (over(euler, method, "psnr") for method in (CHECKED, ("level features", "0.1")))
     thresholds = results["thresholds"]
     made = {
         "images": str(images_of(rows[0])),
         "settings": str(len(found)),
         "methods": str(max(map(len, found.values()))),
-        "checked_mean": span(over(euler, CHECKED, "psnr")),
-        "checked_saved": span(over(euler, CHECKED, "saved"), 1),
-        "third_mean": span(over(euler, third, "psnr")),
-        "third_saved": span(over(euler, third, "saved"), 1),
         "levels": f"{max(abs(a - b) for a, b in zip(*levels, strict=True)):.1f}",
         "draft_features": draft("level features, target"),
         "draft_prediction": draft("target"),
