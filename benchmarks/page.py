@@ -144,7 +144,6 @@ def rivals(found: Sequence[Point]) -> dict[str, list[str]]:
         "intervals": [g for g in groups if g.startswith("interval, ") and g not in own],
         "fewer": fewer,
         "plain": [*fewer, *(g for g in groups if g in ("EasyCache", "LazyCache"))],
-        "unchecked": [g for g in groups if g == "interval, hindsight"],
     }
 
 
