@@ -131,6 +131,7 @@ def _upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     auto = settings.setdefault("level", "features") == "auto"
     calls = [
         {
+            "prediction": call["index"] + 1,
             **call,
             "rows": [
                 {
