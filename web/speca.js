@@ -3,6 +3,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
+import { isEnd } from "./lib/original.js";
 import { addElement, currentWorkflow, nodeAt, perFrame, words } from "./lib/page.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
 import style from "./lib/style.js";
@@ -47,8 +48,8 @@ function onStart() {
   for (const timeline of timelines.values()) timeline.fail(null);
 }
 
-function onSuccess({ detail }) {
-  for (const timeline of timelines.values()) timeline.original.ended(detail.prompt_id);
+function onExecuting({ detail }) {
+  if (isEnd(detail)) for (const timeline of timelines.values()) timeline.original.ended();
 }
 
 /** A workflow was opened: give its nodes the runs that they missed. */
@@ -84,6 +85,7 @@ function addTimeline(node) {
   };
   node.onRemoved = function (...values) {
     timelines.delete(node);
+    timeline.badge.set("");
     return onRemoved?.apply(this, values);
   };
   const [width, height] = node.computeSize();
@@ -147,7 +149,7 @@ app.registerExtension({
     api.addEventListener(EVENT, onRun);
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);
-    api.addEventListener("execution_success", onSuccess);
+    api.addEventListener("executing", onExecuting);
     fetchPresets();
   },
 });

@@ -61,7 +61,7 @@ export class Face {
       this.draw(this.model);
     });
     this.counts = html("div", "counts");
-    this.counts.append(this.computed, this.accepted, html("i"), this.sampler, this.details);
+    this.counts.append(this.computed, this.accepted, this.sampler, this.details);
     this.cure = button("pill cure", () => this.handlers.onQuality(this.model.said.cure));
     this.original = button("pill original", onOriginal);
     this.advanced = button("link advanced", onAdvanced);

@@ -44,7 +44,7 @@ button:focus-visible { outline: 2px solid var(--computed); outline-offset: 1px; 
 .progress { height: 4px; border-radius: 2px; background: color-mix(in srgb, currentColor 14%, transparent); }
 .progress i { display: block; height: 100%; border-radius: 2px; background: var(--accepted); }
 .counts { display: flex; flex-wrap: wrap; gap: 0 10px; font-size: 11px; opacity: .85; }
-.counts > i { flex: 1; }
+.counts > .details { margin-left: auto; }
 .count { display: inline-flex; align-items: center; gap: 4px; }
 .count.sign::before, .count.accepted::before {
   content: ""; width: 8px; height: 8px; border-radius: 1px; box-sizing: border-box;

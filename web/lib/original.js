@@ -21,9 +21,10 @@ export class Original {
     return { original: this.busy ? told.originalRuns : told.original, busy: this.busy };
   }
 
-  /** The prompt has ended: its picture may be there now. */
-  ended(prompt) {
-    if (this.known?.prompt === prompt && !this.known.image) this.known = null;
+  /** A prompt has ended: its picture may be there now. */
+  ended() {
+    if (this.known?.image) return;
+    this.known = null;
     this.changed();
   }
 
@@ -91,6 +92,9 @@ async function queued(prompt, node, sampler) {
   }
 }
 
+/** Of an `executing` event: the server has written the prompt into its history. */
+export const isEnd = (detail) => !(typeof detail === "object" ? detail?.node : detail);
+
 const ENDS = ["execution_success", "execution_error", "execution_interrupted"];
 
 /** Times a node of the prompts that run while it listens, and waits for the end of one. */
@@ -100,17 +104,20 @@ class Clock {
     this.ended = new Set();
     this.listening = new AbortController();
     let began = null;
+    let over = null; // ended, but not yet in the history
     this._on("executing", ({ detail }) => {
       const now = performance.now();
       const id = typeof detail === "object" ? detail?.node : detail;
+      if (isEnd(detail)) this._tell(over);
       if (began !== null) this.seconds = (now - began) / 1000;
       began = String(id) === String(node) ? now : null;
     });
-    for (const end of ENDS)
-      this._on(end, ({ detail }) => {
-        this.ended.add(detail.prompt_id);
-        this.told?.();
-      });
+    for (const end of ENDS) this._on(end, ({ detail }) => (over = detail.prompt_id));
+  }
+
+  _tell(prompt) {
+    this.ended.add(prompt);
+    this.told?.();
   }
 
   _on(name, heard) {

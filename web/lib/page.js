@@ -77,7 +77,11 @@ export function fit(node, before) {
   const [, least] = node.computeSize();
   const [width, height] = node.size;
   const wanted = height > before + 2 ? Math.max(height, least) : least;
-  if (Math.abs(wanted - height) > 1) node.setSize([width, wanted]);
+  if (Math.abs(wanted - height) > 1)
+    silently(node, (each) => {
+      if (each === node) node.setSize([width, wanted]);
+      else each.size = [width, wanted];
+    });
   node.graph.setDirtyCanvas(true, true);
 }
 
@@ -103,14 +107,13 @@ export function handOnNavigation(element) {
 }
 
 /**
- * Keep runs in the workflow without an undo step, a "modified" mark, or a change that "run on
- * change" would answer with a run. The page's change tracker compares the graph with its own
- * copies, so these are changed as well. Where they cannot be reached (an internal interface), the
- * runs are kept all the same, at the price of one undo step.
+ * Change a node without an undo step, a "modified" mark, or a change that "run on change" would
+ * answer with a run. The page's change tracker compares the graph with its own copies of it, so
+ * these are changed as well. Where they cannot be reached (an internal interface), the node is
+ * changed all the same, at the price of one undo step.
  */
-export function keepSilently(node, property, runs) {
-  const copy = () => JSON.parse(JSON.stringify(runs));
-  node.properties[property] = copy();
+export function silently(node, change) {
+  change(node);
   const kept = tracker();
   const queued = [...(kept?.undoQueue ?? []), ...(kept?.redoQueue ?? [])];
   for (const state of [kept?.activeState, kept?.initialState, ...queued]) {
@@ -120,6 +123,6 @@ export function keepSilently(node, property, runs) {
     const saved = graph?.nodes?.find(
       (other) => String(other.id) === String(node.id) && other.type === node.type,
     );
-    if (saved) saved.properties = { ...saved.properties, [property]: copy() };
+    if (saved) change(saved);
   }
 }

@@ -3,7 +3,8 @@ import { expectedCalls, gainOf, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
-const WORTH = 1.1; // speed-up that is worth a button
+const WORTH = 1.2; // speed-up that is worth a button
+const FEW = 12; // steps of which the first and the last are most
 
 /** 41 -> "0:41"; below ten seconds "4.1 s", as m:ss would hide the difference. */
 export function clock(seconds) {
@@ -33,7 +34,7 @@ export function leftOf(report) {
 }
 
 /**
- * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name or null}.
+ * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name, FEATURES or null}.
  *
  * facts = {state: as in face.js, report: the one to speak of, psnr: its band,
  *   outlook: {quality: {speedup, psnr}} of this graph, quality: the one that is set,
@@ -107,14 +108,24 @@ function learned({ outlook, quality, report }, words) {
 
 function nothing(facts, words, head) {
   const { report, sampler } = facts;
-  const why = report.calls.length ? (whyNothing(report) ?? "overhead") : "calls";
+  const why = causeOf(facts);
   const cause = words.causes[why];
   const line =
     typeof cause === "function"
       ? cause(why === "jump" ? (sampler ?? words.thisSampler) : report.steps)
       : (cause ?? words.causes.other(why));
-  const curable = !["jump", "calls", "memory", "window"].includes(why);
-  return { tone: "warn", head, line, cure: curable ? firstFast(facts) : null };
+  const cure = INCURABLE.includes(why) ? null : why === "calls" ? FEATURES : firstFast(facts);
+  return { tone: "warn", head, line, cure };
+}
+
+export const FEATURES = "features"; // a cure that is no quality: this level
+const INCURABLE = ["jump", "memory", "window"];
+
+function causeOf(facts) {
+  const { calls, steps } = facts.report;
+  if (!calls.length) return "calls";
+  const why = whyNothing(facts.report) ?? "overhead";
+  return why === "threshold" && steps <= FEW && !firstFast(facts) ? "warmup" : why;
 }
 
 const others = ({ outlook, quality }) =>

@@ -13,8 +13,8 @@ export const STRIP_CSS = `
 .guess .bar { opacity: .8; }
 `;
 
-const TALL = [14, 12, 10, 10, 8]; // of a row, by the number of images; more are as the last
-const GAP = 3;
+const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
+const GAP = 2.5;
 
 /** Keeps its cells: a redraw changes attributes. */
 export class Strip {

@@ -7,18 +7,18 @@ import {
   addElement,
   fit,
   handOnNavigation,
-  keepSilently,
   nodeAt,
   nodes2,
   perFrame,
   setting,
+  silently,
   tracker,
   words,
 } from "./page.js";
+import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
 import { keyOf, Runs } from "./runs.js";
-import { gains, qualityOf, sentence, times } from "./sentence.js";
-import { carryProfile } from "./profiles.js";
+import { FEATURES, gains, qualityOf, sentence, times } from "./sentence.js";
 import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./settings.js";
 import { whatIf } from "./whatif.js";
 
@@ -112,15 +112,23 @@ export class Timeline {
   take(run) {
     this.runs.take(run);
     if (run.ended) {
-      keepSilently(this.node, PROPERTY, this.runs.saved);
+      this._keep();
       carryProfile(this.node, unpack(run.report).profile?.name);
     }
     this.refresh();
   }
 
+  /** The runs that have ended go with the workflow. */
+  _keep() {
+    silently(this.node, (each) => {
+      each.properties ??= {};
+      each.properties[PROPERTY] = structuredClone(this.runs.saved);
+    });
+  }
+
   /** A quality's button was pressed: its settings go into the widgets. */
   _choose(name) {
-    writeSettings(this.node, this.presets[name]);
+    writeSettings(this.node, name === FEATURES ? { level: FEATURES } : this.presets[name]);
     this.node.graph?.setDirtyCanvas(true, true);
     tracker()?.checkState?.();
     this.refresh();
@@ -170,13 +178,12 @@ export class Timeline {
     const gain = report && gainOf(report);
     const badge = ["measured", "whatif"].includes(state) && gains(gain);
     this.badge.set(badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "");
-    const cured = said.cure && outlook?.speeds[said.cure]?.speedup;
     this.face.draw({
       state,
       run: run?.ids.run,
       report: this.failure ? null : report,
       said,
-      cure: said.cure && told.use(told.qualities[said.cure], cured ? times(cured) : null),
+      cure: curedBy(said.cure, outlook, told),
       qualities: Object.keys(this.presets).map((name) => ({
         name,
         label: told.qualities[name] ?? name,
@@ -241,6 +248,13 @@ export class Timeline {
 function speedOf({ speedup, psnr } = {}) {
   const gain = speedup ? `${times(speedup)}×` : "–";
   return { gain, warn: qualityOf(psnr) === "visible" };
+}
+
+/** The text of the button that helps. */
+function curedBy(cure, outlook, words) {
+  if (!cure || cure === FEATURES) return cure && words.useFeatures;
+  const gain = outlook?.speeds[cure]?.speedup;
+  return words.use(words.qualities[cure], gain ? times(gain) : null);
 }
 
 /** What a sampling node calls its sampler; that may be a node before it. */

@@ -1,0 +1,222 @@
+"""What a person meets: the widgets in sight, the badge, the way to the first faster picture, and
+the original beside it."""
+
+import pytest
+from conftest import once
+from graphs import ACCELERATE, DECODE, SAMPLER, fresh
+
+IN_SIGHT = ["threshold", "forecaster", "verifier", "budget"]
+# Names of the widgets that are drawn, in either renderer.
+DRAWN = """id => {
+    const node = app.graph.getNodeById(id);
+    const names = node.widgets.map(({name}) => name).filter((name) => name !== 'timeline');
+    if (!LiteGraph.vueNodesMode) {
+        const laid = node.getLayoutWidgets();
+        return node.widgets.filter((w) => node.isWidgetVisible(w) && laid.includes(w))
+            .map(({name}) => name).filter((name) => name !== 'timeline');
+    }
+    const shown = document.querySelector(`[data-node-id="${id}"]`);
+    return names.filter((name) => shown.querySelector(`[aria-label="${name}"]`)
+        ?? [...shown.querySelectorAll('*')].some((e) => e.textContent === name));
+}"""
+
+
+def face(page, selector):
+    return f"timelineOf('{ACCELERATE}').shadowRoot.querySelector('{selector}')"
+
+
+def click(page, selector):
+    page.run(f"() => {face(page, selector)}.click()")
+    page.frames()
+
+
+def test_the_threshold_and_three_choices_are_in_sight_and_the_rest_is_folded(page):
+    page.load(fresh())
+    page.show(ACCELERATE)
+    height = "id => app.graph.getNodeById(id).size[1]"
+    folded = page.run(height, ACCELERATE)
+    assert page.run(DRAWN, ACCELERATE) == IN_SIGHT
+    if page.run("() => !!LiteGraph.vueNodesMode"):
+        toggle = page.tab.locator(f'[data-node-id="{ACCELERATE}"]').get_by_test_id(
+            "advanced-inputs-button"
+        )
+        toggle.click()
+    else:
+        assert page.chart(ACCELERATE)["advanced"] == "Show advanced settings"
+        click(page, ".advanced")
+    page.frames()
+    every = page.run(DRAWN, ACCELERATE)
+    assert {*IN_SIGHT, "verifier.bar", "start", "end", "hindsight", "guided", "level"} == {*every}
+    if not page.run("() => !!LiteGraph.vueNodesMode"):
+        assert page.run(height, ACCELERATE) > folded + 80
+        click(page, ".advanced")
+        assert page.run(DRAWN, ACCELERATE) == IN_SIGHT
+        assert page.run(height, ACCELERATE) == folded
+
+
+@once
+def test_the_knobs_of_another_choice_are_folded_too(page):
+    page.load(fresh())
+    page.set(ACCELERATE, "forecaster", "newton")
+    page.frames()
+    names = page.run("id => app.graph.getNodeById(id).widgets.map(({name}) => name)", ACCELERATE)
+    assert "forecaster.order" in names and page.run(DRAWN, ACCELERATE) == IN_SIGHT
+
+
+def test_the_speed_up_is_in_the_title_also_when_collapsed(page):
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    gain = page.await_state(ACCELERATE, "measured")["gain"]
+    page.show(ACCELERATE)
+    # What the classic canvas writes is seen by writing it; what Nodes 2.0 shows is in the page.
+    badge = """id => {
+        const node = app.graph.getNodeById(id), said = [];
+        if (LiteGraph.vueNodesMode)
+            return document.querySelector(`[data-testid="node-header-${id}"]`).textContent;
+        const context = document.createElement('canvas').getContext('2d');
+        context.fillText = (text) => said.push(text);
+        node.onDrawTitle(context);
+        return said.join();
+    }"""
+    for _ in range(2):
+        assert f"{gain}×" in page.run(badge, ACCELERATE)
+        page.run("id => app.graph.getNodeById(id).collapse()", ACCELERATE)
+        page.frames()
+    page.load(fresh())
+    assert "×" not in page.run(badge, ACCELERATE)
+
+
+def test_no_text_is_cut_in_a_narrow_node(page):
+    page.load(fresh())
+    page.set(SAMPLER, "sampler_name", "euler_ancestral")
+    page.run("id => app.graph.getNodeById(id).setSize([225, 100])", ACCELERATE)
+    assert page.queue() == "execution_success"
+    told = page.await_state(ACCELERATE, "measured")
+    assert told["head"] == "No time saved"
+    assert told["line"].startswith("euler_ancestral adds new noise at every step")
+    page.show(ACCELERATE)
+    cut = f"""() => {{
+        const host = timelineOf('{ACCELERATE}'), body = host.shadowRoot.querySelector('.body');
+        const inside = [...body.querySelectorAll('.head, .line, .quality, .count, button')];
+        return [body.getBoundingClientRect().bottom - host.getBoundingClientRect().bottom,
+                inside.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).length];
+    }}"""
+    beyond, cut_off = page.run(cut)
+    assert beyond < 1 and cut_off == 0
+
+
+@once
+def test_a_sampler_that_speca_cannot_see_has_a_button_that_helps(page):
+    page.load(fresh(steps=20))
+    page.set(SAMPLER, "sampler_name", "euler_cfg_pp")
+    assert page.queue() == "execution_success"
+    assert page.await_state(ACCELERATE, "measured")["cure"] == "Use level features"
+    click(page, ".cure")
+    assert page.queue() == "execution_success"
+    page.until(f"() => {face(page, '.bar')}")
+    assert page.chart(ACCELERATE)["head"] != "No time saved" or not page.chart(ACCELERATE)["cure"]
+
+
+@once
+def test_an_error_of_speca_in_the_sampler_is_told_by_the_node(page):
+    page.load(fresh())
+    page.run(
+        """([accelerate, sampler]) => {
+            const node = LiteGraph.createNode('EasyCache');
+            app.graph.add(node);
+            app.graph.getNodeById(accelerate).connect(0, node, 0);
+            node.connect(0, app.graph.getNodeById(sampler), 0);
+        }""",
+        [ACCELERATE, SAMPLER],
+    )
+    ended = page.queue()
+    if ended == "execution_success":
+        pytest.fail("EasyCache after SpeCa is no error any more: another cache has to be found")
+    told = page.await_state(ACCELERATE, "failed")
+    assert told["line"].startswith("SpeCa: another cache is on this model")
+
+
+def test_the_original_stands_beside_the_picture_in_one_click(page):
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    done = page.await_state(ACCELERATE, "measured")
+    page.until(f"() => !{face(page, '.original')}.hidden")
+    widgets = """() => app.graph.serialize().nodes.map(({id, mode, widgets_values}) =>
+        JSON.stringify([id, mode, widgets_values])).sort()"""
+    before = page.run(widgets)
+    click(page, ".original")
+    page.until(f"() => {face(page, 'dialog')}")
+    page.frames()
+    told = page.run(
+        f"""() => {{
+            const {{shadowRoot}} = timelineOf('{ACCELERATE}');
+            const text = (name) => [...shadowRoot.querySelectorAll(name)].map((e) => e.textContent);
+            const images = [...shadowRoot.querySelectorAll('dialog img')];
+            return {{labels: text('.stage span'), psnr: text('.psnr')[0],
+                     loaded: images.map((image) => image.naturalWidth)}};
+        }}"""
+    )
+    assert told["labels"][0].startswith("original · ") and told["labels"][1].startswith("SpeCa · ")
+    assert 20 < float(told["psnr"].split()[1]) < 90  # the same seed and prompt, and not the same
+    assert told["loaded"] == [128, 128]
+    assert page.run(widgets) == before and page.chart(ACCELERATE)["run"] == done["run"]
+    page.run(f"() => {face(page, 'dialog .pill')}.click()")
+    page.frames()
+    assert page.run(f"() => {face(page, 'dialog')}") is None
+
+
+@once
+def test_without_a_picture_there_is_nothing_to_compare(page):
+    made = fresh(steps=28)
+    page.load(made)
+    page.run(
+        """([decode, types]) => {
+            for (const node of app.graph.nodes.filter(({type}) => types.includes(type)))
+                app.graph.remove(node);
+        }""",
+        [DECODE, ["SaveImage", "VAEDecode"]],
+    )
+    assert page.queue() == "execution_success"
+    assert "faster" in page.await_state(ACCELERATE, "measured")["head"]
+    page.frames(20)
+    assert page.chart(ACCELERATE)["original"] == ""
+
+
+@pytest.mark.parametrize("words", ["speca", "speed", "faster"])
+def test_words_that_people_type_find_the_node_first(page, words):
+    page.blank()
+    page.tab.mouse.dblclick(700, 450)
+    box = page.tab.get_by_role("combobox").or_(page.tab.get_by_role("textbox")).last
+    box.fill(words)
+    page.frames(30)
+    page.tab.keyboard.press("Enter")
+    page.frames(10)
+    page.tab.mouse.click(700, 450)
+    page.until("() => app.graph.nodes.length > 0")
+    assert page.run("() => app.graph.nodes[0].type") == "SpeCaAccelerate"
+
+
+@once
+def test_the_menu_of_a_sampler_puts_the_node_into_the_models_link(page):
+    page.load(fresh())
+    page.run("id => app.graph.remove(app.graph.getNodeById(id))", ACCELERATE)
+    page.run(
+        """id => {
+            const loader = app.graph.nodes.find(({type}) => type === 'UNETLoader');
+            loader.connect(0, app.graph.getNodeById(id), 0);
+        }""",
+        SAMPLER,
+    )
+    items = """id => app.collectNodeMenuItems
+        ? app.collectNodeMenuItems(app.graph.getNodeById(id)).map((item) => item?.content)
+        : null"""
+    assert "Speed up with SpeCa" in page.run(items, SAMPLER)
+    page.run(
+        """id => app.collectNodeMenuItems(app.graph.getNodeById(id))
+            .find((item) => item?.content === 'Speed up with SpeCa').callback()""",
+        SAMPLER,
+    )
+    made = page.run("() => app.graph.nodes.find(({type}) => type === 'SpeCaAccelerate').id")
+    assert "Speed up with SpeCa" not in page.run(items, SAMPLER)  # it is there
+    assert page.queue() == "execution_success"
+    assert page.await_state(made, "measured")["bars"]
