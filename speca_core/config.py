@@ -14,7 +14,7 @@ from .verifiers import VERIFIERS, Embedded, Innovation, Verifier
 LEVELS = {
     "auto": "prediction, or features if the verifier runs a block",
     "features": "the input of the model's head; a draft runs the model's light outer parts. "
-    "Needed to check by a block, and by CFG++ samplers",
+    "Needed to check by a block",
     "prediction": "the guided prediction; a draft runs nothing, and little memory is kept. "
     "Works with every model, U-Nets too",
 }

@@ -15,9 +15,8 @@ from ...speca_core.call import Call
 from ...speca_core.target import Head
 from ...speca_core.tensors import parts_of
 from .rows import Rows
-from .run import KEY
+from .run import KEY, LISTENERS
 
-LISTENERS = "sampler_post_cfg_function"
 FUNCTIONS = (
     LISTENERS,
     "sampler_pre_cfg_function",

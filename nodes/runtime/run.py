@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from .compat import is_oom
 from .memory import Need
 from .skipping import BlockWatch
 
+LISTENERS = "sampler_post_cfg_function"
 KEY = "speca"  # of SpeCa's wrappers, and of the run in its options
 log = logging.getLogger("speca")
 
@@ -116,6 +117,19 @@ class Run:
         self.session.parts = sizes
         if self.session.gatherer is not None:
             self.session.gatherer.parts = sizes
+
+    def is_heard(self, options: Mapping[str, Any], guider: Any) -> bool:
+        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does. It
+        goes by one of them, and the errors of drafts grow from step to step: no check that was
+        tried held them (pictures at 3 to 20 dB), so nothing is drafted."""
+        own = len(guider.model_options.get(LISTENERS, ()))
+        heard = len(options.get(LISTENERS, ())) > own
+        if heard:
+            self.warn_once(
+                "this sampler goes by the model's answer to each prompt (CFG++). Nothing is "
+                "drafted; take a sampler without _cfg_pp in its name."
+            )
+        return heard
 
     def window(self, sigma: float) -> tuple[bool, ...]:
         """On which side of the marks a noise level is. A profile has seen what happens there."""

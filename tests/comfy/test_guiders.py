@@ -139,15 +139,15 @@ def test_a_prediction_may_be_asked_for_without_options(flux):
 
 
 @pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
-def test_a_sampler_that_listens_to_the_model_is_not_kept_waiting(flux, sampler, caplog):
-    """CFG++ goes by the model's answer to one prompt, which no forecast of the guided prediction
-    has."""
-    fast = accelerate(flux, features(threshold=math.inf, level="prediction"))
+@pytest.mark.parametrize("level", ["prediction", "features"])
+def test_a_sampler_that_listens_to_the_model_hears_it(flux, sampler, level, caplog):
+    """CFG++ goes by the model's answer to one prompt, and errors grow from step to step."""
+    fast = accelerate(flux, features(threshold=math.inf, level=level))
     assert torch.equal(
         ksampler(fast, cfg=1.5, sampler=sampler),
         ksampler(flux, cfg=1.5, sampler=sampler),
     )
-    assert caplog.text.count("needs the model's answer to each prompt") == 1
+    assert caplog.text.count("goes by the model's answer to each prompt") == 1
     rescaled = with_node(nodes_mahiro.Mahiro)(flux)
     fast = accelerate(rescaled, features(threshold=math.inf, level="prediction"))
     latent = ksampler(fast)

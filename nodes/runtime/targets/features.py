@@ -98,7 +98,9 @@ class FeatureRun(Run):
         model_options: Any,
         seed: Any,
     ) -> torch.Tensor:
-        guider = executor.class_obj
+        guider, self.prediction = executor.class_obj, None
+        if self.is_heard(model_options, guider):
+            return super().predict(executor, x, timestep, model_options, seed)
         if self.meter is None:
             self.meter = GuidanceMeter(is_foreign(guider))
             self.session.holders.append(self.meter)

@@ -15,7 +15,7 @@ from ....speca_core.session import Session
 from ....speca_core.target import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
-from ..guidance import LISTENERS, measured_in
+from ..guidance import measured_in
 from ..models.lookup import are_coupled
 from ..rows import are_looked_at, rows_of, take
 from ..run import Run
@@ -135,18 +135,9 @@ class PredictionRun(Run):
 
     def stands_aside(self, options: Mapping[str, Any], guider: Any) -> bool:
         """Whether nothing may be drafted: the model's own cache needs every call, or the sampler
-        itself hears what the model says of each prompt, as CFG++ does: a draft would leave it with
-        the last word."""
-        if options.get("transformer_options", {}).get(NEVER_WITH) is not None:
-            return True
-        own = len(guider.model_options.get(LISTENERS, ()))
-        listens = len(options.get(LISTENERS, ())) > own
-        if listens:
-            self.warn_once(
-                "this sampler needs the model's answer to each prompt. Level prediction drafts "
-                "nothing; set it to features."
-            )
-        return listens
+        listens."""
+        never = options.get("transformer_options", {}).get(NEVER_WITH) is not None
+        return never or self.is_heard(options, guider)
 
     def evaluate(
         self,
