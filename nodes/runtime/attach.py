@@ -12,6 +12,7 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.config import SpecaConfig
+from ...speca_core.report import RunReport
 from .harmless import harmless
 from .knowledge import Knowledge
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
@@ -141,7 +142,9 @@ def _sample(
         options.pop(KEY, None)  # whoever cleans up options may have been here
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
         with harmless("closing the books of the run"):
-            _settle(run, knowledge, live)
+            _settle(run, knowledge)
+        with harmless("telling that the run is over"):
+            _tell(report, live)
         run.close()
     with harmless("keeping the report of the run"):
         remember(latent, report)
@@ -157,8 +160,8 @@ def _showing(run: Run, callback: Callable[..., Any]) -> Callable[..., Any]:
     return shown
 
 
-def _settle(run: Run, knowledge: Knowledge, live: LiveRun | None) -> None:
-    """The run is over, finished or not."""
+def _settle(run: Run, knowledge: Knowledge) -> None:
+    """The run is over, finished or not: what it took, and what was foretold of it."""
     report = run.session.report
     if run.need:
         measured(run.need, report.cache_bytes)
@@ -168,6 +171,10 @@ def _settle(run: Run, knowledge: Knowledge, live: LiveRun | None) -> None:
     if report.finished:
         with harmless("keeping what the run has taught"):
             knowledge.learn(report)
+
+
+def _tell(report: RunReport, live: LiveRun | None) -> None:
+    """The page hears of the end even if the books were not closed."""
     if live is not None:
         live.end()
     log.info("SpeCa: %s", report.summary)

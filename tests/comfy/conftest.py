@@ -109,6 +109,7 @@ def nodes(pack):
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also the tests that take hours")
+    parser.addoption("--faults", type=int, default=250, help="injected in each case of a long test")
 
 
 def pytest_configure(config):

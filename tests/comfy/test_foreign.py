@@ -301,3 +301,34 @@ def test_kept_options_hold_no_tensors(flux):
     model.add_wrapper_with_key("predict_noise", "keeper", keeping)
     ksampler(accelerate(model, features()), latent=empty_latent(1))
     assert max(held) > 0 and kept[-1]["speca"].session.cache_bytes == 0
+
+
+def tensors_in(value, seen):
+    """All tensors with numbers that an object of ours leads to; the model is ComfyUI's."""
+    if isinstance(value, torch.Tensor):
+        yield from [value] * bool(value.nbytes)
+    elif id(value) not in seen:
+        seen.add(id(value))
+        inside = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | tuple | set):
+            for each in inside:
+                yield from tensors_in(each, seen)
+        elif type(value).__module__.startswith("speca_pack"):
+            yield from tensors_in(vars(value) if hasattr(value, "__dict__") else (), seen)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_measures_foreign_guidance_is_let_go(flux, level):
+    """Answers and prompts are held while the run lasts, and not by whoever keeps it."""
+    model, kept, held = flux.clone(), [], []
+
+    def keeping(executor, *args, **kwargs):
+        run = executor.class_obj.model_options["transformer_options"]["speca"]
+        made = executor(*args, **kwargs)
+        kept.append(run)
+        held.append(sum(1 for _ in tensors_in([run.meter, run.watch], set())))
+        return made
+
+    model.add_wrapper_with_key("predict_noise", "keeper", keeping)
+    ksampler(accelerate(model, SpecaConfig(level=level)), latent=empty_latent(1))
+    assert max(held) > 0 and not [*tensors_in(kept[-1], set())]
