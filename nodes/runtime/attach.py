@@ -1,5 +1,6 @@
 """Attaching SpeCa to a ComfyUI model: four wrappers on a clone, and nothing else."""
 
+import contextlib
 import functools
 import logging
 import math
@@ -13,6 +14,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.config import SpecaConfig
 from ...speca_core.report import RunReport
+from .compat import memory_compiler_off
 from .harmless import harmless
 from .knowledge import Knowledge
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
@@ -135,8 +137,10 @@ def _sample(
         run.size = run.foreseen(noise)
     options[KEY] = run
     args = tuple(_showing(run, value) if callable(value) else value for value in args)
+    guard = memory_compiler_off() if run.inside else contextlib.nullcontext()
     try:
-        latent = executor(*inputs, *args, **kwargs)
+        with guard:
+            latent = executor(*inputs, *args, **kwargs)
         report.finished = True
     finally:
         options.pop(KEY, None)  # whoever cleans up options may have been here

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .guidance import is_foreign
+from .windows import PLACES
 
 SAMPLED = 16  # weights of which some numbers are read
 NUMBERS = 8  # of each
@@ -63,7 +64,7 @@ def key_of(guider: Any, flow: bool) -> Key | None:
         {name: len(prompts) for name, prompts in conds.items()},
         distilled,
         [*named(functions)],
-        [*named({k: transformer[k] for k in ("patches", "patches_replace") if k in transformer})],
+        [*named({place: transformer[place] for place in PLACES if place in transformer})],
         wrappers,
     )
     diffusion = patcher.model.diffusion_model

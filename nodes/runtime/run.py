@@ -28,6 +28,9 @@ class Run:
 
     Its kinds are in `targets/`.
 
+    Attributes:
+        inside: drafts run a part of the model.
+
     Args:
         config: what the user chose.
         model: ComfyUI's `BaseModel`.
@@ -36,6 +39,8 @@ class Run:
         response: how the sampler responds, if it is known.
         path, gatherer: see `Session`.
     """
+
+    inside = False
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
+PLACES = "patches", "patches_replace", "optimized_attention_override"  # the last: sparse attention
 DEPTH = 8  # of containers in containers
 MOST = 8  # marks: more make a list of something else
 BOUND = re.compile(r"(^|_)(start|begin|from|end|stop|until|low?|high?|sigmas?)(_|$)", re.I)
@@ -22,7 +23,7 @@ def marks_of(transformer_options: Mapping[str, Any], low: float, high: float) ->
     """The noise levels between two that others' patches and wrappers in the model hold as a
     bound, falling; none if there are too many to be bounds."""
     wrappers = transformer_options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
-    patches = [transformer_options.get(name, {}) for name in ("patches", "patches_replace")]
+    patches = [transformer_options.get(name, {}) for name in PLACES]
     held = numbers([*patches, wrappers], "", DEPTH, set())
     marks = sorted({number for number in held if low < number < high}, reverse=True)
     return marks if len(marks) <= MOST else []

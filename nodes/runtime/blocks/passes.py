@@ -10,6 +10,7 @@ from ....speca_core.errors import UnsupportedModel
 from ....speca_core.target import Draft, Source
 from ....speca_core.target import Head as AnyHead
 from ....speca_core.verifiers import BlockPosition, Verifier
+from ..compat import unrecorded
 from .family import Family
 from .proxy import Head
 from .streams import Arguments, StreamLearner, Streams, as_given, as_list, rows_first
@@ -96,7 +97,8 @@ class PassBlock:
     def observe(self, tap: str, features: Sequence[torch.Tensor] | torch.Tensor) -> None:
         """Keep computed features, one per row, as anchors of a tap."""
         rows = self._pass.rows
-        self._pass.source.observe(tap, rows, split(features, rows))
+        with unrecorded():
+            self._pass.source.observe(tap, rows, split(features, rows))
 
     def observe_image(self, tap: str, outputs: Any) -> None:
         """Keep the image stream of outputs as anchors of a tap. Before it is known which of them
@@ -104,7 +106,8 @@ class PassBlock:
         if self._pass.stream_map.learners[self.position.stack].streams is not None:
             self.observe(tap, self.image(outputs))
             return
-        copies = [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
+        with unrecorded():
+            copies = [out.clone() if torch.is_tensor(out) else out for out in as_list(outputs)]
         self._pass.later(lambda: self.observe(tap, self.image(copies)))
 
 
@@ -188,7 +191,8 @@ class FullPass(ModelPass):
         for observe in self._postponed:
             observe()
         split(head.stream, self.rows)
-        self.source.learn(self.rows, head.stream, output, self.measured_in(self.rows, head))
+        with unrecorded():
+            self.source.learn(self.rows, head.stream, output, self.measured_in(self.rows, head))
         return output
 
 
