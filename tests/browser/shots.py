@@ -2,7 +2,8 @@
 
     COMFYUI_PATH=... python tests/browser/shots.py [name ...]
 
-Each function below `picture` makes one file of docs/images or web/docs; without names all are made.
+Each function below `picture` makes one file of docs/images, web/docs or out/states; without names
+all are made.
 `compare.png` times plain against accelerated sampling: let nothing else run on the machine.
 """
 
@@ -14,12 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import PACK, ask, browser, opened, serving
-from graphs import ACCELERATE, DECODE, LATENT, REPORT, SAMPLER, SAVE, demo, fresh, spaces
+from conftest import PACK, ask, browser, opened, serving, teach
+from graphs import ACCELERATE, REPORT, SAMPLER, demo, fresh, spaces
 from PIL import Image
 from test_files import EXAMPLES, pictures
 
 DOCS, HELP = PACK / "docs/images", PACK / "web/docs"
+STATES = PACK / "out/states"  # to look at
 MOST_BYTES = 150_000  # of a picture; a larger one gets by with 256 colours
 PAPER = "#141414"
 QUIET = {
@@ -126,10 +128,12 @@ def pictured(page, node):
 
 def measured(page, **options):
     """A run of the demo that has ended, and only the node."""
+    teach(page)
     page.load(fresh(**{"steps": 28, **options}))
     place(page)
     assert page.queue() == "execution_success"
     page.await_state(ACCELERATE, "measured")
+    page.answered()
 
 
 def whatif(page, threshold):
@@ -138,19 +142,56 @@ def whatif(page, threshold):
     page.await_state(ACCELERATE, "whatif")
 
 
-def live(page, calls):
-    """In mid-run, after some calls; give the page back with the run stopped."""
-    page.load(fresh(steps=40, pixels=256))
-    place(page)
-    page.start()
-    page.until(
-        "([id, calls]) => timelineOf(id)?.shadowRoot.querySelectorAll('.bar').length >= calls",
-        [str(ACCELERATE), calls],
-    )
-    taken = shot(page)
-    page.run("() => app.api.interrupt(null)")
-    page.await_state(ACCELERATE, "stopped")
-    return taken
+def faces(page):
+    """The states of the node, one picture each: new, learning, running, done, what-if, nothing
+    gained, noise, too fast, four images, an error."""
+
+    def load(**options):
+        page.load(fresh(**options))
+        place(page, width=340)
+
+    def queue(**changed):
+        for name, value in changed.items():
+            page.set(SAMPLER if name == "sampler_name" else ACCELERATE, name, value)
+        page.queue()
+        page.until(f"() => !['empty', 'live'].includes(timelineOf({ACCELERATE}).dataset.state)")
+        page.answered()
+
+    def halfway(steps, cells):
+        load(steps=steps, pixels=256)
+        page.start()
+        shown = f"timelineOf({ACCELERATE}).shadowRoot.querySelectorAll('.bar').length"
+        page.until(f"() => {shown} >= {cells}")
+        taken = shot(page)
+        page.run("() => app.api.interrupt(null)")
+        page.end()
+        return taken
+
+    load(steps=28)
+    yield shot(page)
+    yield halfway(100, 8)  # more steps than were learned
+    yield halfway(50, 20)
+    load(steps=28)
+    queue()
+    yield shot(page)
+    whatif(page, 0.1)
+    yield shot(page)
+    load(steps=12)
+    queue(threshold=0.005)
+    yield shot(page)
+    load(steps=28)
+    queue(sampler_name="euler_ancestral")
+    yield shot(page)
+    load(steps=28)
+    queue()
+    whatif(page, 0.4)
+    yield shot(page)
+    load(steps=28, images=4)
+    queue()
+    yield shot(page)
+    load(steps=28)
+    queue(start=0.9, end=0.5)
+    yield shot(page)
 
 
 def opened_picture(data):
@@ -180,109 +221,29 @@ def node(studio):
     with studio.page() as page:
         measured(page)
         first = shot(page)
-        whatif(page, 0.3)
+        whatif(page, 0.1)
         return side_by_side(first, shot(page))
 
 
-@picture(DOCS, "states.png")
-def states(studio):
-    """Before the first run, in mid-run, and stopped by the user."""
-    with studio.page() as page:
-        page.load(fresh())
-        place(page)
-        empty = shot(page)
-        running = live(page, 20)
-        return side_by_side(empty, running, shot(page))
+def states(vue, theme):
+    """Makes a sheet of all states in a renderer."""
+
+    def make(studio):
+        with studio.page(vue=vue, theme=theme, sharp=1) as page:
+            teach(page)
+            taken = [*faces(page)]
+        rows = [side_by_side(*taken[i : i + 5], gap=12) for i in (0, 5)]
+        sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), PAPER)
+        sheet.paste(rows[0], (0, 0))
+        sheet.paste(rows[1], (0, rows[0].height))
+        return sheet
+
+    return make
 
 
-@picture(DOCS, "renderers.png")
-def renderers(studio):
-    """The same node in the classic canvas and in Nodes 2.0."""
-    shots = []
-    for vue in (False, True):
-        with studio.page(vue=vue) as page:
-            measured(page)
-            shots.append(shot(page))
-    return side_by_side(*shots)
-
-
-@picture(DOCS, "light.png")
-def light(studio):
-    shots = []
-    for vue in (False, True):
-        with studio.page(vue=vue, theme="light") as page:
-            measured(page)
-            shots.append(shot(page))
-    return side_by_side(*shots)
-
-
-@picture(DOCS, "batch.png")
-def batch(studio):
-    """Four images: four histories."""
-    with studio.page() as page:
-        measured(page, images=4)
-        return shot(page)
-
-
-@picture(DOCS, "rejected.png")
-def rejected(studio):
-    """Many rejected drafts: a strict threshold. No draft: a sampler adds noise at every step."""
-    with studio.page() as page:
-        page.load(fresh(steps=28))
-        place(page)
-        shots = []
-        for node, widget, value in (
-            (ACCELERATE, "threshold", 0.04),
-            (SAMPLER, "sampler_name", "euler_ancestral"),
-        ):
-            page.set(node, widget, value)
-            assert page.queue() == "execution_success"
-            page.await_state(ACCELERATE, "measured")
-            shots.append(shot(page))
-        return side_by_side(*shots)
-
-
-@picture(DOCS, "error.png")
-def error(studio):
-    """A setting that cannot be: what was found, what was expected, what to do."""
-    with studio.page() as page:
-        page.load(fresh())
-        place(page)
-        page.set(ACCELERATE, "start", 0.9)
-        page.set(ACCELERATE, "end", 0.5)
-        assert page.queue() == "execution_error"
-        page.await_state(ACCELERATE, "failed")
-        return shot(page, margin=12)
-
-
-@picture(DOCS, "video.png")
-def video(studio):
-    """The demo's text-to-video model: five latent frames."""
-    with studio.page(vue=False, width=2000) as page:
-        made = fresh(steps=30)
-        for entry in made["nodes"]:
-            if entry["type"] == "UNETLoader":
-                entry["widgets_values"][0] = "wan_tiny.safetensors"
-        page.load(made)
-        page.run(
-            """([latent, sampler, removed]) => {
-                const old = app.graph.getNodeById(latent);
-                const clip = LiteGraph.createNode('EmptyHunyuanLatentVideo');
-                app.graph.add(clip);
-                clip.pos = [...old.pos];
-                for (const [name, value] of [['width', 64], ['height', 64], ['length', 17]])
-                    clip.widgets.find((widget) => widget.name === name).value = value;
-                clip.connect(0, app.graph.getNodeById(sampler), 'latent_image');
-                for (const id of [latent, ...removed]) app.graph.remove(app.graph.getNodeById(id));
-            }""",
-            [LATENT, SAMPLER, [DECODE, SAVE]],
-        )
-        page.run("id => app.graph.getNodeById(id).setSize([620, 420])", REPORT)
-        assert page.queue() == "execution_success"
-        page.await_state(ACCELERATE, "measured")
-        pictured(page, REPORT)
-        page.show(SAMPLER)
-        return shot(page, [ACCELERATE, SAMPLER, REPORT])
+for vue, renderer in ((False, "canvas"), (True, "nodes2")):
+    for theme in ("dark", "light"):
+        picture(STATES, f"states-{renderer}-{theme}.png")(states(vue, theme))
 
 
 @picture(DOCS, "graph.png")
@@ -354,12 +315,10 @@ def compare(studio):
 
 @picture(HELP, "timeline.png")
 def timeline(studio):
-    """The timeline alone, with prediction and outcome."""
+    """The face alone."""
     with studio.page() as page:
         measured(page)
-        whatif(page, 0.2)
-        assert page.queue() == "execution_success"
-        page.await_state(ACCELERATE, "measured")
+        page.answered()
         page.frames(20)
         return opened_picture(page.tab.get_by_label("SpeCa timeline", exact=True).screenshot())
 
@@ -397,6 +356,7 @@ def main():
         for name in names:
             path, make = PICTURES[name]
             image = make(studio)
+            path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=86, optimize=True)
             if path.stat().st_size > MOST_BYTES:
                 image.quantize(

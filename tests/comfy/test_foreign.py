@@ -148,7 +148,7 @@ def test_a_patch_with_one_reference_per_image(flux, ordinary, level, checks):
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_model_that_cannot_do_with_some_images_gets_all_of_them(flux, level, caplog, monkeypatch):
     """Where nothing in the options tells of it."""
-    model = accelerate(flux, SpecaConfig(level=level).without_profile)
+    model = accelerate(flux, checked(level=level))
     ordinary = max(distances(sample(model), sample(flux)))
     plain, before = sample(flux), type(flux.model)._apply_model
 
@@ -330,5 +330,5 @@ def test_what_measures_foreign_guidance_is_let_go(flux, level):
         return made
 
     model.add_wrapper_with_key("predict_noise", "keeper", keeping)
-    ksampler(accelerate(model, SpecaConfig(level=level)), latent=empty_latent(1))
+    ksampler(accelerate(model, checked(level=level)), latent=empty_latent(1))
     assert max(held) > 0 and not [*tensors_in(kept[-1], set())]

@@ -3,7 +3,7 @@ import { expectedCalls, gainOf, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
-const WORTH = 1.2; // speed-up that is worth a button
+const WORTH = 1.15; // speed-up that is worth a button
 const FEW = 12; // steps of which the first and the last are most
 
 /** 41 -> "0:41"; below ten seconds "4.1 s", as m:ss would hide the difference. */
@@ -128,20 +128,12 @@ function causeOf(facts) {
   return why === "threshold" && steps <= FEW && !firstFast(facts) ? "warmup" : why;
 }
 
-const others = ({ outlook, quality }) =>
-  Object.entries(outlook ?? {}).filter(
-    ([name, entry]) => name !== quality && entry?.speedup >= WORTH,
-  );
+/** The qualities that save time and do not show, the most faithful first. */
+const helpful = ({ outlook, quality }) =>
+  Object.entries(outlook ?? {})
+    .filter(([, { speedup, psnr }]) => speedup >= WORTH && qualityOf(psnr) !== "visible")
+    .map(([name]) => name)
+    .filter((name) => name !== quality);
 
-/** The best quality that saves time; one that shows only if there is no other. */
-function firstFast(facts) {
-  const found = others(facts);
-  const good = found.find(([, { psnr }]) => qualityOf(psnr) !== "visible");
-  return (good ?? found[0])?.[0] ?? null;
-}
-
-/** The fastest quality that does not show. */
-function fastestGood(facts) {
-  const found = others(facts).filter(([, { psnr }]) => qualityOf(psnr) !== "visible");
-  return found.at(-1)?.[0] ?? null;
-}
+const firstFast = (facts) => helpful(facts)[0] ?? null;
+const fastestGood = (facts) => helpful(facts).at(-1) ?? null;
