@@ -80,13 +80,16 @@ class Profile:
         them.
 
         Slopes are interpolated in the log signal-to-noise ratio, so the matrix stays one of inner
-        products. A run that begins lower begins where the plain run came by.
+        products. A run that begins lower begins where the plain run came by. Of what comes below
+        its last level, as in the second of two stages, it knows nothing.
 
         Args:
             sigmas: of a sampler's turns.
         """
         distinct = len({round(math.log(s), 4) for s in sigmas})
-        if sigmas[0] > self.sigmas[0] * (1 + NEARLY) or distinct > FINER * len(self.sigmas):
+        above = sigmas[0] > self.sigmas[0] * (1 + NEARLY)
+        below = sigmas[-1] < self.sigmas[-1] / (1 + NEARLY) / FINER  # a finer run ends lower
+        if above or below or distinct > FINER * len(self.sigmas):
             return None
         old = [self._log_snr(sigma) for sigma in self.sigmas]
         rows = torch.zeros(len(sigmas) + 1, len(old) + 1, dtype=torch.float64)

@@ -114,6 +114,12 @@ def test_a_level_between_is_interpolated_in_log_snr():
     assert carried[2, 2] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("lowest", "known"), [(0.25, True), (0.12, True), (0.11, False)])
+def test_it_knows_nothing_of_what_comes_below_its_last_level(lowest, known):
+    """A run of twice as many steps ends at half of it. The second of two stages begins there."""
+    assert (profile().carried((0.5, lowest)) is not None) == known
+
+
 def test_a_run_that_begins_lower_begins_where_the_plain_run_came_by():
     carried = profile().carried((0.5, 0.25))
     # x = x_0 - v_0 / 4 - v_1 / 4, all of length 1.
