@@ -56,7 +56,7 @@ class ProfileStore:
         try:
             source = json.loads(file.read_text("utf-8")) if file.is_file() else {}
             return [Profile.read(each) for each in source.get("profiles", [])[:MOST]]
-        except (OSError, ValueError, AttributeError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
             log.warning("SpeCa: the profile %s cannot be read: %s", file, error)
             return []
 
