@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
 import { isEnd } from "./lib/original.js";
-import { addElement, currentWorkflow, nodeAt, perFrame, words } from "./lib/page.js";
+import { addElement, currentWorkflow, feeder, nodeAt, perFrame, words } from "./lib/page.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
 import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
@@ -36,10 +36,10 @@ function onError({ detail }) {
 /** The SpeCa Accelerate nodes from which links lead to a node of the same graph. */
 function sourcesOf(node) {
   const seen = new Set(node ? [node] : []);
-  for (const { graph, inputs } of seen)
-    for (const { link } of inputs ?? []) {
-      const found = link == null ? null : graph.links.get(link);
-      if (found) seen.add(graph.getNodeById(found.origin_id));
+  for (const each of seen)
+    for (const { name } of each.inputs ?? []) {
+      const source = feeder(each, name)?.node;
+      if (source) seen.add(source);
     }
   return [...seen].filter((found) => timelines.has(found));
 }

@@ -29,12 +29,10 @@ export class Badge {
     if (changed) this.node.graph?.setDirtyCanvas(true, true);
   }
 
-  /** Nodes 2.0 has no place for badges in titles, and gives a title to another node at times. */
+  /** Nodes 2.0 has no place for badges in titles, and makes titles anew at times. */
   show() {
     const title = `[data-node-id="${this.node.id}"] [data-testid="node-header-${this.node.id}"] > div`;
     const place = nodes2() ? document.querySelector(title) : null;
-    for (const other of place?.querySelectorAll(".speca-badge") ?? [])
-      if (other !== this.element) other.remove();
     if (!place || !this.text) this.element.remove();
     else if (this.element.parentNode !== place) place.append(this.element);
   }

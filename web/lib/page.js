@@ -37,7 +37,7 @@ export function nodeAt(path) {
 /** The node that feeds an input, by its name. */
 export function feeder(node, name) {
   const link = node?.inputs?.find((input) => input.name === name)?.link;
-  const found = link == null ? null : (node.graph?.links?.get?.(link) ?? node.graph?.links?.[link]);
+  const found = link == null ? null : node.graph.links.get(link);
   return found ? { node: node.graph.getNodeById(found.origin_id), slot: found.origin_slot } : null;
 }
 

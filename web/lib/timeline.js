@@ -5,6 +5,7 @@ import { Face } from "./face.js";
 import { Original } from "./original.js";
 import {
   addElement,
+  feeder,
   fit,
   handOnNavigation,
   nodeAt,
@@ -259,11 +260,6 @@ function curedBy(cure, outlook, words) {
 
 /** What a sampling node calls its sampler; that may be a node before it. */
 function samplerName(node) {
-  const named = (widget) => widget.name === "sampler_name";
-  const own = node?.widgets?.find(named)?.value;
-  if (own) return own;
-  const input = node?.inputs?.find(({ name }) => name === "sampler");
-  const link = input?.link == null ? null : node.graph?.links?.get(input.link);
-  const before = link ? node.graph.getNodeById(link.origin_id) : null;
-  return before?.widgets?.find(named)?.value ?? null;
+  const name = (each) => each?.widgets?.find((widget) => widget.name === "sampler_name")?.value;
+  return name(node) ?? name(feeder(node, "sampler")?.node) ?? null;
 }
