@@ -1,9 +1,11 @@
 """What a person meets: the widgets in sight, the badge, the way to the first faster picture, and
 the original beside it."""
 
+import time
+
 import pytest
 from conftest import once
-from graphs import ACCELERATE, DECODE, SAMPLER, fresh
+from graphs import ACCELERATE, DECODE, PROMPT, SAMPLER, fresh, spaces
 
 IN_SIGHT = ["threshold", "forecaster", "verifier", "budget"]
 # Names of the widgets that are drawn, in either renderer.
@@ -61,6 +63,37 @@ def test_the_knobs_of_another_choice_are_folded_too(page):
     page.frames()
     names = page.run("id => app.graph.getNodeById(id).widgets.map(({name}) => name)", ACCELERATE)
     assert "forecaster.order" in names and page.run(DRAWN, ACCELERATE) == IN_SIGHT
+
+
+def test_the_first_picture_teaches_and_then_each_button_knows_its_speed(page):
+    """To a prompt with another guidance the model is another one."""
+    page.load(fresh(steps=28))
+    page.run(
+        """([prompt, sampler, guidance]) => {
+            const node = LiteGraph.createNode('FluxGuidance');
+            app.graph.add(node);
+            node.widgets[0].value = guidance;
+            app.graph.getNodeById(prompt).connect(0, node, 0);
+            node.connect(0, app.graph.getNodeById(sampler), 'positive');
+        }""",
+        [PROMPT, SAMPLER, round(time.time() % 99, 3)],
+    )
+    assert "teaches SpeCa your model" in page.chart(ACCELERATE)["line"]
+    page.start()
+    live = page.await_state(ACCELERATE, "live")
+    assert live["head"] == "Learning your model…" and "accepted" not in live["bars"]
+    assert page.end() == "execution_success"
+    page.await_state(ACCELERATE, "measured")
+    page.answered()
+    page.frames()
+    taught = page.chart(ACCELERATE)
+    assert taught["head"] == "SpeCa knows your model" and taught["original"] == ""
+    promised = float(taught["qualities"]["balanced"].rstrip("×"))
+    assert promised > 1.2 and f"≈{promised}× faster" in taught["line"]
+    page.set(PROMPT, "text", "a small red square" + spaces())
+    assert page.queue() == "execution_success"
+    page.until("([id, old]) => timelineOf(id).dataset.run !== old", [ACCELERATE, taught["run"]])
+    assert "faster" in page.await_state(ACCELERATE, "measured")["head"]
 
 
 def test_the_speed_up_is_in_the_title_also_when_collapsed(page):
