@@ -272,7 +272,8 @@ class Gatherer:
         if not self.whole or not 2 <= levels <= MOST_LEVELS:
             return None
         z = torch.stack(self._kept).transpose(0, 1)  # [images, levels + 1, numbers]
-        gram = (z @ z.transpose(1, 2)).mean(0).double().cpu() / z.shape[2]
+        # Not float64 before: some devices have none.
+        gram = (z @ z.transpose(1, 2)).mean(0).cpu().double() / z.shape[2]
         if not bool(torch.isfinite(gram).all()):
             return None
         rows, columns = torch.triu_indices(levels + 1, levels + 1)
