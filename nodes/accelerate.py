@@ -1,4 +1,4 @@
-"""SpeCa Accelerate: the node that people drag into a graph."""
+"""SpeCa: the node that people drag into a graph."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -83,7 +83,7 @@ class SpeCaAccelerate(io.ComfyNode):
         """One widget per setting."""
         return io.Schema(
             node_id="SpeCaAccelerate",
-            display_name="SpeCa Accelerate",
+            display_name="SpeCa",
             category="SpeCa",
             description="Faster sampling: predicts most of the model's outputs from earlier steps, "
             "checks each prediction, and runs the model when a check fails. Place it between the "

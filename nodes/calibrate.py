@@ -36,7 +36,7 @@ class SpeCaCalibrate(io.ComfyNode):
             search_aliases=["speca calibrate", "auto tune", "benchmark", "speed quality curve"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="As it goes into SpeCa Accelerate, LoRAs included"),
+                io.Model.Input("model", tooltip="As it goes into the SpeCa node, LoRAs included"),
                 io.Conditioning.Input("positive", tooltip="A prompt like those that you use"),
                 io.Conditioning.Input("negative", tooltip="Not used at CFG 1"),
                 io.Latent.Input("latent_image", tooltip="Its first image gives the size"),

@@ -29,7 +29,7 @@ class SpeCaCompare(io.ComfyNode):
             category="SpeCa",
             description="Compares an accelerated sampling with the plain one: picture, amplified "
             "difference, PSNR, and the measured speed-up. For the plain one, use a second sampler "
-            "after a SpeCa Accelerate with threshold 0: that is the plain model, bit for bit, and "
+            "after a SpeCa node with threshold 0: that is the plain model, bit for bit, and "
             "its seconds are known.",
             search_aliases=["speca compare", "psnr", "difference", "quality", "benchmark"],
             is_output_node=True,

@@ -17,11 +17,11 @@ from .runtime.page.workflow_metadata import stamp
 
 NOT_FOUND = (
     "No SpeCa run made this latent. Connect this node directly to the sampler's latent output, "
-    "and SpeCa Accelerate between the model loader and that sampler. If they are, very many runs "
+    "and the SpeCa node between the model loader and that sampler. If they are, very many runs "
     "came after it: queue with another seed."
 )
 OF_ANOTHER_GRAPH = (
-    "The plain model made this latent: no SpeCa Accelerate lies before its sampler, or it is "
+    "The plain model made this latent: no SpeCa node lies before its sampler, or it is "
     "bypassed. An earlier run with SpeCa had made the same."
 )
 
@@ -59,7 +59,7 @@ class SpeCaReport(io.ComfyNode):
         files carry, and pass the latent on."""
         report = find(latent["samples"])
         trouble = "" if report else NOT_FOUND
-        with harmless("looking for SpeCa Accelerate in the graph"):
+        with harmless("looking for the SpeCa node in the graph"):
             maker = own_id(report.ids.get("node", "")) if report else ""
             before = nodes_before(
                 *(getattr(cls.hidden, n, None) for n in ("dynprompt", "unique_id"))

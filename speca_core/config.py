@@ -1,4 +1,4 @@
-"""The settings of one SpeCa Accelerate node, immutable."""
+"""The settings of one SpeCa node, immutable."""
 
 from __future__ import annotations
 

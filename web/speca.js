@@ -33,7 +33,7 @@ function onError({ detail }) {
     for (const node of sourcesOf(nodeAt(detail.node_id))) timelines.get(node)?.fail(message);
 }
 
-/** The SpeCa Accelerate nodes from which links lead to a node of the same graph. */
+/** The SpeCa nodes from which links lead to a node of the same graph. */
 function sourcesOf(node) {
   const seen = new Set(node ? [node] : []);
   for (const each of seen)
@@ -124,7 +124,7 @@ app.registerExtension({
     {
       id: SHOW,
       category: ["SpeCa", "Timeline", "Show"],
-      name: "Show the timeline in SpeCa Accelerate",
+      name: "Show the timeline in the SpeCa node",
       type: "boolean",
       defaultValue: true,
       onChange: redrawAll,

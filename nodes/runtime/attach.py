@@ -67,7 +67,7 @@ def accelerate(
     }
     if patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         log.warning(
-            "SpeCa: this model already went through SpeCa Accelerate; the later node's settings "
+            "SpeCa: this model already went through the SpeCa node; the later node's settings "
             "are used."
         )
         for kind in wrappers:

@@ -41,7 +41,7 @@ def demo(images=1, steps=12, text="", identity=None, pixels=128, settings=DEFAUL
     """The example workflow, smaller.
 
     Args:
-        settings: of SpeCa Accelerate; the defaults, whatever the example has.
+        settings: of the SpeCa node; the defaults, whatever the example has.
         text: added to the prompt: other words, or spaces to get past ComfyUI's cache.
         identity: the workflow's id.
         pixels: height and width; more make slower calls.

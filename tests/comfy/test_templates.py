@@ -1,4 +1,4 @@
-"""ComfyUI's official workflow templates with SpeCa Accelerate before the sampler, through ComfyUI's
+"""ComfyUI's official workflow templates with the SpeCa node before the sampler, through ComfyUI's
 own executor."""
 
 import asyncio
@@ -135,7 +135,7 @@ def tiny_prompt(template):
 
 
 def accelerated(prompt, threshold):
-    """SpeCa Accelerate on every model that goes into a sampler or a guider."""
+    """The SpeCa node on every model that goes into a sampler or a guider."""
     prompt = copy.deepcopy(prompt)
     for name, entry in list(prompt.items()):
         if entry["class_type"] in GUIDED:

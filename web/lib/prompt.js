@@ -11,7 +11,7 @@ export function pictureNode(prompt, outputs) {
 }
 
 /**
- * The prompt without a SpeCa Accelerate node, as if it were bypassed, and without reports on it. The
+ * The prompt without a SpeCa node, as if it were bypassed, and without reports on it. The
  * picture of `target` is shown, not saved.
  */
 export function bypassed(prompt, node, target) {

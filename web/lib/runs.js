@@ -3,7 +3,7 @@
 const MOST = 4; // samplers fed by one node
 
 /**
- * Runs of one SpeCa Accelerate node: the newest of each sampler, oldest first. A run is the payload
+ * Runs of one SpeCa node: the newest of each sampler, oldest first. A run is the payload
  * of the `speca.run` event.
  */
 export class Runs {

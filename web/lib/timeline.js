@@ -1,4 +1,4 @@
-// The face in one SpeCa Accelerate node: takes runs and widgets, asks the server, draws.
+// The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
 import { Badge } from "./badge.js";
 import { Face } from "./face.js";

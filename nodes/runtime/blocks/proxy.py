@@ -262,7 +262,7 @@ def installed(model: nn.Module, family: Family, handler: Pass) -> Iterator[None]
                 f"SpeCa cannot accelerate this model: a call was answered, but {family.name} did "
                 f"not run to its head ({', '.join(family.heads) or 'its last block'}); expected "
                 "nothing to answer in the model's place. Remove other caches and patches that skip "
-                "the model, or bypass SpeCa Accelerate."
+                "the model, or bypass the SpeCa node."
             )
         ended = True
     finally:

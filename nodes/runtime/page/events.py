@@ -32,7 +32,7 @@ class LiveRun:
 
     Args:
         session: of the run; it is observed from now on.
-        node: id of the SpeCa Accelerate node, with its path through subgraphs ("5:2"); empty if
+        node: id of the SpeCa node, with its path through subgraphs ("5:2"); empty if
             unknown.
     """
 

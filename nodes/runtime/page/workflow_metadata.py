@@ -13,7 +13,7 @@ from typing import Any
 from ....speca_core.report import RunReport
 from .events import found, payload
 
-# Properties of the SpeCa Accelerate node, which web/speca.js writes as well.
+# Properties of the SpeCa node, which web/speca.js writes as well.
 PROPERTY = "speca_runs"
 PROFILE = "speca_profile"  # what the routes export, for whoever has the same model
 MOST_BYTES = 16_384  # of a node's runs; a JPEG holds 64 KB of metadata, the workflow among it
@@ -62,7 +62,7 @@ def bounded(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def node_at(workflow: Any, path: str) -> dict[str, Any] | None:
-    """The SpeCa Accelerate node at a path such as "5:2": node 2 in the subgraph that node 5 is made
+    """The SpeCa node at a path such as "5:2": node 2 in the subgraph that node 5 is made
     of."""
     graphs = {
         str(graph.get("id")): graph for graph in _objects(workflow, "definitions", "subgraphs")
