@@ -87,9 +87,7 @@ class Profile:
             sigmas: of a sampler's turns.
         """
         distinct = len({round(math.log(s), 4) for s in sigmas})
-        above = sigmas[0] > self.sigmas[0] * (1 + NEARLY)
-        below = sigmas[-1] < self.sigmas[-1] / (1 + NEARLY) / FINER  # a finer run ends lower
-        if above or below or distinct > FINER * len(self.sigmas):
+        if not self.spans(sigmas) or distinct > FINER * len(self.sigmas):
             return None
         old = [self._log_snr(sigma) for sigma in self.sigmas]
         rows = torch.zeros(len(sigmas) + 1, len(old) + 1, dtype=torch.float64)
@@ -103,6 +101,12 @@ class Profile:
             row[1 + i], row[2 + i] = 1 - share, share
         return rows @ self.matrix @ rows.T
 
+    def spans(self, sigmas: Sequence[float]) -> bool:
+        """Whether it has seen noise levels as high and as low as these."""
+        above = sigmas[0] > self.sigmas[0] * (1 + NEARLY)
+        below = sigmas[-1] < self.sigmas[-1] / (1 + NEARLY) / FINER  # a finer run ends lower
+        return not above and not below
+
     def _log_snr(self, sigma: float) -> float:
         return math.log1p(-min(sigma, 0.9995)) - math.log(sigma) if self.flow else -math.log(sigma)
 
@@ -112,8 +116,8 @@ class Profile:
         return self.flow == flow and guidance * 0.95 <= self.guidance <= guidance * HIGHER
 
     def merged(self, run: Profile) -> Profile:
-        """This profile and that of one more plain run. At the same noise levels they are averaged;
-        else the one that begins higher is kept, or the finer one."""
+        """This profile and that of one more plain run, of which one spans the other. At the same
+        noise levels they are averaged; else the wider one is kept, or the finer one."""
         same = len(self.sigmas) == len(run.sigmas) and all(
             math.isclose(a, b, rel_tol=SAME_SIGMA)
             for a, b in zip(self.sigmas, run.sigmas, strict=True)
@@ -122,9 +126,8 @@ class Profile:
             share = 1 / min(self.runs + 1, MOST_RUNS)
             gram = tuple(a + share * (b - a) for a, b in zip(self.gram, run.gram, strict=True))
             return replace(self, gram=gram, runs=self.runs + 1)
-        higher = run.sigmas[0] - self.sigmas[0]
-        if abs(higher) > NEARLY * self.sigmas[0]:
-            return run if higher > 0 else self
+        if self.spans(run.sigmas) != run.spans(self.sigmas):
+            return self if self.spans(run.sigmas) else run
         return run if len(run.sigmas) > len(self.sigmas) else self
 
     def judged_by(self, ratios: Sequence[float]) -> Profile:

@@ -67,13 +67,15 @@ class Knowledge:
             return
         with harmless("reading the profile of the model"):
             if config.threshold > 0:
-                self._profile = store.find(self._key) or self._brought(carried)
+                self._profile = store.find(self._key, response.sigmas) or self._brought(
+                    carried, response
+                )
             if self._profile is not None:
                 self.path = store.path(self._key, self._profile, response)
         if self.path is None:
             self.gatherer = Gatherer()
 
-    def _brought(self, carried: Any) -> Profile | None:
+    def _brought(self, carried: Any, response: SamplerResponse) -> Profile | None:
         """What a workflow carries, if it is of this very model, of which nothing is known here."""
         key = self._key
         if key is None or not isinstance(carried, Mapping) or carried.get("name") != key.name:
@@ -84,7 +86,7 @@ class Knowledge:
             log.warning("SpeCa: the workflow's profile is not taken: %s", error)
             return None
         log.info("SpeCa: the workflow brought a profile of this model.")
-        return self._store.find(key)
+        return self._store.find(key, response.sigmas)
 
     @property
     def told(self) -> dict[str, Any] | None:

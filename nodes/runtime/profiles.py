@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,20 +60,28 @@ class ProfileStore:
             log.warning("SpeCa: the profile %s cannot be read: %s", file, error)
             return []
 
-    def find(self, key: Key) -> Profile | None:
-        """The profile that serves a key best: of its guidance, else of the next higher one."""
-        serving = [p for p in self.read(key) if p.serves(key.guidance, key.flow)]
+    def find(self, key: Key, sigmas: Sequence[float]) -> Profile | None:
+        """The profile that serves a key at these noise levels best: of its guidance, else of the
+        next higher one."""
+        known = self.read(key)
+        serving = [p for p in known if p.serves(key.guidance, key.flow) and p.spans(sigmas)]
         return min(serving, key=lambda p: abs(p.guidance - key.guidance), default=None)
 
     def keep(self, key: Key, profile: Profile) -> None:
-        """Write a profile in the place of the one of the same guidance."""
-        others = [p for p in self.read(key) if p.guidance != profile.guidance]
+        """Write a profile in the place of those of the same guidance that it spans. The stages of a
+        sampling in two have one each."""
+        others = [
+            p
+            for p in self.read(key)
+            if p.guidance != profile.guidance or not profile.spans(p.sigmas)
+        ]
         told = [p.to_dict() for p in [profile, *others][:MOST]]
         self._write(key.name, {"model": key.about, "profiles": told})
 
     def learn(self, key: Key, run: Profile) -> Profile:
-        """Merge a plain run into the profile of its guidance. Returns that."""
-        known = next((p for p in self.read(key) if p.guidance == run.guidance), None)
+        """Merge a plain run into the profile of its guidance and noise levels. Returns that."""
+        alike = (p for p in self.read(key) if p.guidance == run.guidance)
+        known = next((p for p in alike if p.spans(run.sigmas) or run.spans(p.sigmas)), None)
         profile = known.merged(run) if known else run
         self.keep(key, profile)
         return profile

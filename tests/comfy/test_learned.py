@@ -270,6 +270,27 @@ def test_other_weights_are_another_model(store):
         assert report.profile["state"] == "learning"
 
 
+def test_each_stage_of_a_sampling_in_two_is_learned(flux, store):
+    """As KSampler (Advanced) samples; the second stage begins where the first has ended."""
+    fast = learned(flux, store)
+    prompts = caption(CAPTIONS[0]), caption("")
+    for state in ("learning", "served"):
+        latent = torch.zeros(1, 16, 16, 16)
+        noise = comfy.sample.prepare_noise(latent, 5)
+        for first, last in ((0, 14), (14, 28)):
+            how = {"start_step": first, "last_step": last, "force_full_denoise": last == 28}
+            latent = comfy.sample.sample(
+                fast, noise, 28, 3.0, "euler", "simple", *prompts, latent, disable_pbar=True, **how
+            )
+            noise = torch.zeros_like(noise)
+            assert find(latent).profile["state"] == state, (first, state)
+    spans = [(p["sigmas"][0], p["sigmas"][-1]) for p in told(store)]
+    assert len(spans) == 2 and max(spans)[1] > min(spans)[1]
+    # A whole run stands in their place, and serves them.
+    sample_flux(learned(flux, store, 0.0), batch=1)
+    assert len(told(store)) == 1
+
+
 def test_a_finer_schedule_is_learned_anew(flux, store):
     sample_flux(learned(flux, store), batch=1, steps=8)
     assert find(sample_flux(learned(flux, store), batch=1, steps=28)).profile["state"] == "learning"

@@ -151,8 +151,18 @@ def test_runs_are_averaged():
 def test_the_finer_run_and_the_one_that_begins_higher_are_kept():
     fine = profile(sigmas=(1.0, 0.8, 0.6, 0.4, 0.2))
     assert profile().merged(fine) == fine == fine.merged(profile())
-    late = profile(sigmas=(0.5, 0.4, 0.3, 0.2, 0.1, 0.05))
+    late = profile(sigmas=(0.5, 0.45, 0.4, 0.35, 0.3, 0.25))
     assert profile().merged(late) == profile() == late.merged(profile())
+
+
+def test_a_profile_spans_what_begins_no_higher_and_ends_little_lower():
+    first, second, whole = (
+        profile(sigmas=levels) for levels in ((1.0, 0.8, 0.6), (0.5, 0.3, 0.1), (1.0, 0.5, 0.1))
+    )
+    assert whole.spans(first.sigmas) and whole.spans(second.sigmas)
+    assert not first.spans(whole.sigmas) and not second.spans(whole.sigmas)
+    assert not first.spans((0.5, 0.1)) and not second.spans((0.6, 0.1))
+    assert first.spans((0.9, 0.3))  # the last levels of a finer schedule
 
 
 def test_surprise_is_a_geometric_mean():
