@@ -35,6 +35,8 @@ class Costs:
 
     Attributes:
         operations: ATen operations that compute or move something; views are free.
+        kernels: those that read or write a large tensor.
+        temporaries: new large tensors.
         allocated: bytes of new memory, freed again or not.
         peak: the most of it that was held at the same time.
         waits: places (file:line) at which the host would wait for an accelerator, one entry for
@@ -43,6 +45,8 @@ class Costs:
     """
 
     operations: int = 0
+    kernels: int = 0
+    temporaries: int = 0
     allocated: int = 0
     peak: int = 0
     waits: list[str] = field(default_factory=list)
@@ -66,10 +70,12 @@ class Counting(TorchDispatchMode):
     Args:
         folders: only what code below these folders asks for, directly or through PyTorch's own
             Python code.
+        large: bytes from which a tensor is large.
     """
 
-    def __init__(self, folders: tuple[str, ...] = ("",)) -> None:
+    def __init__(self, folders: tuple[str, ...] = ("",), large: int = 0) -> None:
         super().__init__()
+        self.large = large
         self.costs = Costs()
         self.folders = folders
         self._functions = _Functions(self)
@@ -88,10 +94,18 @@ class Counting(TorchDispatchMode):
         if self.place():
             given = {storage.data_ptr() for storage in storages((args, kwargs))}
             self.costs.operations += not func.is_view
+            self.costs.kernels += self._is_kernel(func, (args, kwargs, outputs))
             for storage in storages(outputs):
                 if storage.data_ptr() not in given and storage.nbytes():
                     self.costs.hold(storage)
+                    self.costs.temporaries += storage.nbytes() >= self.large
         return outputs
+
+    def _is_kernel(self, func: Any, tree: Any) -> bool:
+        """Whether an operation really reads or writes a large tensor."""
+        sizes = [leaf.nbytes for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
+        computes = not func.is_view and "empty" not in func.name()
+        return computes and max(sizes, default=0) >= self.large
 
     def place(self) -> str:
         """file:line of the code that asked for this operation; empty if it is not in a folder."""

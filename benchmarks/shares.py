@@ -54,14 +54,14 @@ class Timed(Through):
         super().__init__(call)
         self.laps = laps
 
-    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+    def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
         """After it the head runs."""
         self.laps.begin("forecast")
         made = super().forecast(tap, rows)
         self.laps.begin("head")
         return made
 
-    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[torch.Tensor] | None:
         """The check begins."""
         self.laps.begin("check")
         return super().embedded_pair(rows)

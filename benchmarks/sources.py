@@ -15,11 +15,11 @@ class Through:
     def __init__(self, call: Call) -> None:
         self.call = call
 
-    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+    def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
         """See `Source.forecast`."""
         return self.call.forecast(tap, rows)
 
-    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[torch.Tensor] | None:
         """See `Source.embedded_pair`."""
         return self.call.embedded_pair(rows)
 

@@ -61,7 +61,7 @@ class Sparse(Through):
         if self.keeps:
             super().learn(rows, features, output, head)
         elif scorable := self.call.scorable(rows):
-            forecast = torch.stack(self.call.forecast(HEAD_INPUT, scorable))
+            forecast = self.call.forecast(HEAD_INPUT, scorable)
             errors = relative_error(head.measured(head(forecast)), head.measured(output))
             self.call.score(scorable, errors.tolist())
 

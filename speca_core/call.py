@@ -10,10 +10,11 @@ import torch
 
 from .anchors import HEAD_INPUT, FeatureHistory
 from .budgets import LaneState, Reason
+from .forecasters.base import Linear
 from .lane import Lane
 from .report import CallRecord, RowRecord
 from .target import Head, Target
-from .tensors import Part, weighted_sum
+from .tensors import Part, weighted_sums
 
 if TYPE_CHECKING:
     from .session import Prediction
@@ -100,23 +101,26 @@ class Call:
 
     # --- what a target asks ----------------------------------------------------------------------
 
-    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
-        """Forecasts of a tap at this call's place, one per row, in the anchors' dtype and shape."""
-        return [self._forecast(self.lanes[row], tap) for row in rows]
+    def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
+        """Forecasts of a tap at this call's place, [rows, ...], in the anchors' dtype and shape."""
+        return weighted_sums((self._terms(self.lanes[row], tap) for row in rows), len(rows))
 
-    def _forecast(self, lane: Lane, tap: str) -> torch.Tensor:
+    def _terms(self, lane: Lane, tap: str) -> tuple[Sequence[float], Sequence[torch.Tensor]]:
+        """Of which anchors a forecast is the sum, and with which weights."""
         at, forecaster = self.point.coordinate, self.session.config.forecaster
         if self.session.path is not None:
-            weights = self.session.path.slope_weights(lane.turns, int(at))
-            return weighted_sum(weights, lane.course)
+            return self.session.path.slope_weights(lane.turns, int(at)), lane.course
         history = lane.histories[tap]
         if history.has(at):
-            return history.anchor_at(at)
+            return [1.0], [history.anchor_at(at)]
         depth = forecaster.depth
-        return forecaster.forecast(history.coordinates[-depth:], history.at_hand(depth), at)
+        places, anchors = history.coordinates[-depth:], history.at_hand(depth)
+        if isinstance(forecaster, Linear):
+            return forecaster.weights(places, at), anchors
+        return [1.0], [forecaster.forecast(places, anchors, at)]
 
-    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
-        """Two forecasts of the head's input, one per row each; see `Verifier.embedded_pair`. Each
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[torch.Tensor] | None:
+        """Two forecasts of the head's input, [rows, ...] each; see `Verifier.embedded_pair`. Each
         is made when it is asked for."""
         verifier, at = self.session.config.verifier, self.point.coordinate
         histories = [self.lanes[row].histories[HEAD_INPUT] for row in rows]
@@ -125,10 +129,13 @@ class Call:
         if len(known) < len(rows):
             return None
         return (
-            [
-                weighted_sum(pair[i], history.at_hand(len(pair[i])))
-                for pair, history in zip(known, histories, strict=True)
-            ]
+            weighted_sums(
+                (
+                    (pair[i], history.at_hand(len(pair[i])))
+                    for pair, history in zip(known, histories, strict=True)
+                ),
+                len(rows),
+            )
             for i in (0, 1)
         )
 
@@ -178,9 +185,12 @@ class Call:
             if self.lanes[row].histories[HEAD_INPUT].anchors[-1].shape == features.shape[1:]
         ]
         if scorable:
-            guesses = dict(zip(scorable, self.forecast(HEAD_INPUT, scorable), strict=True))
-            inputs = [guesses.get(row, own) for row, own in zip(rows, features, strict=True)]
-            forecast = head(torch.stack(inputs))
+            guesses = self.forecast(HEAD_INPUT, scorable)
+            if len(scorable) < len(rows):
+                known = dict(zip(scorable, guesses, strict=True))
+                each = zip(rows, features, strict=True)
+                guesses = torch.stack([known.get(row, own) for row, own in each])
+            forecast = head(guesses)
             errors = self.session.config.verifier.difference(head, forecast, output).tolist()
             self.score(scorable, [errors[rows.index(row)] for row in scorable])
         self.observe(HEAD_INPUT, rows, list(features.unbind(0)))

@@ -82,21 +82,22 @@ class Landing:
             # A draft's own slope is the right one, unless the sampler also looks at earlier ones.
             if lane.on_course and has_drafted and (computed or self.lags):
                 earlier = {at: slopes[image] for at, slopes in before.items()}
-                slope = self._slope(lane.turns, turn, lane.course, earlier)
                 served = denoised.clone() if served is denoised else served
-                served[image] = x[image] - point.sigma * slope.to(x.dtype)
-        self._foresee(turn, x, (x.float() - served.float()).div_(point.sigma))
+                weights, slopes = self._slope(lane.turns, turn, lane.course, earlier)
+                weights = [1.0, *(-point.sigma * weight for weight in weights)]
+                weighted_sum(weights, [x[image], *slopes], served[image])
+        slope = x.to(torch.float32, copy=True).sub_(served).div_(point.sigma)
+        self._foresee(turn, x, slope)
         return served
 
     def _foresee(self, turn: int, x: torch.Tensor, slope: torch.Tensor) -> None:
         """Remember where the sampler goes from `x`, being served `slope` [images, ...]."""
         self.served[turn] = slope.to(self.store or slope.device)
-        strides = self.path.response.strides[turn]
-        if all(turn - lag in self.served or not stride for lag, stride in enumerate(strides)):
-            movement = torch.zeros_like(self.served[turn])
-            for lag, stride in enumerate(strides):
-                if stride:
-                    movement.add_(self.served[turn - lag], alpha=stride)
+        strides = [*enumerate(self.path.response.strides[turn])]
+        if all(turn - lag in self.served or not stride for lag, stride in strides):
+            terms = [(stride, self.served[turn - lag]) for lag, stride in strides if stride]
+            movement = torch.empty_like(self.served[turn])
+            weighted_sum([w for w, _ in terms], [slopes for _, slopes in terms], movement)
             moved = lengths(movement)
             self._next = movement.add_(x.to(movement.device)), moved
         self.served = {at: kept for at, kept in self.served.items() if at > turn - self.lags}
@@ -107,15 +108,15 @@ class Landing:
         turn: int,
         anchors: Sequence[torch.Tensor],
         served: Mapping[int, torch.Tensor],
-    ) -> torch.Tensor:
-        """The slope to serve at `turn`, float32: one weighted sum."""
+    ) -> tuple[list[float], list[torch.Tensor]]:
+        """The slope to serve at `turn`: of which tensors it is the sum, and with which weights."""
         first, *further = self.path.response.strides[turn]
         weights = self.path.movement_weights(turns, turn)
-        terms = [(w / first, anchor.float()) for w, anchor in zip(weights, anchors, strict=True)]
+        terms = [(w / first, anchor) for w, anchor in zip(weights, anchors, strict=True)]
         for lag, stride in enumerate(further, 1):
             if turn - lag in served:
                 terms.append((-stride / first, served[turn - lag]))
-        return weighted_sum([w for w, _ in terms], [tensor for _, tensor in terms])
+        return [w for w, _ in terms], [tensor for _, tensor in terms]
 
     def foreseen(self, latents: torch.Tensor) -> int:
         """Bytes that a run of such latents will hold, the lanes' anchors and a repair included."""

@@ -46,11 +46,11 @@ class Target(Protocol):
 class Source(Protocol):
     """Where drafts get their forecasts, and computed features go: a `Call`, or a self-test."""
 
-    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
-        """Forecasts of a tap, one per row."""
+    def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
+        """Forecasts of a tap, [rows, ...]."""
         ...
 
-    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]] | None:
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[torch.Tensor] | None:
         """Two forecasts of the head's input, one after the other; see `Verifier.embedded_pair`."""
         ...
 
@@ -120,10 +120,10 @@ class Draft:
 
     def forecast(self, tap: str = HEAD_INPUT) -> torch.Tensor:
         """The forecast of a tap, [rows, ...]."""
-        return torch.stack(self._source.forecast(tap, self.rows))
+        return self._source.forecast(tap, self.rows)
 
-    def embedded_pair(self) -> Iterator[list[torch.Tensor]] | None:
-        """Two forecasts of the head's input, one per row; each is made when it is asked for."""
+    def embedded_pair(self) -> Iterator[torch.Tensor] | None:
+        """Two forecasts of the head's input, [rows, ...]; each is made when it is asked for."""
         return self._source.embedded_pair(self.rows)
 
     def judge(self, errors: torch.Tensor) -> None:

@@ -1,6 +1,6 @@
 """The two things that are done with features: sum them with weights, and compare them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -19,32 +19,37 @@ class Holder(Protocol):
     def nbytes(self) -> int: ...
 
 
-def weighted_sum(weights: Sequence[float], anchors: Sequence[torch.Tensor]) -> torch.Tensor:
+def weighted_sum(
+    weights: Sequence[float], anchors: Sequence[torch.Tensor], into: torch.Tensor | None = None
+) -> torch.Tensor:
     """sum_i weights[i] * anchors[i], accumulated in float32.
 
-    Anchors are read part by part, so that no temporary is as large as an anchor: a video's fills
-    hundreds of MB. A zero weight skips its anchor.
+    A float32 result is summed up where it lies. For any other, anchors are read part by part, so
+    that no temporary is as large as an anchor: a video's fills hundreds of MB. No anchor is cast: a
+    kernel reads it as it is. A zero weight skips its anchor.
 
     Args:
         weights: one per anchor.
-        anchors: of one shape, dtype and device, with at least one dimension.
+        anchors: of one shape and device, with at least one dimension; float, of any dtype.
+        into: where the sum goes, of the anchors' shape, and none of them; None: anywhere.
 
     Returns:
-        Shape and dtype of the anchors; possibly one of them itself: do not write into it.
+        `into`, or a tensor with shape and dtype of the last anchor, which may be an anchor itself:
+        do not write into it.
     """
     terms = [(w, a) for w, a in zip(weights, anchors, strict=True) if w != 0.0]
-    if not terms:
-        return torch.zeros_like(anchors[-1])
-    if len(terms) == 1 and terms[0][0] == 1.0:
+    if into is None and len(terms) == 1 and terms[0][0] == 1.0:
         return terms[0][1]
-    result = torch.empty_like(anchors[-1])
+    result = torch.empty_like(anchors[-1]) if into is None else into
+    if result.shape != anchors[-1].shape:
+        raise ValueError(f"anchors of shape {anchors[-1].shape} have no sum in {result.shape}")
+    if result.dtype == torch.float32:
+        return _add_up(terms, result)
     size = max(1, PART * len(result) // max(1, result.numel()))
     for begin in range(0, len(result), size):
         part = slice(begin, begin + size)
-        total = terms[0][1][part].to(torch.float32, copy=True).mul_(terms[0][0])
-        for weight, anchor in terms[1:]:
-            total.add_(anchor[part], alpha=weight)
-        result[part] = total
+        total = torch.empty_like(result[part], dtype=torch.float32)
+        result[part] = _add_up([(weight, anchor[part]) for weight, anchor in terms], total)
     return result
 
 
@@ -53,6 +58,33 @@ def parts_of(rows: torch.Tensor, sizes: Sequence[int]) -> Sequence[torch.Tensor]
     size are one part."""
     flat = rows.flatten(1)
     return torch.split(flat, list(sizes), 1) if sum(sizes) == flat.shape[1] else (rows,)
+
+
+def weighted_sums(
+    rows: Iterable[tuple[Sequence[float], Sequence[torch.Tensor]]], count: int
+) -> torch.Tensor:
+    """Weighted sums of `count` rows, each with anchors of its own: [count, ...], like the first
+    row's last anchor. A row's anchors are asked for when its turn comes."""
+    batch = torch.empty(0)
+    for row, (weights, anchors) in enumerate(rows):
+        if not row:
+            batch = anchors[-1].new_empty((count, *anchors[-1].shape))
+        weighted_sum(weights, anchors, batch[row])
+    return batch
+
+
+def _add_up(terms: Sequence[tuple[float, torch.Tensor]], total: torch.Tensor) -> torch.Tensor:
+    """The sum, written into `total`."""
+    if not terms:
+        return total.zero_()
+    (weight, first), *rest = terms
+    if first.dtype == total.dtype:
+        torch.mul(first, weight, out=total)
+    else:  # the product would be rounded to the anchor's dtype
+        total.copy_(first).mul_(weight)
+    for weight, anchor in rest:
+        total.add_(anchor, alpha=weight)
+    return total
 
 
 def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -74,7 +106,7 @@ def relative_error(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Ten
     norms = torch.stack([_norms(p, y) for p, y in parts])
     off, norm = torch.linalg.vector_norm(norms, dim=0)
     error = off / (norm + EPSILON)
-    return torch.where(torch.isfinite(error), error, torch.inf)
+    return torch.nan_to_num(error, nan=torch.inf, posinf=torch.inf)
 
 
 def _norms(forecast: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from ..axis import lagrange
 from ..target import Draft, Head
 from .base import Verifier
@@ -41,6 +39,6 @@ class Embedded(Verifier):
         if pair is None:
             draft.reject()
             return drafted
-        low, high = (head(torch.stack(forecast)) for forecast in pair)
+        low, high = map(head, pair)
         draft.judge(self.difference(head, high, low))
         return drafted

@@ -12,11 +12,11 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from conftest import PACK, load
-from models import build, features, sample_tiny
+from models import build, checked, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import tensors
+from speca_pack.speca_core import SpecaConfig, tensors
 from speca_pack.speca_core.forecasters import Spline
 from speca_pack.speca_core.tensors import relative_error
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -142,8 +142,8 @@ SHOWN = OUTPUT // 2  # the newest prediction without its repair, until the next 
 
 
 def test_bytes_of_a_draft(model):
-    """A forecast is its result, a float32 part, and its place in the batch; three are made for the
-    embedded check, never two at a time.
+    """A forecast is summed up at its place in the batch; three are made for the embedded check,
+    never two at a time.
 
     Of outputs, which are small beside streams in a real model: guidance copies two and mixes two
     half ones, their difference, and hindsight's slopes, two half ones.
@@ -156,10 +156,43 @@ def test_bytes_of_a_draft(model):
     ]
     assert len(drafts) == 3
     for cost in drafts:
-        assert cost.allocated <= 3 * 3 * TAP + 5 * OUTPUT + PATH + SMALL
+        assert cost.allocated <= 3 * TAP + 5 * OUTPUT + PATH + SMALL
         assert cost.peak <= 2 * TAP + OUTPUT + KEPT_PATH // 2 + SMALL
     _, unchecked = sample(model("flux"), "flux", "none")
-    assert unchecked[3].allocated <= 3 * TAP + OUTPUT + PATH + SMALL
+    assert unchecked[3].allocated <= TAP + OUTPUT + PATH + SMALL
+
+
+LATENT = math.prod(TINY["flux"].latent) * 4  # bytes, of one image
+KERNELS, TEMPORARIES = (
+    17,
+    4,
+)  # of a draft of two images by default; 26 and 12 before sums were fused
+# Without a profile, and with its check; 54 and 30 before.
+KERNELS_CHECKED, TEMPORARIES_CHECKED = 35, 14
+
+
+def test_large_tensors_of_a_draft(model):
+    """What a draft takes at the default level: its forecast, what is served, its slope, and where
+    the sampler will arrive."""
+    costs = []
+
+    def meter():
+        costs.append(counting.Counting(counting.OURS, LATENT))
+        return costs[-1]
+
+    metered = counting.metered(model("flux"), meter)
+    sample_tiny(accelerate(metered, SpecaConfig()), "flux", steps=12)  # to learn
+    for config, kernels, temporaries in (
+        (SpecaConfig(0.2), KERNELS, TEMPORARIES),
+        (checked(0.5), KERNELS_CHECKED, TEMPORARIES_CHECKED),
+    ):
+        costs.clear()
+        report = find(sample_tiny(accelerate(metered, config), "flux", steps=12))
+        calls = zip(report.calls, costs, strict=True)
+        drafts = [c.costs for call, c in calls if all(r.verdict == "accepted" for r in call.rows)]
+        assert drafts
+        assert max(cost.kernels for cost in drafts) == kernels
+        assert max(cost.temporaries for cost in drafts) == temporaries
 
 
 def test_bytes_of_a_computed_prediction(model):

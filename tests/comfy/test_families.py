@@ -88,7 +88,7 @@ class Exact:
         self.learn, self.observe, self.judge = call.learn, call.observe, call.judge
 
     def forecast(self, tap, rows):
-        return [self.call.lanes[row].histories[tap].anchors[-1] for row in rows]
+        return torch.stack([self.call.lanes[row].histories[tap].anchors[-1] for row in rows])
 
     def embedded_pair(self, rows):
         if self.call.session.config.verifier.name != "embedded":

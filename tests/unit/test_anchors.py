@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speca_core.anchors import FeatureHistory
-from speca_core.tensors import weighted_sum
+from speca_core.tensors import weighted_sum, weighted_sums
 
 
 def test_keeps_the_newest_anchors_in_order():
@@ -76,3 +77,38 @@ def test_weighted_sum_keeps_shape_and_type(dtype):
 
 def test_all_zero_weights_give_zeros():
     assert weighted_sum([0.0], [torch.ones(2)]).tolist() == [0.0, 0.0]
+    assert weighted_sum([0.0], [torch.ones(2)], torch.full((2,), 9.0)).tolist() == [0.0, 0.0]
+
+
+class Operations(TorchDispatchMode):
+    """Names of what runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("first", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("last", [torch.float16, torch.bfloat16, torch.float32])
+def test_anchors_of_other_types_are_summed_without_a_cast(first, last):
+    generator = torch.Generator().manual_seed(0)
+    anchors = [torch.randn(3, 5, generator=generator).to(dtype) for dtype in (first, last, last)]
+    into, weights = torch.empty(3, 5), [0.3, -1.7, 2.1]
+    with Operations() as seen:
+        total = weighted_sum(weights, anchors, into)
+    assert total is into and "_to_copy" not in seen.names
+    exact = sum(w * anchor.double() for w, anchor in zip(weights, anchors, strict=True))
+    torch.testing.assert_close(total.double(), exact, atol=1e-6, rtol=1e-6)
+
+
+def test_sums_of_rows_lie_side_by_side():
+    ones, twos = torch.ones(2), torch.full((2,), 2.0)
+    rows = iter([([1.0], [ones]), ([0.5, -1.0], [ones, twos])])
+    assert weighted_sums(rows, 2).tolist() == [[1.0, 1.0], [-1.5, -1.5]]
+    assert len(weighted_sums([], 0)) == 0
+    with pytest.raises(ValueError, match="no sum"):
+        weighted_sums([([1.0], [ones]), ([1.0], [torch.ones(3)])], 2)

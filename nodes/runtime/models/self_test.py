@@ -24,21 +24,21 @@ class SelfTest:
     """A `Source`: what it is shown in a full pass it gives back as forecast; it accepts all."""
 
     def __init__(self) -> None:
-        self._features: dict[str, list[torch.Tensor]] = {}
+        self._features: dict[str, torch.Tensor] = {}
 
     def observe(self, tap: str, rows: Sequence[int], features: Sequence[torch.Tensor]) -> None:
         """Keep the features of all rows."""
-        self._features[tap] = [feature.clone() for feature in features]
+        self._features[tap] = torch.stack(list(features))
 
     def learn(self, rows: Sequence[int], features: torch.Tensor, output: Any, head: Head) -> None:
         """Keep the head's input."""
         self.observe(HEAD_INPUT, rows, list(features))
 
-    def forecast(self, tap: str, rows: Sequence[int]) -> list[torch.Tensor]:
+    def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
         """The features themselves."""
         return self._features[tap]
 
-    def embedded_pair(self, rows: Sequence[int]) -> Iterator[list[torch.Tensor]]:
+    def embedded_pair(self, rows: Sequence[int]) -> Iterator[torch.Tensor]:
         """Twice the features."""
         return iter((self._features[HEAD_INPUT], self._features[HEAD_INPUT]))
 
@@ -88,7 +88,7 @@ def self_test(
         message = str(error).splitlines()[0] if str(error) else "no message"
         return f"{where}, the model fails ({type(error).__name__}: {message})"
     # Rows that lie otherwise in memory may round otherwise; a wrong tap is off by far more.
-    rounding = max(1e-4, 2 * torch.finfo(source.forecast(HEAD_INPUT, [0])[0].dtype).eps)
+    rounding = max(1e-4, 2 * torch.finfo(source.forecast(HEAD_INPUT, [0]).dtype).eps)
     if not _close(full, plain, rounding):
         return "it gives another result when the same call is evaluated again"
     if not _close(drafted, full, rounding):

@@ -55,10 +55,16 @@ class PredictionTarget:
         draft = Draft(call, rows)
         slopes = draft.forecast()
         slopes = self.verifier.verify(draft, measured_in(call)(rows, Identity(slopes)), slopes)
-        taken = [i for i, row in enumerate(rows) if row in draft.accepted]
-        made = [self.x[rows[i]] - self.sigma * slopes[i] for i in taken]
+        made: Sequence[torch.Tensor]
+        if len(draft.accepted) == len(self.x):
+            made = torch.sub(self.x, slopes, alpha=self.sigma)  # type: ignore[assignment]
+        else:
+            each = zip(rows, slopes, strict=True)
+            taken = [(self.x[row], slope) for row, slope in each if row in draft.accepted]
+            made = [torch.sub(x, slope, alpha=self.sigma) for x, slope in taken]
         if not forecasts_slopes(call.session):
-            made = [denoised.div_(1 + self.sigma) for denoised in made]
+            for denoised in made:
+                denoised.div_(1 + self.sigma)
         return draft.accepted, made
 
     def compute(self, call: Call, rows: Sequence[int]) -> Any:
@@ -66,14 +72,20 @@ class PredictionTarget:
         denoised = self.evaluate(rows)
         session = call.session
         if session.speculates or session.gatherer is not None:
-            slopes = torch.stack([(self.x[row] - denoised[row]) / self.sigma for row in rows])
+            x, own = of_rows(self.x, rows), of_rows(denoised, rows)
+            slopes = (x - own).div_(self.sigma)
             if session.gatherer is not None:
                 session.gatherer.hear(self.sigma, self.x, slopes)
             else:
                 if not forecasts_slopes(session):
-                    slopes = slopes - torch.stack([denoised[row] for row in rows])
+                    slopes.sub_(own)
                 call.learn(rows, slopes, slopes, measured_in(call)(rows, Identity(slopes)))
         return denoised if len(rows) == len(denoised) else [denoised[row] for row in rows]
+
+
+def of_rows(batch: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Some rows of a batch, rising; the batch itself if it is all of them."""
+    return batch if len(rows) == len(batch) else torch.stack([batch[row] for row in rows])
 
 
 def forecasts_slopes(session: Session) -> bool:
