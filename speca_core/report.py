@@ -96,6 +96,7 @@ class RunReport:
         profile: of the model: its "state", `learning` from this run, `served` or `none`, and what
             else is known; None if the settings need none.
         ids: where the run happened: prompt, workflow, node, sampler, run; not part of the JSON.
+        machine: what a bug report says of it, by name; not part of the JSON.
     """
 
     model: str
@@ -114,6 +115,15 @@ class RunReport:
     flow: bool = True
     profile: dict[str, Any] | None = None
     ids: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> int:
+        """How often the host has waited for the device: each prediction asks where the sampler is,
+        and each call reads what its drafts' check says, and how far off forecasts were."""
+        checked = sum(any(row.error is not None for row in call.rows) for call in self.calls)
+        scored = sum(any(row.hindcast is not None for row in call.rows) for call in self.calls)
+        return len({call.prediction for call in self.calls}) + checked + scored
 
     def count(self, verdict: Verdict) -> int:
         """Number of rows with this verdict."""

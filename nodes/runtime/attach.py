@@ -17,6 +17,7 @@ from ...speca_core.report import RunReport
 from .compat import memory_compiler_off
 from .harmless import harmless
 from .knowledge import Knowledge
+from .machine import free_memory, machine_of
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .other_caches import check_other_caches
 from .page.diagnose import diagnose
@@ -133,6 +134,8 @@ def _sample(
         live = LiveRun(run.session, node)
     shapes = kwargs.get("latent_shapes") or ()
     run.take_apart([math.prod(shape[1:]) for shape in shapes] if len(shapes) > 1 else ())
+    with harmless("describing the machine"):
+        report.machine = machine_of(patcher) | {"free before": free_memory(patcher)}
     with harmless("foreseeing what will be kept"):
         run.size = run.foreseen(noise)
     options[KEY] = run
@@ -144,6 +147,8 @@ def _sample(
         report.finished = True
     finally:
         options.pop(KEY, None)  # whoever cleans up options may have been here
+        with harmless("describing the machine"):
+            report.machine["free after"] = free_memory(patcher)
         report.seconds = time.perf_counter() - run.started if run.started else 0.0
         with harmless("closing the books of the run"):
             _settle(run, knowledge)

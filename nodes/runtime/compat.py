@@ -31,6 +31,12 @@ def is_oom(error: Exception) -> bool:
     return bool(known(error)) if known else isinstance(error, comfy.model_management.OOM_EXCEPTION)
 
 
+def memory_compiler() -> str:
+    """What a bug report says of ComfyUI's memory compiler."""
+    off = getattr(comfy.cli_args.args, COMPILER_OFF, None)
+    return "none" if off is None else "off" if off else "on"
+
+
 @contextmanager
 def memory_compiler_off() -> Iterator[None]:
     """While this lasts ComfyUI's memory compiler lets the blocks be. It replays what their first

@@ -64,6 +64,7 @@ def test_waits(model, monkeypatch, name, sampler, where):
     assert report.placement == where
     assert report.count("accepted") and report.count("computed")
     assert not [*too_many(report, device, checks=name != "learned")]
+    assert report.waits == sum(len(waits.read) for waits in device.waits), "as bug reports say"
     assert not device.between.read and not device.between.moved
     moved = files(place for waits in device.waits for place in waits.moved)
     assert moved <= (KEEPERS if where == "host" else set()) and bool(moved) == (where == "host")

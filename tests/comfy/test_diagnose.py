@@ -31,6 +31,10 @@ def test_it_says_what_a_bug_report_needs(report):
         "accepted (draft)",
         f"hindsight: {report.repaired} predictions corrected",
         report.summary,
+        "device cpu, weights torch.float32",
+        "torch.compile off, memory compiler none, free before ",
+        ", free after ",
+        f"waits for the device: {report.waits}",
     ):
         assert needed in text, needed
     assert f"{report.count('accepted')} accepted (draft)" in text and report.repaired

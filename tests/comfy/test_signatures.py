@@ -44,7 +44,9 @@ CALLED = {
     "comfy.model_patcher.ModelPatcher.model_dtype": "self ...",
     "comfy.model_patcher.ModelPatcher.model_size": "self ...",
     "comfy.model_management.extra_reserved_memory": "...",
+    "comfy.model_management.get_free_memory": "dev ...",
     "comfy.model_management.get_torch_device": "...",
+    "comfy.model_management.get_torch_device_name": "device ...",
     "comfy.model_management.get_total_memory": "dev ...",
     "comfy.model_management.intermediate_device": "...",
     "comfy.model_management.is_device_cpu": "device ...",
@@ -67,7 +69,8 @@ NAMES = {
     "comfy.patcher_extension.WrappersMP": "OUTER_SAMPLE PREPARE_SAMPLING PREDICT_NOISE APPLY_MODEL "
     "SAMPLER_SAMPLE CALC_COND_BATCH DIFFUSION_MODEL",
     "comfy.samplers": "SAMPLER_NAMES SCHEDULER_NAMES",
-    "comfy.model_management": "InterruptProcessingException OOM_EXCEPTION",
+    "comfy.memory_management": "aimdo_enabled",
+    "comfy.model_management": "InterruptProcessingException OOM_EXCEPTION vram_state",
     "comfy.model_sampling": "CONST",
     "comfy_api.latest": "ComfyExtension io ui",
     "comfy_api.latest.io": "ComfyNode Schema NodeOutput Hidden NumberDisplay Model Latent Vae "

@@ -41,6 +41,8 @@ def diagnose(report: RunReport) -> str:
         f"{len(report.calls)} calls of up to {lanes} rows",
         f"settings: {json.dumps(report.settings)}",
         f"run: {report.summary}",
+        "machine: " + ", ".join(f"{name} {what}" for name, what in report.machine.items()),
+        f"waits for the device: {report.waits}",
         f"anchors: {report.cache_bytes / 2**20:.1f} MB on the {report.placement}{memory}",
         f"hindsight: {report.repaired} predictions corrected",
         "verdicts: "
