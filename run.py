@@ -37,7 +37,7 @@ from tools.environment import (  # noqa: E402
     environment,
     prepare,
 )
-from tools.server import server  # noqa: E402
+from tools.server import has_accelerator, server  # noqa: E402
 from tools.suites import SUITES, TEST_TOOLS, do_suite  # noqa: E402
 
 BENCH_TOOLS = ROOT / "benchmarks" / "requirements.txt"
@@ -103,6 +103,16 @@ def do_profiles(options: argparse.Namespace) -> int:
     return in_pack("tools.profiles", options, None)
 
 
+def do_check(options: argparse.Namespace) -> int:
+    """What needs no ComfyUI; or, with --device, what works on this machine's device."""
+    if not options.device:
+        return do_suite(options)
+    python, _ = prepare(options.comfyui, version=options.comfyui_version)
+    if "--cpu" not in options.rest and not has_accelerator(python):
+        options.rest = ["--cpu", *options.rest]
+    return in_pack("demo.selftest", options, None)
+
+
 COMMANDS = {
     "setup": (
         do_setup,
@@ -132,6 +142,7 @@ COMMANDS = {
         for name, parts in SUITES.items()
     },
 }
+COMMANDS["check"] = do_check, f"{COMMANDS['check'][1]}; with --device: what works on your device"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -163,6 +174,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
                 "--long",
                 action="store_true",
                 help="also what takes hours: every injected fault, hundreds of runs",
+            )
+        if name == "check":
+            command.add_argument(
+                "--device",
+                action="store_true",
+                help="sample the demo's model on this machine's device, with and without SpeCa, "
+                "and say what works; takes ComfyUI's options",
             )
         if name == "serve":
             command.add_argument(
