@@ -71,6 +71,7 @@ class FeatureRun(Run):
     """
 
     target: type[FeaturesTarget] = FeaturesTarget
+    inside = True
 
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
         super().__init__(config, model, *schedule)
