@@ -27,7 +27,7 @@ WITHOUT_PROFILE: dict[str, Settings] = {
     "verifier": Embedded(),
     "budget": Accumulated(),
 }
-PER_DISTANCE = 3.0  # threshold of `accumulated` over that of `distance`, for about the same result
+PER_DISTANCE = 2.0  # threshold of `accumulated` over that of `distance`, for about the same result
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SpecaConfig(Settings):
     help: ClassVar[str] = "Which outputs are predicted, and how predictions are checked"
 
     threshold: float = number(
-        0.03,
+        0.06,
         0.0,
         1.0,
         0.005,
@@ -119,8 +119,8 @@ class SpecaConfig(Settings):
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # by name: what differs from the defaults
-    "faithful": {"threshold": 0.01},
+    "faithful": {"threshold": 0.03},
     "balanced": {},
-    "fast": {"threshold": 0.06},
-    "draft": {"threshold": 0.12},
+    "fast": {"threshold": 0.12},
+    "draft": {"threshold": 0.25},
 }

@@ -310,7 +310,7 @@ def test_a_prompt_names_only_what_it_changes(comfy):
         "success",
         SpecaConfig(threshold=0.3, budget=BUDGETS["target"]()).to_dict(),
     )
-    prompt["7"]["inputs"] = {"model": model, "threshold": 0.03}
+    prompt["7"]["inputs"] = {"model": model, "threshold": 0.06}
     assert run(comfy, prompt) == ("success", SpecaConfig().to_dict())
 
 

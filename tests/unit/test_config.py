@@ -124,7 +124,7 @@ def test_a_budget_that_judges_drafts_has_a_check_of_them(name):
 
 
 def test_without_a_profile_other_choices_stand():
-    config = SpecaConfig(0.2).without_profile
+    config = SpecaConfig(0.3).without_profile
     chosen = config.forecaster.name, config.verifier.name, config.budget.name
     assert chosen == ("newton", "embedded", "accumulated")
     assert config.threshold == pytest.approx(0.6)  # of errors in a row, not of the result
