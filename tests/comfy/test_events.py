@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from models import features, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.knowledge import Knowledge
 from speca_pack.nodes.runtime.page import events
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.profiles import Knowledge
 from speca_pack.speca_core.report import RunReport
 from speca_pack.speca_core.report_json import pack, unpack, write
 from test_server import ask, graph

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from speca_pack.nodes.runtime.fingerprint import Key
 from speca_pack.nodes.runtime.page.routes import what_if
 from speca_pack.nodes.runtime.page.workflow_metadata import stamp
-from speca_pack.nodes.runtime.profiles import Key, ProfileStore
+from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.report import CallRecord, RowRecord, RunReport
 from speca_pack.speca_core.report_json import pack, write
