@@ -431,5 +431,14 @@ TINY = {
     "minimax": Tiny(supported.MiniMaxH3, MINIMAX, [(24, 2, 4, 4), (32, 2, 4)], batch=1),
 }  # fmt: skip
 
+# Families that ComfyUI 0.30 lacks; they are in no table, and run at level prediction. MiniMax Music
+# 3 and Trellis 2 cannot be made tiny: their sizes are no settings.
+NEWER = {
+    "wan_animate2": Tiny(
+        supported.WAN_Animate2, WAN | {"model_type": "animate2", "in_dim": 36}, VIDEO,
+        extra=lambda seed: {"pose_video_latent": random(seed + 50, 1, 16, 2, 4, 4)},
+    ),
+}  # fmt: skip
+NEWER_NOT_YET = {name for name, tiny in NEWER.items() if tiny.config is None}
 NOT_YET = {name for name, tiny in TINY.items() if tiny.config is None}
 TINY = {name: tiny for name, tiny in TINY.items() if name not in NOT_YET}
