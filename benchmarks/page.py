@@ -23,10 +23,7 @@ SPEEDS = (1.5, 2.0, 3.0)
 OURS = ("checked", "target")
 THRESHOLD = 0.1
 CHECKED = ("checked", f"{THRESHOLD:g}")
-NOT_YET = (
-    "**No GPU has measured SpeCa yet.** `python3 run.py bench --scale` does it, at published sizes "
-    "with random weights; then the\ncost of a draft and the speed-up of whole runs will be here."
-)
+NOT_YET = "No GPU was at hand yet: `python3 run.py bench --scale` fills a table here."
 ON_GPUS = (
     "`python3 run.py bench --scale`, {devices}, published sizes with random weights: milliseconds "
     "of a prediction, and the\nspeed-up of whole runs whose drafts all pass.\n\n"
