@@ -157,12 +157,12 @@ class DeferredCorrection:
         served = denoised
         for image in range(len(x)):
             correction = self.images.setdefault(image, ImageCorrection(self.response))
-            slope = (x[image].float() - denoised[image].float()) / point.sigma
+            slope = (x[image].float() - denoised[image].float()).div_(point.sigma)
             note = correction.drafted if image in drafted else correction.computed
             addition = note(turn, point.coordinate, slope.to(self.store or slope.device))
             if addition is not None:
                 served = denoised.clone() if served is denoised else served
-                served[image] -= point.sigma * addition.to(served)
+                served[image].sub_(addition.to(served), alpha=point.sigma)
         return served
 
     def forget(self, image: int) -> None:

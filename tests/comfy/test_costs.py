@@ -168,7 +168,7 @@ KERNELS, TEMPORARIES = (
     4,
 )  # of a draft of two images by default; 26 and 12 before sums were fused
 # Without a profile, and with its check; 54 and 30 before.
-KERNELS_CHECKED, TEMPORARIES_CHECKED = 35, 14
+KERNELS_CHECKED, TEMPORARIES_CHECKED = 35, 12
 
 
 def test_large_tensors_of_a_draft(model):
