@@ -2,14 +2,17 @@
 
 import pytest
 import torch
-from models import build, checked, features, sample_tiny
+from models import build, checked, features, sample_tiny, trained_flux
 from pretended import Impossible, Pretended
 from speca_pack.nodes.runtime import attach
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.calibration import Calibration
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.anchors import FeatureHistory
 from speca_pack.speca_core.profile import some_numbers
+from test_calibrate import recipe
 
 FAMILY, STEPS = "flux", 14
 CONFIGS = {"learned": SpecaConfig(0.2), "prediction": checked(1.0), "features": features(1.0)}
@@ -82,6 +85,13 @@ def test_float64_would_be_seen():
     device = Pretended()
     with device, pytest.raises(Impossible, match="float64"):
         some_numbers(device.put(torch.ones(2, 8, dtype=torch.float64)))
+
+
+def test_a_calibration_has_nothing_to_mix(tmp_path):
+    """It compares what runs have shown, after they are over."""
+    device = Pretended()
+    store = ProfileStore(tmp_path)
+    assert Calibration(recipe(device.sampling(trained_flux())), (1,), store).run() and store.all()
 
 
 def test_a_mix_would_be_seen(model, monkeypatch):
