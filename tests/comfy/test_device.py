@@ -21,6 +21,7 @@ SAMPLERS = [("learned", "euler"), ("learned", "dpmpp_2m"), ("learned", "heun")]
 SAMPLERS += [("prediction", "euler"), ("features", "euler")]
 # Where what is kept on the host goes, and comes from.
 KEEPERS = {"anchors.py", "correction.py", "jumps.py", "landing.py", "profile.py"}
+MOVED = {"learned": 25, "prediction": 35, "features": 61}  # in one call of two images, at most
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,7 @@ def test_waits(model, monkeypatch, name, sampler, where):
     assert not device.between.read and not device.between.moved
     moved = files(place for waits in device.waits for place in waits.moved)
     assert moved <= (KEEPERS if where == "host" else set()) and bool(moved) == (where == "host")
+    assert max(len(waits.moved) for waits in device.waits) <= MOVED[name]
 
 
 @pytest.mark.parametrize("level", ["prediction", "features"])
