@@ -177,12 +177,6 @@ def test_a_template_with_speca_before_its_samplers(executor, template):
     for latent in latents:
         report = find(latent)
         assert torch.isfinite(latent).all() and report.finished, report.summary
-        # HiDream's sampler, uni_pc, zigzags from step to step with random weights, which is seen as
-        # jumps.
-        jumps = sum(row.reason == "jump" for call in report.calls for row in call.rows)
-        if template == "hidream_i1_full":
-            assert jumps > report.rows / 2, report.summary
         # Some versions' templates have a LoRA for two steps: nothing is left between warm-up and
         # the last one.
-        else:
-            assert (report.count("accepted") > 0) == (report.steps > 4), report.summary
+        assert (report.count("accepted") > 0) == (report.steps > 4), report.summary
