@@ -7,6 +7,7 @@ comes from one plain run of another prompt.
 
 import json
 import math
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -105,13 +106,16 @@ class Floor:
             return Row(setting.sampler, setting.steps, setting.cfg, spent, method, values)
 
         with tempfile.TemporaryDirectory() as folder:
-            store = ProfileStore(Path(folder))
+            store, taught = ProfileStore(Path(folder, "store")), Path(folder, "taught")
             teach = accelerate(self.bed.model, SpecaConfig(**LEARNED), profiles=store)
             caption = self.bed.bed.captions(TAUGHT_BY, 1)[0]
             self.bed.make(setting, caption, TAUGHT_BY, lambda _: teach)
+            shutil.copytree(store.folder, taught)
             for name, patch in methods(store):
                 if not name.startswith(self.wanted):
                     continue
+                # Each begins with what one run has taught.
+                shutil.copytree(taught, store.folder, dirs_exist_ok=True)
                 found = row(name, setting, patch)
                 yield found
                 steps = min(setting.steps, math.ceil(found.evaluations / calls - 0.01))

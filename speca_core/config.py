@@ -122,5 +122,5 @@ PRESETS: dict[str, dict[str, Any]] = {  # by name: what differs from the default
     "faithful": {"threshold": 0.03},
     "balanced": {},
     "fast": {"threshold": 0.12},
-    "draft": {"threshold": 0.25},
+    "draft": {"threshold": 0.2},
 }

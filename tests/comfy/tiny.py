@@ -432,7 +432,7 @@ TINY = {
 }  # fmt: skip
 
 # Families that ComfyUI 0.30 lacks; they are in no table, and run at level prediction. MiniMax Music
-# 3 and Trellis 2 cannot be made tiny: their sizes are no settings.
+# 3 cannot be made tiny: its sizes are no settings.
 NEWER = {
     "wan_animate2": Tiny(
         supported.WAN_Animate2, WAN | {"model_type": "animate2", "in_dim": 36}, VIDEO,
