@@ -81,7 +81,7 @@ def test_any_workflow_may_be_stamped(path, other):
     assert stamp(saved, report()) in (True, False)
 
 
-REQUEST = {"report": pack(write(report())), "settings": report().settings}
+REQUEST = {"report": pack(write(report())), "settings": [report().settings]}
 
 
 def answered(body):
