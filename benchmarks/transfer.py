@@ -73,7 +73,7 @@ def scored(errors: list[float]) -> type[Run]:
             accepted, outputs = super().draft(call, rows)
             if accepted:
                 x, truth = self.x[accepted], self.evaluate(accepted)[accepted]
-                errors.extend(relative_error(x - torch.stack(outputs), x - truth).tolist())
+                errors.extend(relative_error(x - torch.stack([*outputs]), x - truth).tolist())
             return accepted, outputs
 
     class ScoredRun(PredictionRun):

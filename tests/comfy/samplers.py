@@ -11,10 +11,9 @@ from statistics import mean
 
 import comfy.samplers
 import torch
-from models import decoder, psnr, sample_flux, trained_flux
+from models import checked, decoder, psnr, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.speca_core import SpecaConfig
 
 STEPS = 28
 PROMISE = 20.0  # dB of the worst image to the plain run with the same noise, under every sampler
@@ -47,7 +46,7 @@ def settings(sampler, steps=STEPS, batch=2):
 def measure(flux, decode, sampler, batch=2, compare=False):
     """Plain and accelerated with the same noise; also plain with fewer steps, to compare."""
     plain = sample_flux(flux, **settings(sampler, batch=batch))
-    latent = sample_flux(accelerate(flux, SpecaConfig()), **settings(sampler, batch=batch))
+    latent = sample_flux(accelerate(flux, checked()), **settings(sampler, batch=batch))
     report = find(latent)
     rows = report.rows or 1  # CFG++ is served by the model alone: there is no call
     drafted = report.count("accepted") / rows

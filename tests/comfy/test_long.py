@@ -44,11 +44,15 @@ def fresh(tmp_path):
 
 
 def variant(number, steps=8):
-    """One of many graphs: another seed, size, number of images, sampler and settings."""
+    """One of many graphs: another seed, size, number of images, sampler and settings. Their drafts
+    need no profile: what one run teaches is known in the next."""
     chooser = random.Random(number)
     made = graph(
         threshold=chooser.choice([0.0, 0.05, 0.2, 1.0]),
         level=chooser.choice(["features", "prediction"]),
+        forecaster="newton",
+        verifier="embedded",
+        budget="accumulated",
     )
     made["6"]["inputs"] |= {
         "width": chooser.choice([64, 96, 128]),

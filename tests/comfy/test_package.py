@@ -131,7 +131,7 @@ def test_the_registrys_pictures_are_in_the_repository_and_of_the_size_that_it_wa
 def test_the_archive_runs_in_a_bare_comfyui(address):
     nodes = json.loads(get(address, "/object_info"))
     ours = {name for name, node in nodes.items() if node["python_module"] == "custom_nodes.speca"}
-    assert ours == {"SpeCaAccelerate", "SpeCaReport", "SpeCaCompare"}
+    assert ours == {"SpeCaAccelerate", "SpeCaCalibrate", "SpeCaReport", "SpeCaCompare"}
     assert "/extensions/speca/speca.js" in json.loads(get(address, "/extensions"))
     assert "Flux.1 dev with SpeCa" in json.loads(get(address, "/workflow_templates"))["speca"]
     assert "balanced" in json.loads(get(address, "/speca/presets"))

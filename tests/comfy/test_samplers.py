@@ -62,7 +62,7 @@ def test_threshold_zero_is_plain_with_the_same_noise(tiny, sampler):
 
 
 @every_sampler
-def test_the_default_settings(flux, decode, sampler):
+def test_checked_drafts(flux, decode, sampler):
     made = measure(flux, decode, sampler, batch=1)
     assert made.finite
     if PLAIN.search(sampler):
