@@ -100,7 +100,7 @@ test("a run that gained nothing says why, and what helps", () => {
   const worse = reported({ spent: 10, plain_estimate: 9.9 }, many(3, "accepted", "draft"));
   assert.match(say({ state: "measured", report: worse }).line, /saved less than they cost/);
   const unseen = reported({ spent: 1, plain_estimate: null }, []);
-  assert.equal(say({ state: "measured", report: unseen }).cure, "features");
+  assert.equal(say({ state: "measured", report: unseen }).cure, null);
   const short = { ...PLAIN("budget"), steps: 8 };
   assert.equal(say({ state: "measured", report: short }).cure, "fast");
   const none = say({ state: "measured", report: short, outlook: {} });

@@ -34,7 +34,7 @@ export function leftOf(report) {
 }
 
 /**
- * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name, FEATURES or null}.
+ * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name or null}.
  *
  * facts = {state: as in face.js, report: the one to speak of, psnr: its band,
  *   outlook: {quality: {speedup, psnr}} of this graph, quality: the one that is set,
@@ -114,12 +114,11 @@ function nothing(facts, words, head) {
     typeof cause === "function"
       ? cause(why === "jump" ? (sampler ?? words.thisSampler) : report.steps)
       : (cause ?? words.causes.other(why));
-  const cure = INCURABLE.includes(why) ? null : why === "calls" ? FEATURES : firstFast(facts);
+  const cure = INCURABLE.includes(why) ? null : firstFast(facts);
   return { tone: "warn", head, line, cure };
 }
 
-export const FEATURES = "features"; // a cure that is no quality: this level
-const INCURABLE = ["jump", "memory", "window"];
+const INCURABLE = ["calls", "jump", "memory", "window"];
 
 function causeOf(facts) {
   const { calls, steps } = facts.report;

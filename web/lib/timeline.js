@@ -19,7 +19,7 @@ import {
 import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
 import { keyOf, Runs } from "./runs.js";
-import { FEATURES, gains, qualityOf, sentence, times } from "./sentence.js";
+import { gains, qualityOf, sentence, times } from "./sentence.js";
 import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./settings.js";
 import { whatIf } from "./whatif.js";
 
@@ -129,7 +129,7 @@ export class Timeline {
 
   /** A quality's button was pressed: its settings go into the widgets. */
   _choose(name) {
-    writeSettings(this.node, name === FEATURES ? { level: FEATURES } : this.presets[name]);
+    writeSettings(this.node, this.presets[name]);
     this.node.graph?.setDirtyCanvas(true, true);
     tracker()?.checkState?.();
     this.refresh();
@@ -253,7 +253,7 @@ function speedOf({ speedup, psnr } = {}) {
 
 /** The text of the button that helps. */
 function curedBy(cure, outlook, words) {
-  if (!cure || cure === FEATURES) return cure && words.useFeatures;
+  if (!cure) return null;
   const gain = outlook?.speeds[cure]?.speedup;
   return words.use(words.qualities[cure], gain ? times(gain) : null);
 }
