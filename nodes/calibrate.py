@@ -33,7 +33,7 @@ class SpeCaCalibrate(io.ComfyNode):
             "to the plain picture from then on, and a threshold that is met. Run it once for each "
             "model and CFG; it takes as long as about twelve plain pictures for each of its own. "
             "An interrupted calibration goes on where it was.",
-            search_aliases=["speca calibrate", "auto tune", "benchmark", "speed quality curve"],
+            search_aliases=["speca calibrate", "auto tune"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="As it goes into the SpeCa node, LoRAs included"),
