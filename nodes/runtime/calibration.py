@@ -186,7 +186,7 @@ class Calibration:
         tell: called before each run with (runs finished, runs in all).
     """
 
-    unfinished: ClassVar[dict[str, dict[Any, Any]]] = {}  # results of runs, by recipe
+    unfinished: ClassVar[dict[str, dict[Any, Any]]] = {}  # results of runs, of the newest recipe
 
     def __init__(
         self,
@@ -209,6 +209,8 @@ class Calibration:
             SpecaError: nothing can be learned of this model with this sampler and guidance.
         """
         digest = self.recipe.digest
+        if digest not in self.unfinished:
+            self.unfinished.clear()  # it holds latents: one interrupted calibration is enough
         self._known = self.unfinished.setdefault(digest, {})
         plain = {seed: self._plain(seed) for seed in self.seeds}
         self._truth = {seed: found.latent for seed, found in plain.items()}
@@ -292,7 +294,9 @@ class Calibration:
                 raise SpecaError(NOTHING_LEARNED)
             plan = path.plan(count)
             make = functools.partial(self._tried, store, seed, path.turns / count)
-            off, seen = self._once((seed, plan, reaction), make)
+            # Plans of two leads may be the same one.
+            key = seed, plan, replace(taught, reaction=reaction)
+            off, seen = self._once(key, make)
             found.append(TrialRun(seed, off, path.distance(plan), seen))
         return found
 
