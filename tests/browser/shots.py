@@ -221,7 +221,7 @@ def node(studio):
     with studio.page() as page:
         measured(page)
         first = shot(page)
-        whatif(page, 0.1)
+        whatif(page, 0.12)
         return side_by_side(first, shot(page))
 
 

@@ -29,10 +29,15 @@ export class Badge {
     if (changed) this.node.graph?.setDirtyCanvas(true, true);
   }
 
-  /** Nodes 2.0 has no place for badges in titles, and makes titles anew at times. */
+  /**
+   * Nodes 2.0 has no place for badges in titles, and makes titles anew at times. A title may also
+   * have been that of an earlier node with the same number, whose badge is still there.
+   */
   show() {
     const title = `[data-node-id="${this.node.id}"] [data-testid="node-header-${this.node.id}"] > div`;
     const place = nodes2() ? document.querySelector(title) : null;
+    for (const other of place?.querySelectorAll(".speca-badge") ?? [])
+      if (other !== this.element) other.remove();
     if (!place || !this.text) this.element.remove();
     else if (this.element.parentNode !== place) place.append(this.element);
   }
