@@ -6,6 +6,7 @@ import { Note } from "./lib/note.js";
 import { isEnd } from "./lib/original.js";
 import { addElement, currentWorkflow, feeder, nodeAt, perFrame, words } from "./lib/page.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
+import { keepNames, noteNames } from "./lib/settings.js";
 import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
@@ -77,10 +78,14 @@ function addNote(node, word) {
 function addTimeline(node) {
   const timeline = new Timeline(node, presets);
   timelines.set(node, timeline);
-  const { onConfigure, onRemoved } = node;
+  const { onConfigure, onRemoved, onSerialize } = node;
+  node.onSerialize = function (saved) {
+    onSerialize?.call(this, saved);
+    keepNames(this, saved);
+  };
   node.onConfigure = function (...values) {
     const result = onConfigure?.apply(this, values);
-    timeline.configured();
+    timeline.configured(values[0]);
     return result;
   };
   node.onRemoved = function (...values) {
@@ -144,6 +149,7 @@ app.registerExtension({
     else if (node.comfyClass in NOTED) addNote(node, NOTED[node.comfyClass]);
   },
   getNodeMenuItems: menuItems,
+  beforeConfigureGraph: (workflow) => noteNames(workflow, KIND),
   afterConfigureGraph: deliver,
   setup() {
     api.addEventListener(EVENT, onRun);

@@ -29,7 +29,8 @@ PAGE_SETTINGS = {
     "SpeCa.Timeline.Colours": "colour-blind safe",
 }
 # Seconds for anything to happen: a busy machine of CI may be many times slower than a desk's.
-PATIENCE = 180
+PATIENCE = 90
+FAILED = pytest.StashKey()  # whether a test failed
 # Messages of ComfyUI's own page: files that need not exist, and sites that its content policy
 # blocks.
 KNOWN_MESSAGES = (
@@ -159,12 +160,25 @@ def teach(page):
     assert page.queue() == "execution_success"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def page(tab):
-    """The shared page. What it wrote into the console is looked at after each test."""
+def page(tab, request):
+    """The shared page. What it wrote into the console is looked at after each test; after a failed
+    one the page is opened anew, so that the next test does not meet what it left behind."""
     yield tab
-    assert tab.errors == []
+    errors = tab.errors
     tab.messages.clear()
+    if request.node.stash.get(FAILED, True):
+        store(tab.address, PAGE_SETTINGS)
+        tab.open()
+    assert errors == []
 
 
 class Page:
@@ -326,11 +340,15 @@ class Page:
         ]
 
 
+def store(address, settings):
+    for name, value in settings.items():
+        ask(address, f"/api/settings/{name}", value)
+
+
 @contextlib.contextmanager
 def opened(address, chromium, vue, window=None, **settings):
     """A new Page with ComfyUI's settings as given. `window`: Playwright's options of its window."""
-    for name, value in {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings}.items():
-        ask(address, f"/api/settings/{name}", value)
+    store(address, {**PAGE_SETTINGS, "Comfy.VueNodes.Enabled": vue, **settings})
     page = Page(
         chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **(window or {})}), address
     )

@@ -1,6 +1,7 @@
 """What a person meets: the widgets in sight, the badge, the way to the first faster picture, and
 the original beside it."""
 
+import re
 import time
 
 import pytest
@@ -190,7 +191,35 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
     assert 20 < float(told["psnr"].split()[1]) < 90  # the same seed and prompt, and not the same
     assert told["loaded"] == [128, 128]
     assert page.run(widgets) == before and page.chart(ACCELERATE)["run"] == done["run"]
-    page.run(f"() => {face(page, 'dialog .pill')}.click()")
+    page.run(f"() => {face(page, 'dialog .pill:last-child')}.click()")
+    page.frames()
+    assert page.run(f"() => {face(page, 'dialog')}") is None
+
+
+def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    done = page.await_state(ACCELERATE, "measured")
+    page.until(f"() => !{face(page, '.original')}.hidden")
+    click(page, ".original")
+    page.until(f"() => {face(page, 'dialog .sheet')}")
+    page.run(f"() => {face(page, 'dialog .sheet')}.click()")
+    page.until(
+        f"""() => timelineOf('{ACCELERATE}').shadowRoot
+            .querySelectorAll('.tile:not(:disabled)').length === 4"""
+    )
+    tiles = page.run(
+        f"""() => [...timelineOf('{ACCELERATE}').shadowRoot.querySelectorAll('.tile')].map((tile) =>
+            [tile.querySelector('b').textContent, tile.querySelector('small').textContent])"""
+    )
+    assert [name for name, _ in tiles] == ["original", "Faithful", "Balanced", "Fast", "Draft"]
+    psnrs = [float(re.search(r"PSNR ([\d.]+) dB", said)[1]) for _, said in tiles[1:]]
+    assert psnrs[0] > psnrs[2] > psnrs[3] > 15  # other pictures, each of the same seed
+    assert page.chart(ACCELERATE)["run"] == done["run"]  # the node shows the run of its own graph
+    page.run(f"() => {face(page, '.tile:last-child')}.click()")
+    page.until(f"() => {face(page, 'dialog.wipe')}")
+    page.run(f"() => {face(page, 'dialog.wipe .pill:last-child')}.click()")
+    page.run(f"() => {face(page, 'dialog.contact .pill:last-child')}.click()")
     page.frames()
     assert page.run(f"() => {face(page, 'dialog')}") is None
 

@@ -17,6 +17,9 @@ import {
 } from "../../web/lib/report.js";
 import { Runs, Waiting, workflowKey } from "../../web/lib/runs.js";
 import {
+  keepNames,
+  noteNames,
+  restoreByName,
   settingsOf,
   settingWidgets,
   upgradeSwitches,
@@ -234,6 +237,51 @@ test("settings are what the widgets hold, unless a link feeds one", () => {
   assert.deepEqual(settingsOf(node), other);
   node.inputs[0].link = 7;
   assert.equal(settingsOf(node), null);
+});
+
+test("a workflow of a version with other widgets gives its values by name", () => {
+  const budgets = { accumulated: ["budget.warmup"], fixed: [] };
+  const open = () => {
+    const node = { widgets: [] };
+    const combo = widget("budget", "fixed", { options: { values: Object.keys(budgets) } });
+    combo.callback = (name) => {
+      node.widgets = node.widgets.filter(({ name }) => !name.startsWith("budget."));
+      node.widgets.push(...budgets[name].map((name) => widget(name, 3, { options: { min: 1 } })));
+    };
+    const level = widget("level", "auto", { options: { values: ["auto", "features"] } });
+    node.widgets.push(widget("threshold", 0.06, { options: { min: 0, max: 1 } }), combo, level);
+    return node;
+  };
+  const restored = (names, widgets_values) => {
+    const node = open();
+    const inputs = names.map((name) => ({ name, widget: { name } }));
+    const saved = { type: "Ours", inputs: [{ name: "model" }, ...inputs], widgets_values };
+    noteNames({ definitions: { subgraphs: [{ nodes: [saved] }] } }, "Ours");
+    restoreByName(Object.assign(node, { properties: saved.properties }), saved);
+    keepNames(node, saved);
+    assert.deepEqual(
+      saved.properties.speca_widgets,
+      node.widgets.map(({ name }) => name),
+    );
+    return settingWidgets(node).map(({ value }) => value);
+  };
+  const names = ["threshold", "budget", "budget.warmup", "level"];
+  const gone = ["threshold", "gone", "budget", "budget.warmup", "level"];
+  assert.deepEqual(restored(gone, [0.1, 7, "accumulated", 2, "features"]), [
+    ...[0.1, "accumulated", "features", 2],
+  ]);
+  // One value has no name: it is the one that no widget takes.
+  assert.deepEqual(restored(names, [0.1, 7, "accumulated", 2, "features"]), [
+    ...[0.1, "accumulated", "features", 2],
+  ]);
+  // What was not saved, or cannot be, keeps its default.
+  assert.deepEqual(restored(names.slice(0, 2), [0.1, "accumulated"]), [
+    ...[0.1, "accumulated", "auto", 3],
+  ]);
+  assert.deepEqual(restored(names, [7, "accumulated", 0, "features"]), [
+    ...[0.06, "accumulated", "features", 3],
+  ]);
+  assert.deepEqual(restored([], [5]), [0.06, "fixed", "auto"]);
 });
 
 test("switches that were saved as numbers become switches, and only they", () => {

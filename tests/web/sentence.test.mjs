@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bypassed, pictureNode } from "../../web/lib/prompt.js";
+import { bypassed, pictureNode, withSettings } from "../../web/lib/prompt.js";
 import { clock, leftOf, qualityOf, sentence } from "../../web/lib/sentence.js";
 import { wordsOf } from "../../web/lib/words.js";
 
@@ -159,4 +159,19 @@ test("the picture is the graph's own, not a report's", () => {
   const outputs = { 4: { images: [1] }, 9: { images: [2] }, 7: { text: ["a"] } };
   assert.equal(pictureNode(PROMPT, outputs), "9");
   assert.equal(pictureNode(PROMPT, { 4: { images: [1] } }), null);
+});
+
+test("another quality is the same prompt with other settings, in a node of another name", () => {
+  const before = JSON.stringify(PROMPT);
+  const made = withSettings(PROMPT, "5:2", { threshold: 0.2, budget: "distance" }, "9");
+  assert.equal(JSON.stringify(PROMPT), before);
+  assert.equal(made["5:2"], undefined);
+  assert.deepEqual(made["5:2_other"].inputs, {
+    model: ["1", 0],
+    threshold: 0.2,
+    budget: "distance",
+  });
+  assert.deepEqual(made[3].inputs, { model: ["5:2_other", 0], seed: 1 });
+  assert.deepEqual(made[6].inputs, { samples: ["4", 0] });
+  assert.equal(made[9].class_type, "PreviewImage");
 });

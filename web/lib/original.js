@@ -1,13 +1,21 @@
-// Compare with original: the graph of a run once more, with SpeCa left out, beside its own picture.
+// Compare with original: the graph of a run once more, with SpeCa left out or at another quality,
+// beside its own picture.
 import { api } from "../../../scripts/api.js";
 import { words } from "./page.js";
-import { bypassed, pictureNode } from "./prompt.js";
+import { loaded } from "./pictures.js";
+import { bypassed, pictureNode, withSettings } from "./prompt.js";
 import { gainOf, unpack } from "./report.js";
-import { Wipe } from "./wipe.js";
+import { inputsOf } from "./settings.js";
+import { contactSheet } from "./sheet.js";
+import { wipe } from "./wipe.js";
 
-/** Of one node. `changed()` is called when the button has to be drawn again. */
+/**
+ * Of one node. `presets`: name -> settings, of the contact sheet. `changed()` is called when the
+ * button has to be drawn again.
+ */
 export class Original {
-  constructor(changed) {
+  constructor(presets, changed) {
+    this.presets = presets;
     this.changed = changed;
     this.known = null; // {prompt: id, graph, node, image} of the run that is shown
     this.busy = false;
@@ -38,21 +46,43 @@ export class Original {
     this.changed();
   }
 
-  /** Queue it, wait for it, and show both. `root`: where the overlay goes. */
+  /** Queue it, wait for it, and show both. `root`: where the dialog goes. */
   async make(run, root) {
     if (this.busy || !this.known?.image) return;
-    const { graph, node, image } = this.known;
+    const { known } = this;
+    const { graph, node, image } = known;
+    await this._working(async () => {
+      const original = bypassed(graph, run.ids.node, node);
+      const made = await queued(original, node, run.ids.sampler);
+      const gain = gainOf(unpack(run.report));
+      const plain = { image: made.image, seconds: made.seconds ?? gain?.plain };
+      const speca = {
+        image: await loaded(addressOf(image)),
+        seconds: gain && gain.plain - gain.saved,
+      };
+      wipe(root, words(), plain, speca, () => this._sheet(run, root, plain, known));
+    });
+  }
+
+  /** The same prompt at every quality, beside the original. */
+  async _sheet(run, root, plain, { graph, node }) {
     const told = words();
+    const others = Object.entries(this.presets).map(([name, settings]) => ({
+      label: told.qualities[name] ?? name,
+      make: () =>
+        queued(withSettings(graph, run.ids.node, inputsOf(settings), node), node, run.ids.sampler),
+    }));
+    await this._working(() => contactSheet(root, told, plain, others));
+  }
+
+  async _working(work) {
     this.busy = true;
     this.changed();
     try {
-      const made = await queued(bypassed(graph, run.ids.node, node), node, run.ids.sampler);
-      const gain = gainOf(unpack(run.report));
-      const times = { plain: made.seconds ?? gain?.plain, speca: gain && gain.plain - gain.saved };
-      await new Wipe(root, told).show(addressOf(made.image), addressOf(image), times);
+      await work();
     } catch (error) {
-      console.warn("SpeCa: the original could not be made:", error);
-      globalThis.alert?.(`${told.originalFailed} ${error.message}`);
+      console.warn("SpeCa: the picture could not be made:", error);
+      globalThis.alert?.(`${words().pictureFailed} ${error.message}`);
     } finally {
       this.busy = false;
       this.changed();
@@ -67,7 +97,7 @@ async function history(prompt) {
 
 const addressOf = (image) => api.apiURL(`/view?${new URLSearchParams(image)}`);
 
-/** Run a prompt for one node's picture; {image, seconds of the sampler}. */
+/** Run a prompt for one node's picture; {image: the element, seconds of the sampler}. */
 async function queued(prompt, node, sampler) {
   const clock = new Clock(sampler);
   try {
@@ -86,7 +116,7 @@ async function queued(prompt, node, sampler) {
     const entry = (await history(sent.prompt_id))?.[sent.prompt_id];
     const image = entry?.outputs[node]?.images?.[0];
     if (!image) throw new Error(entry?.status?.status_str ?? "no picture");
-    return { image, seconds: clock.seconds };
+    return { image: await loaded(addressOf(image)), seconds: clock.seconds };
   } finally {
     clock.stop();
   }

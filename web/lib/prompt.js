@@ -24,14 +24,34 @@ export function bypassed(prompt, node, target) {
       origin = prompt[origin[0]].inputs[left[origin[0]]];
     return origin;
   };
-  const made = {};
-  for (const [id, entry] of Object.entries(prompt)) {
-    if (id in left) continue;
+  const kept = Object.fromEntries(Object.entries(prompt).filter(([id]) => !(id in left)));
+  return shown(linked(kept, source), target);
+}
+
+/**
+ * The prompt with other settings in a SpeCa node. The node has another id there: what the server
+ * tells of the run is not the graph's own. The picture of `target` is shown, not saved.
+ */
+export function withSettings(prompt, node, inputs, target) {
+  const { [node]: entry, ...rest } = prompt;
+  const id = `${node}_other`;
+  const { model } = entry.inputs;
+  const made = { ...rest, [id]: { ...entry, inputs: { model, ...inputs } } };
+  const source = (value) =>
+    Array.isArray(value) && value[0] === String(node) ? [id, ...value.slice(1)] : value;
+  return shown(linked(made, source), target);
+}
+
+function linked(prompt, source) {
+  const made = Object.entries(prompt).map(([id, entry]) => {
     const inputs = Object.entries(entry.inputs).map(([name, value]) => [name, source(value)]);
-    made[id] = { ...entry, inputs: Object.fromEntries(inputs) };
-  }
-  const { images } = made[target].inputs;
-  if (made[target].class_type === "SaveImage")
-    made[target] = { class_type: "PreviewImage", inputs: { images } };
-  return made;
+    return [id, { ...entry, inputs: Object.fromEntries(inputs) }];
+  });
+  return Object.fromEntries(made);
+}
+
+function shown(prompt, target) {
+  const { class_type: kind, inputs } = prompt[target];
+  if (kind !== "SaveImage") return prompt;
+  return { ...prompt, [target]: { class_type: "PreviewImage", inputs: { images: inputs.images } } };
 }

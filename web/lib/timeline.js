@@ -20,7 +20,13 @@ import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
 import { keyOf, Runs } from "./runs.js";
 import { gains, qualityOf, sentence, times } from "./sentence.js";
-import { settingsOf, settingWidgets, upgradeSwitches, writeSettings } from "./settings.js";
+import {
+  restoreByName,
+  settingsOf,
+  settingWidgets,
+  upgradeSwitches,
+  writeSettings,
+} from "./settings.js";
 import { whatIf } from "./whatif.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
@@ -38,7 +44,7 @@ export class Timeline {
     this.failure = null; // the message of an error
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
-    this.original = new Original(this.refresh);
+    this.original = new Original(presets, this.refresh);
     this.face = new Face({
       onQuality: (name) => this._choose(name),
       onSampler: () => {
@@ -92,7 +98,8 @@ export class Timeline {
   }
 
   /** The node was loaded from a workflow. */
-  configured() {
+  configured(saved) {
+    restoreByName(this.node, saved);
     upgradeSwitches(this.node);
     this.runs = new Runs();
     const kept = this.node.properties?.[PROPERTY];
