@@ -49,11 +49,11 @@ def load(name: str, path: Path, package: bool = False) -> ModuleType:
 from roughness import Roughness  # noqa: E402
 
 load("speca_pack", PACK / "__init__.py", package=True)
-text = load("speca_demo_text", PACK / "demo/custom_nodes/speca_demo_text/__init__.py", package=True)
+text = load("speca_demo", PACK / "demo/custom_nodes/speca_demo/__init__.py", package=True)
 
 from speca_pack.nodes.runtime.page.report_store import find  # noqa: E402
 
-words = sys.modules["speca_demo_text.words"]
+words = sys.modules["speca_demo.words"]
 
 
 def shapes(choice: Callable[[Sequence[str]], str]) -> str:

@@ -27,7 +27,7 @@ from ..nodes.runtime.profiles import ProfileStore
 from ..nodes.runtime.targets.prediction import PredictionRun
 from ..speca_core import SpecaConfig
 from ..speca_core.report import RunReport
-from .custom_nodes.speca_demo_text.words import VOCABULARIES
+from .custom_nodes.speca_demo.words import VOCABULARIES
 
 MODEL = Path(__file__).resolve().parents[1] / "demo/models/diffusion_models/flux_tiny.safetensors"
 CAPTION = "a big red circle left of a small blue star on green stripes"

@@ -13,7 +13,7 @@ from comfy.ldm.flux.layers import timestep_embedding
 from comfy.ldm.flux.model import Flux
 from safetensors.torch import save_file
 
-from ..custom_nodes.speca_demo_text.words import VOCABULARIES
+from ..custom_nodes.speca_demo.words import VOCABULARIES
 from .optimiser import Training
 
 HEAD, WIDTH, DOUBLE, SINGLE = 128, 256, 2, 2

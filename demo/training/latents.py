@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..custom_nodes.speca_demo_text.words import VOCABULARIES
+from ..custom_nodes.speca_demo.words import VOCABULARIES
 from .autoencoder import load
 from .scenes import scene
 

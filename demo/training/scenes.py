@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..custom_nodes.speca_demo_text.words import GROUNDS, OBJECTS, SIZES
+from ..custom_nodes.speca_demo.words import GROUNDS, OBJECTS, SIZES
 
 SIZE = 192  # pixels
 Plane = np.ndarray[Any, np.dtype[np.float32]]

@@ -7,8 +7,10 @@ import uuid
 
 from conftest import PACK, load
 
-EXAMPLE = json.loads(
-    (PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8")
+TEMPLATES = PACK / "demo/custom_nodes/speca_demo/example_workflows"
+EXAMPLE, COMPARE = (
+    json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("1 Start here", "2 Compare with the plain model")
 )
 CONFIG = load("speca_core", "config")
 DEFAULT = CONFIG.SpecaConfig().to_dict()  # the widgets of a new node

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from conftest import PACK, ask, browser, opened, serving, teach
-from graphs import ACCELERATE, REPORT, SAMPLER, demo, fresh, spaces
+from graphs import ACCELERATE, COMPARE, REPORT, SAMPLER, demo, fresh, spaces
 from PIL import Image
 from test_files import EXAMPLES, pictures
 
@@ -40,11 +40,6 @@ BARE = """() => {
         [data-testid=subgraph-breadcrumb] { visibility: hidden !important }`;
     document.head.append(style);
 }"""
-COMPARE = json.loads(
-    (PACK / "example_workflows/SpeCa demo - compare with the plain model.json").read_text(
-        encoding="utf-8"
-    )
-)
 PICTURES = {}
 
 
@@ -244,6 +239,21 @@ def states(vue, theme):
 for vue, renderer in ((False, "canvas"), (True, "nodes2")):
     for theme in ("dark", "light"):
         picture(STATES, f"states-{renderer}-{theme}.png")(states(vue, theme))
+
+
+@picture(DOCS, "contact.png")
+def contact(studio):
+    """Compare with original, and from there the contact sheet."""
+    with studio.page() as page:
+        measured(page)
+        inside = f"timelineOf({ACCELERATE}).shadowRoot"
+        page.until(f"() => !{inside}.querySelector('.original').hidden")
+        page.run(f"() => {inside}.querySelector('.original').click()")
+        page.until(f"() => {inside}.querySelector('dialog .sheet')")
+        page.run(f"() => {inside}.querySelector('dialog .sheet').click()")
+        page.until(f"() => {inside}.querySelectorAll('.tile:not(:disabled)').length === 4")
+        page.frames(20)
+        return opened_picture(page.tab.locator("dialog.contact").screenshot())
 
 
 @picture(DOCS, "graph.png")

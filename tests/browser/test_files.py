@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from conftest import PACK, ask, once, opened
-from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, fresh
+from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, TEMPLATES, fresh
 
 RECORDED = json.loads((PACK / "tests/web/report_0_1_0.json").read_text(encoding="utf-8"))
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
-EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
+EXAMPLES = sorted([*(PACK / "example_workflows").glob("*.json"), *TEMPLATES.glob("*.json")])
 
 # Pairs of nodes that lie on each other, each with its title above it.
 OVERLAPS = """() => app.graph.nodes.flatMap((a, i) => app.graph.nodes.slice(i + 1).filter((b) => {
@@ -144,6 +144,28 @@ def test_example_workflows_load_whole(page, path):
             )
 
 
+def test_example_workflows_say_where_their_models_are():
+    """As ComfyUI's own templates do: it offers the missing ones for download."""
+    for path in EXAMPLES:
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        files = {
+            value
+            for node in nodes
+            if "Loader" in node["type"]
+            for value in node["widgets_values"]
+            if str(value).endswith(".safetensors")
+        }
+        links = {
+            model["name"]: model["url"]
+            for node in nodes
+            for model in node["properties"].get("models", ())
+        }
+        (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
+        bundled = {"flux_tiny.safetensors", "tiny_vae.safetensors"}
+        assert set(links) == files - bundled and files
+        assert all(url.endswith(f"/{name}") and url in note for name, url in links.items())
+
+
 @once
 def test_the_subgraph_blueprint_compares(page):
     """As shipped, with the demo's model and prompts connected."""
@@ -194,7 +216,9 @@ def test_the_subgraph_blueprint_compares(page):
 
 @once
 def test_compare_shows_its_numbers(page):
-    path = PACK / "example_workflows/SpeCa demo - compare with the plain model.json"
+    path = (
+        PACK / "demo/custom_nodes/speca_demo/example_workflows/2 Compare with the plain model.json"
+    )
     page.load(json.loads(path.read_text(encoding="utf-8")))
     assert page.queue() == "execution_success"
     node = page.run("() => app.graph.nodes.find((node) => node.type === 'SpeCaCompare').id")

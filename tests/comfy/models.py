@@ -105,11 +105,11 @@ def caption(text):
     """Conditioning of the trained Flux, from the demo's own text encoder."""
     import importlib.util
 
-    folder = PACK / "demo/custom_nodes/speca_demo_text"
+    folder = PACK / "demo/custom_nodes/speca_demo"
     spec = importlib.util.spec_from_file_location(
-        "speca_demo_text", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        "speca_demo", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
-    module = sys.modules["speca_demo_text"] = importlib.util.module_from_spec(spec)
+    module = sys.modules["speca_demo"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     clip = module.DemoClip(module.VOCABULARIES["shapes"])
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))

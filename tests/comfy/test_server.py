@@ -114,11 +114,13 @@ def test_an_error_leaves_the_next_run_as_it_was(comfy):
 
 
 def test_the_example_workflow_is_the_demos(comfy):
-    """example_workflows and demo/workflow_api.json hold the same nodes with the same values."""
+    """The template and demo/workflow_api.json hold the same nodes with the same values."""
     example = json.loads(
-        (PACK / "example_workflows/SpeCa demo - start here.json").read_text(encoding="utf-8")
+        (PACK / "demo/custom_nodes/speca_demo/example_workflows/1 Start here.json").read_text(
+            encoding="utf-8"
+        )
     )
-    nodes = {str(node["id"]): node for node in example["nodes"]}
+    nodes = {str(node["id"]): node for node in example["nodes"] if node["type"] != "MarkdownNote"}
     # The page shows the timeline without a node to save it.
     wanted = {name: node for name, node in WORKFLOW.items() if name != "12"}
     assert {name: node["type"] for name, node in nodes.items()} == {
@@ -130,4 +132,4 @@ def test_the_example_workflow_is_the_demos(comfy):
 
 def test_the_page_gets_our_script_and_the_template(comfy):
     assert "/extensions/speca/speca.js" in ask(comfy, "/extensions")
-    assert "SpeCa demo - start here" in ask(comfy, "/workflow_templates")["speca"]
+    assert "1 Start here" in ask(comfy, "/workflow_templates")["speca_demo"]
