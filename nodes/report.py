@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..speca_core.report_json import write
+from ..speca_core.report_json import pack, write
 from .runtime.harmless import harmless
 from .runtime.page.diagnose import diagnose
 from .runtime.page.events import found
@@ -78,12 +78,13 @@ class SpeCaReport(io.ComfyNode):
         picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[
             None
         ]
-        text = json.dumps(write(report))
+        written = write(report)
+        text = json.dumps(written)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {
             "text": (f"{report.summary}\n{describe(report)}",),
             "speca_report": (text,),
         }
-        shown["speca_diagnosis"] = (diagnose(report),)
+        shown |= {"speca_diagnosis": (diagnose(report),), "speca_run": (pack(written),)}
         return io.NodeOutput(latent, picture, text, ui=shown)
 
 

@@ -5,7 +5,9 @@ import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
 import { isEnd } from "./lib/original.js";
 import { addElement, currentWorkflow, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import { unpack } from "./lib/report.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
+import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
 import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
@@ -71,7 +73,10 @@ function addNote(node, word) {
   const { onExecuted } = node;
   node.onExecuted = function (output, ...rest) {
     onExecuted?.call(this, output, ...rest);
-    if (output?.text) note.say(output.text.join("\n"), output.speca_diagnosis?.join("\n"), words());
+    if (!output?.text) return;
+    const [run] = output.speca_run ?? [];
+    const lines = run ? [oneLine(unpack(run), words()), ...output.text] : output.text;
+    note.say(lines.join("\n"), output.speca_diagnosis?.join("\n"), words());
   };
 }
 

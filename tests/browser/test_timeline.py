@@ -36,9 +36,10 @@ def test_the_run_shows_live_and_then_measured(page):
         and {"computed", "accepted"} <= set(done["bars"])
         and done["gain"] > 1
     )
+    said, *noted = page.note(REPORT, "report", "evaluations saved").split("\n")
+    assert re.fullmatch(r"\d\.\d× faster: saved \d\.\d s of \d\.\d s", said)
     counted = re.match(
-        r"(\d+) of (\d+) evaluations saved \((\d+) drafts, (\d+) rejected\)",
-        page.note(REPORT, "report", "saved"),
+        r"(\d+) of (\d+) evaluations saved \((\d+) drafts, (\d+) rejected\)", noted[0]
     )
     accepted, evaluations, drafts, rejected = map(int, counted.groups())
     assert evaluations == 28 and drafts == accepted + rejected  # whole predictions

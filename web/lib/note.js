@@ -27,7 +27,7 @@ export class Note {
   }
 
   get height() {
-    return this.fold?.open ? 250 : this.fold ? 96 : 72;
+    return this.fold?.open ? 268 : this.fold ? 114 : 72;
   }
 
   /**

@@ -46,6 +46,15 @@ export function sentence(facts, words) {
   return { tone: "", head: "", line: "", cure: null, ...said };
 }
 
+/** What SpeCa Report says of a run that has ended. */
+export function oneLine(report, words) {
+  const { head, line } = sentence(
+    { state: report.finished ? "measured" : "stopped", report },
+    words,
+  );
+  return [head, line].filter(Boolean).join(": ");
+}
+
 const SAY = {
   empty: ({ learns }, words) => ({ line: learns ? words.teach : words.press }),
   failed: ({ failure }, words) => ({ tone: "bad", head: words.failed, line: failure }),
