@@ -27,6 +27,8 @@ MOST_LEVELS = 200
 MOST_TRIALS = 32
 MOST_RUNS = 64  # a run counts at least 1 / 64, so that a profile can still change
 FINER = 2.0  # a schedule may be so many times as fine as the profile
+OTHERS = 1.44  # the surprise of pictures that a profile was not made of, before any was seen,
+FORESEEN = 100  # and the innovations that this counts as
 MOST_JUDGED = 1000  # innovations that older ones count as
 NEARLY = 0.05  # a start may lie above the profile's by this share
 HIGHER = 1.5  # a profile of a guidance up to so many times as high serves, too
@@ -43,7 +45,8 @@ class Profile:
         sigmas: noise levels of the slopes, falling, all above 0.
         gram: upper triangle of the matrix, row by row.
         runs: plain runs that it was made of.
-        surprise: innovations of accelerated runs over what was expected, their geometric mean.
+        surprise: innovations of accelerated runs over what was expected, their geometric mean. A
+            profile of one picture knows that picture best: it begins with `OTHERS`.
         judged: innovations that `surprise` was made of.
         reaction: of the model itself, see `Reactions`; empty: it was not measured.
         trials: of plans on the model itself, at different shares.
@@ -54,8 +57,8 @@ class Profile:
     sigmas: tuple[float, ...]
     gram: tuple[float, ...]
     runs: int = 1
-    surprise: float = 1.0
-    judged: int = 0
+    surprise: float = OTHERS
+    judged: int = FORESEEN
     reaction: tuple[Row, ...] = ()
     trials: tuple[Trial, ...] = ()
 

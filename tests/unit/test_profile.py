@@ -166,10 +166,15 @@ def test_a_profile_spans_what_begins_no_higher_and_ends_little_lower():
 
 
 def test_surprise_is_a_geometric_mean():
-    judged = profile().judged_by([2.0, 8.0, math.inf])
+    judged = profile(surprise=1.0, judged=0).judged_by([2.0, 8.0, math.inf])
     assert judged.surprise == pytest.approx(4.0) and judged.judged == 2
     assert judged.judged_by([0.5, 0.5]).surprise == pytest.approx(math.sqrt(2))
     assert profile().judged_by([]) == profile()
+
+
+def test_other_pictures_are_expected_to_surprise_until_many_have_not():
+    """1.2 squared counts as 100 innovations: a hundred of 1 bring it to 1.2."""
+    assert profile().judged_by([1.0] * 100).surprise == pytest.approx(1.2)
 
 
 def test_parts_of_a_row_count_alike_whatever_their_size():
