@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_base
+import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.ldm.ace.ace_step15 import AceStepConditionGenerationModel
@@ -69,6 +70,33 @@ def wan_animate(config):
     model = usual(config)
     model.diffusion_model.motion_encoder.get_motion = lambda pixels: pixels.flatten(1)[:, :512]
     return model
+
+
+def music(config):
+    """With two narrow blocks: it has no settings for its sizes, and 36 blocks make it 10 GB."""
+    from comfy.ldm.minimax_music.dit import TransformerBlock
+
+    model = config.get_model({}, "", device=torch.device("meta"))
+    transformer = model.diffusion_model.diffusion_transformer.transformer
+    narrow = (2048, 64, 64, torch.float32, "meta", comfy.ops.disable_weight_init)
+    transformer.layers = torch.nn.ModuleList(TransformerBlock(*narrow) for _ in range(2))
+    model.diffusion_model.to_empty(device="cpu")
+    return model
+
+
+VOXELS = [7, 10]  # of each image: one is padded
+
+
+def voxels(seed):
+    """Numbers on some voxels of each image, the same for both conditionings: the later stages of
+    Trellis 2. The first is a dense model of 4096 tokens."""
+    places = [(image, i % 3, i // 3, i) for image, count in enumerate(VOXELS) for i in range(count)]
+    return {
+        "embeds": random(seed + 50, 1, 6, 32),
+        "trellis2_generation_mode": "shape_generation",
+        "trellis2_coords": torch.tensor(places),
+        "trellis2_coord_counts": torch.tensor(VOXELS),
+    }
 
 
 @dataclass(frozen=True)
@@ -431,13 +459,21 @@ TINY = {
     "minimax": Tiny(supported.MiniMaxH3, MINIMAX, [(24, 2, 4, 4), (32, 2, 4)], batch=1),
 }  # fmt: skip
 
-# Families that ComfyUI 0.30 lacks; they are in no table, and run at level prediction. MiniMax Music
-# 3 cannot be made tiny: its sizes are no settings.
+TRELLIS2 = {
+    "image_model": "trellis2", "resolution": 4, "model_channels": 32, "cond_channels": 32, "num_blocks": 2, "num_heads": 2, "mlp_ratio": 2,
+}  # fmt: skip
+
+# Families that ComfyUI 0.30 lacks; they are in no table, and run at level prediction.
 NEWER = {
     "wan_animate2": Tiny(
         supported.WAN_Animate2, WAN | {"model_type": "animate2", "in_dim": 36}, VIDEO,
         extra=lambda seed: {"pose_video_latent": random(seed + 50, 1, 16, 2, 4, 4)},
     ),
+    "minimax_music3": Tiny(
+        supported.MiniMaxMusic3, {"audio_model": "minimax_music3"}, (128, 16), (5, 8 * 4096), make=music,
+        extra=lambda seed: {"conditioning_scale": torch.ones(1, 1, 1)},
+    ),
+    "trellis2": Tiny(supported.Trellis2, TRELLIS2, (32, max(VOXELS), 1), extra=voxels),
 }  # fmt: skip
 NEWER_NOT_YET = {name for name, tiny in NEWER.items() if tiny.config is None}
 NOT_YET = {name for name, tiny in TINY.items() if tiny.config is None}
