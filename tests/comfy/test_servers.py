@@ -39,10 +39,11 @@ def addresses(comfy, tmp_path_factory):
 
 def graph(name, seed=1, part=None):
     """The demo's graph for a batch of two, twelve steps; of the batch only image `part` if that is
-    given."""
+    given. Its drafts need no profile: what one run teaches is known in the next."""
     made = {key: node for key, node in copy.deepcopy(WORKFLOW).items() if key != "12"}
     made["6"]["inputs"]["batch_size"] = BATCH
-    made["7"]["inputs"]["threshold"] = 0.5  # so few steps are far apart
+    choices = {"forecaster": "newton", "verifier": "embedded", "budget": "accumulated"}
+    made["7"]["inputs"] |= choices | {"threshold": 0.5}  # so few steps are far apart
     made["8"]["inputs"] |= {"steps": 12, "seed": seed}
     # Spaces mean nothing to the text encoder, but make another graph: nothing comes from the
     # server's cache.
