@@ -62,9 +62,12 @@ export function addElement(node, name, element, options) {
   return widget;
 }
 
-/** After undo Nodes 2.0 goes on showing the elements of the nodes that were there before. */
+/**
+ * After undo Nodes 2.0 goes on showing the elements of the nodes that were there before. The page
+ * also configures nodes that are in no graph, such as the copy that goes to the clipboard.
+ */
 function replaceStale(node, element) {
-  if (element.isConnected || !nodes2()) return;
+  if (element.isConnected || !node.graph || !nodes2()) return;
   const label = element.getAttribute("aria-label");
   document
     .querySelector(`[data-node-id="${node.id}"] [aria-label="${label}"]`)
