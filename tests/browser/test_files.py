@@ -168,17 +168,16 @@ def test_example_workflows_say_where_their_models_are():
 
 @once
 def test_the_subgraph_blueprint_compares(page):
-    """As shipped, with the demo's model and prompts connected."""
+    """As shipped, put in as the page does it, with the demo's model and prompts connected."""
     blueprints = ask(page.address, "/global_subgraphs")
     assert any(entry["name"] == "SpeCa compare" for entry in blueprints.values())
     page.load(fresh())
     made = page.run(
         """([blueprint, sampler, decode]) => {
-            const graph = app.graph, before = new Set(graph.nodes);
-            for (const definition of blueprint.definitions.subgraphs)
-                graph.createSubgraph(definition).configure(definition);
-            const node = LiteGraph.createNode(blueprint.nodes[0].type);
-            graph.add(node);
+            const graph = app.graph;
+            const items = {nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs};
+            const made = app.canvas._deserializeItems(items, {position: [0, 0]});
+            const [node] = made.nodes.values();
             const source = (id, name) => {
                 const input = graph.getNodeById(id).inputs.find((entry) => entry.name === name);
                 const link = graph.links.get(input.link);
