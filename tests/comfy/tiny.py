@@ -474,6 +474,10 @@ NEWER = {
         extra=lambda seed: {"conditioning_scale": torch.ones(1, 1, 1)},
     ),
     "trellis2": Tiny(supported.Trellis2, TRELLIS2, (32, max(VOXELS), 1), extra=voxels),
+    "pixal3d": Tiny(
+        supported.Trellis2, TRELLIS2 | {"image_attn_mode_shape": "proj", "proj_in_channels_shape": 8}, (32, max(VOXELS), 1),
+        extra=lambda seed: voxels(seed) | {"trellis2_proj_feats": random(0, sum(VOXELS), 8)},
+    ),
 }  # fmt: skip
 NEWER_NOT_YET = {name for name, tiny in NEWER.items() if tiny.config is None}
 NOT_YET = {name for name, tiny in TINY.items() if tiny.config is None}
