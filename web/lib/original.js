@@ -39,7 +39,7 @@ export class Original {
   async _find(prompt) {
     this.known = { prompt };
     const entry = (await history(prompt))?.[prompt];
-    if (!entry || this.known.prompt !== prompt) return;
+    if (!entry || this.known?.prompt !== prompt) return; // meanwhile another run may have ended
     const graph = entry.prompt[2];
     const node = pictureNode(graph, entry.outputs);
     if (node) this.known = { prompt, graph, node, image: entry.outputs[node].images[0] };
