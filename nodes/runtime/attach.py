@@ -141,20 +141,20 @@ def _sample(
     options[KEY] = run
     args = tuple(_showing(run, value) if callable(value) else value for value in args)
     guard = memory_compiler_off() if run.inside else contextlib.nullcontext()
-    try:
-        with guard:
-            latent = executor(*inputs, *args, **kwargs)
-        report.finished = True
-    finally:
-        options.pop(KEY, None)  # whoever cleans up options may have been here
-        with harmless("describing the machine"):
-            report.machine["free after"] = free_memory(patcher)
-        report.seconds = time.perf_counter() - run.started if run.started else 0.0
-        with harmless("closing the books of the run"):
-            _settle(run, knowledge)
-        with harmless("telling that the run is over"):
-            _tell(report, live)
-        run.close()
+    with contextlib.closing(run):  # also where an interrupt comes while the books are closed
+        try:
+            with guard:
+                latent = executor(*inputs, *args, **kwargs)
+            report.finished = True
+        finally:
+            options.pop(KEY, None)  # whoever cleans up options may have been here
+            with harmless("describing the machine"):
+                report.machine["free after"] = free_memory(patcher)
+            report.seconds = time.perf_counter() - run.started if run.started else 0.0
+            with harmless("closing the books of the run"):
+                _settle(run, knowledge)
+            with harmless("telling that the run is over"):
+                _tell(report, live)
     with harmless("keeping the report of the run"):
         remember(latent, report)
     return latent

@@ -44,6 +44,10 @@ class ProfileStore:
         self._folder = folder
         self._paths: OrderedDict[Any, PathModel] = OrderedDict()
 
+    def __deepcopy__(self, memo: Any) -> ProfileStore:
+        """A store is one, whoever copies the options of a model that leads to it."""
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the files are."""

@@ -86,6 +86,7 @@ class FeatureRun(Run):
     def close(self) -> None:
         super().close()
         self.prediction, self.meter, self.watch = None, None, PromptWatch()
+        self.stream_map = StreamMap(self.family)  # one that is half learnt holds streams
 
     @staticmethod
     def check(config: SpecaConfig, model: Any) -> None:
