@@ -77,8 +77,9 @@ def laws_of(recorded: RunReport) -> dict[int, Law]:
     for call in recorded.calls:
         place = schedule.point(sigma_at(schedule, call.position)).coordinate
         for row in call.rows:
-            known = anchors.setdefault(row.lane, [])
-            if any(abs(place - anchor) <= SAME_PLACE for anchor in known):
+            known = anchors.setdefault(row.lane, [])  # rising
+            near = known[bisect_left(known, place - SAME_PLACE) :][:1]
+            if near and near[0] <= place + SAME_PLACE:
                 measured = [] if row.hindcast is None else [row.hindcast]
                 again.setdefault(row.lane, []).extend(measured)
                 continue

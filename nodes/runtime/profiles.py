@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ if TYPE_CHECKING:  # it needs ComfyUI's models, and the command that lists profi
 
 KEEP = 8  # path models, with their arithmetic
 MOST = 32  # profiles per model
+MOST_BYTES = 1_250_000  # of a file; exported it fits into a request
 STEP = 1.2  # of the surprise that a plan takes into account
 NAME = re.compile("[0-9a-f]{24}-[0-9a-f]{16}")
 log = logging.getLogger("speca")
@@ -79,8 +79,7 @@ class ProfileStore:
             for p in self.read(key)
             if p.guidance != profile.guidance or not profile.spans(p.sigmas)
         ]
-        told = [p.to_dict() for p in [profile, *others][:MOST]]
-        self._write(key.name, {"model": key.about, "profiles": told})
+        self._write(key.name, key.about, [p.to_dict() for p in [profile, *others]])
 
     def learn(self, key: Key, run: Profile) -> Profile:
         """Merge a plain run into the profile of its guidance and noise levels. Returns that."""
@@ -115,17 +114,26 @@ class ProfileStore:
 
     # --- for people ------------------------------------------------------------------------------
 
-    def all(self) -> dict[str, dict[str, Any]]:
-        """The files by name, the newest first: {"model", "changed": seconds since 1970,
-        "profiles": [...]}. Files that hold no profiles are left out."""
-        found = []
+    def told(self, name: str) -> dict[str, Any] | None:
+        """One file: {"model", "changed": seconds since 1970, "profiles": [...]}; None if there is
+        none that holds profiles."""
+        try:
+            file = self.folder / f"{proper(name)}.json"
+            told = checked(json.loads(file.read_text("utf-8")))
+            return told | {"changed": file.stat().st_mtime}
+        except (OSError, ValueError, ConfigError):
+            return None
+
+    def each(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All files by name, one read at a time, in no order."""
         for file in self.folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, ConfigError):
-                told = checked(json.loads(file.read_text("utf-8")))
-                found.append((file.stat().st_mtime, file.stem, told))
-        return {
-            name: told | {"changed": changed} for changed, name, told in sorted(found, reverse=True)
-        }
+            told = self.told(file.stem)
+            if told is not None:
+                yield file.stem, told
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """All files by name, the newest first."""
+        return newest_first(self.each())
 
     def delete(self, name: str) -> bool:
         """Forget a model. Returns whether it was known."""
@@ -146,16 +154,29 @@ class ProfileStore:
         """
         told = checked(source)
         brought = {profile["guidance"] for profile in told["profiles"]}
-        known = self.all().get(proper(name), {"profiles": []})["profiles"]
-        told["profiles"] += [p for p in known if p["guidance"] not in brought]
-        self._write(name, told | {"profiles": told["profiles"][:MOST]})
+        known = (self.told(proper(name)) or {"profiles": []})["profiles"]
+        others = [p for p in known if p["guidance"] not in brought]
+        self._write(name, told["model"], told["profiles"] + others)
 
-    def _write(self, name: str, told: Mapping[str, Any]) -> None:
+    def _write(self, name: str, model: str, profiles: Sequence[Mapping[str, Any]]) -> None:
+        """As many profiles as a file holds, the first ones."""
+        kept = profiles[:MOST]
+        while len(text := _json({"model": model, "profiles": kept})) > MOST_BYTES:
+            kept = kept[:-1]
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{name}.json"
         partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(told, separators=(",", ":")), "utf-8")
+        partial.write_text(text, "utf-8")
         os.replace(partial, file)
+
+
+def newest_first(files: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Files by name, in that order."""
+    return dict(sorted(files, key=lambda file: file[1]["changed"], reverse=True))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def proper(name: Any) -> str:

@@ -7,6 +7,7 @@ so is every torch operation that our code asks for; one chosen place raises. One
 the options of the run, and a deep copy of them.
 """
 
+import contextlib
 import copy
 import functools
 import gc
@@ -16,6 +17,7 @@ import pkgutil
 import random
 import statistics
 import sys
+import traceback
 import types
 from collections import defaultdict
 
@@ -236,6 +238,12 @@ class State:
         assert str(model.model_options) == self.options
 
 
+def is_let_go_in(fault):
+    """Whether a fault came while a run was let go of."""
+    frames = (frame for frame, _ in traceback.walk_tb(fault.__traceback__))
+    return any(frame.f_code is contextlib.closing.__exit__.__code__ for frame in frames)
+
+
 def tensors_alive():
     """All that hold memory."""
     gc.collect()
@@ -298,6 +306,8 @@ def inject(name, verifier, faults, said, count, folder):
                 del made
             else:
                 assert raised is fault, f"{where}: it came out as {raised!r}"
+            if is_let_go_in(fault):
+                faults.kept = None  # what somebody keeps is held on to where letting go fails
             # It holds the frames that it came through.
             fault.__traceback__ = fault.__context__ = None
             assert not tensors_alive(), where  # with all that the foreign pack has kept

@@ -7,11 +7,11 @@ from typing import Any
 from aiohttp import web
 
 from ....speca_core.errors import ConfigError
-from ..profiles import STORE
+from ..profiles import STORE, newest_first
 from .events import page_server
-from .requests import body_of, refused
+from .requests import answer_of, body_of, refused
 
-MOST_BYTES = 8_000_000  # 32 profiles of the most noise levels
+TOLD = "guidance", "runs", "surprise", "trials"  # of each in the list
 
 
 def serve() -> None:
@@ -27,23 +27,30 @@ def serve() -> None:
 async def listed(request: web.Request) -> web.Response:
     """{name: {"model", "changed", "profiles": [{"guidance", "runs", "surprise", "trials"}]}}, the
     newest first."""
-    known = await asyncio.to_thread(STORE.all)
-    told = ("guidance", "runs", "surprise", "trials")
-    return web.json_response(
-        {
-            name: file | {"profiles": [{k: p[k] for k in told} for p in file["profiles"]]}
-            for name, file in known.items()
-        }
-    )
+
+    def listing() -> dict[str, Any]:
+        return newest_first(
+            (name, file | {"profiles": [{k: p[k] for k in TOLD} for p in file["profiles"]]})
+            for name, file in STORE.each()
+        )
+
+    return await answer_of(listing)
 
 
 async def exported(request: web.Request) -> web.Response:
     """{"name", "model", "profiles"}: what `imported` takes; 404 if there is none."""
     name = request.match_info["name"]
-    known = (await asyncio.to_thread(STORE.all)).get(name)
-    if known is None:
+
+    def told() -> dict[str, Any]:
+        known = STORE.told(name)
+        if known is None:
+            raise KeyError(name)
+        return {"name": name, **{k: known[k] for k in ("model", "profiles")}}
+
+    try:
+        return await answer_of(told)
+    except KeyError:
         return refused(f"found no profile {name[:60]!r}; expected one of the list", 404)
-    return web.json_response({"name": name, **{k: known[k] for k in ("model", "profiles")}})
 
 
 async def deleted(request: web.Request) -> web.Response:
@@ -57,18 +64,17 @@ async def deleted(request: web.Request) -> web.Response:
 
 async def imported(request: web.Request) -> web.Response:
     """An exported file takes the place of what is known of its model. {"name"}."""
-    body = await body_of(request, MOST_BYTES)
+    body = await body_of(request)
     if isinstance(body, web.Response):
         return body
     try:
-        name = await asyncio.to_thread(_take, body)
+        return await answer_of(_take, body)
     except (ConfigError, ValueError, RecursionError) as error:
         return refused(str(error)[:300])
-    return web.json_response({"name": name})
 
 
-def _take(body: bytes) -> str:
+def _take(body: bytes) -> dict[str, str]:
     source: Any = json.loads(body)
     name = source.get("name") if isinstance(source, dict) else None
     STORE.take(str(name), source)  # which refuses what is no name
-    return str(name)
+    return {"name": str(name)}

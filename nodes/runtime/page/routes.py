@@ -1,6 +1,5 @@
 """The page's requests to the server: GET /speca/presets and POST /speca/what_if."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -13,12 +12,11 @@ from ....speca_core.report import RunReport
 from ....speca_core.report_json import pack, read, unpack, write
 from . import profile_routes, report_store
 from .events import page_server
-from .requests import body_of, refused
+from .requests import answer_of, body_of, refused
 
-MOST_BYTES = 4_000_000
-MOST_CALLS = 2_000  # and steps
-MOST_ROWS = 20_000  # of all calls: 200 calls of 100 rows
-MOST_SETTINGS = 16  # in one request
+MOST_CALLS = 1_000  # and steps
+MOST_ROWS = 50_000  # that one request replays: of all calls, for each of the settings
+MOST_SETTINGS = 8  # in one request
 
 
 def serve() -> None:
@@ -46,12 +44,11 @@ async def what_if(request: web.Request) -> web.Response:
     prediction is possible or a setting is out of range. It is {"unknown": the run's id} if the
     report is needed; a malformed request gets code 400.
     """
-    body = await body_of(request, MOST_BYTES)
+    body = await body_of(request)
     if isinstance(body, web.Response):
         return body
     try:
-        # Not in the server's own thread, which has every page to answer.
-        return web.json_response(await asyncio.to_thread(answered, body))
+        return await answer_of(answered, body)
     except (
         ValueError,
         KeyError,
@@ -74,30 +71,35 @@ def answered(body: bytes) -> dict[str, Any]:
         ValueError and its like: it is none, or larger than any page's.
     """
     sent = json.loads(body)
-    settings = [dict(each) for each in sent["settings"]]
+    settings = sent["settings"]
     if len(settings) > MOST_SETTINGS:
         raise ValueError(f"{len(settings)} settings; expected at most {MOST_SETTINGS}")
     recorded = report_in(sent["report"]) if "report" in sent else report_store.find_run(sent["run"])
     if recorded is None:
         return {"unknown": str(sent["run"])}
+    if recorded.rows * len(settings) > MOST_ROWS:
+        raise ValueError(
+            f"{recorded.rows} rows, {len(settings)} settings; expected at most {MOST_ROWS} of both"
+        )
     brief = bool(sent.get("brief"))
-    answers = [answer_of(recorded, each, brief) for each in settings]
+    answers = [foretold(recorded, dict(each), brief) for each in settings]
     return {"psnr": psnr_band(recorded, recorded), "answers": answers}
 
 
 def report_in(packed: dict[str, Any]) -> RunReport:
     """The report in a request; counted before it is read, which takes its time."""
-    calls, steps = len(packed["calls"]["values"]), len(packed["schedule"]["sigmas"]) - 1
+    table, steps = packed["calls"], len(packed["schedule"]["sigmas"]) - 1
+    calls = len(table["values"])
     if max(calls, steps) > MOST_CALLS:
         raise ValueError(f"{calls} calls, {steps} steps; expected at most {MOST_CALLS}")
-    report = unpack(packed)
-    rows = sum(len(call["rows"]) for call in report["calls"])
+    each = (dict(zip(table["columns"], call, strict=True)) for call in table["values"])
+    rows = sum(len(call["rows"]) for call in each)
     if rows > MOST_ROWS:
         raise ValueError(f"{rows} rows; expected at most {MOST_ROWS}")
-    return read(report)
+    return read(unpack(packed))
 
 
-def answer_of(recorded: RunReport, settings: dict[str, Any], brief: bool) -> dict[str, Any]:
+def foretold(recorded: RunReport, settings: dict[str, Any], brief: bool) -> dict[str, Any]:
     """The prediction with some settings."""
     try:
         predicted = replay(recorded, settings)
