@@ -220,3 +220,19 @@ def test_runs_take_a_bounded_part_of_a_file(latents):
     assert runs[-1]["ids"]["run"] == "new" and len(runs) > 1, "the newest first"
     assert unpack(runs[-1]["report"])["totals"] == write(long)["totals"]
     assert unpack(runs[-1]["report"])["calls"] == []
+
+
+def test_the_runs_of_many_nodes_take_no_more_than_those_of_one(latents):
+    """Those of the prompt that runs now go last, whichever node made them."""
+    report = find(latents[1]["samples"])
+    long = dataclasses.replace(report, calls=report.calls * 8)
+    saved = {"nodes": [{"id": i, "type": "SpeCaAccelerate"} for i in range(6)]}
+    before = {"ids": {"sampler": "9", "prompt": "before"}, "report": "x" * 3000}
+    for node in saved["nodes"]:
+        node["properties"] = {PROPERTY: [before]}
+    for i in (0, 3):
+        long.ids = {"node": str(i), "sampler": "8", "run": f"new {i}", "prompt": "now"}
+        assert stamp(saved, long)
+    runs = [run for node in saved["nodes"] for run in node["properties"][PROPERTY]]
+    assert len(json.dumps(runs, separators=(",", ":"))) <= MOST_BYTES + 2 + len(runs)
+    assert {run["ids"].get("run") for run in runs} >= {"new 0", "new 3"}

@@ -7,7 +7,7 @@ they do.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ....speca_core.report import RunReport
@@ -16,7 +16,7 @@ from .events import found, payload
 # Properties of the SpeCa node, which web/speca.js writes as well.
 PROPERTY = "speca_runs"
 PROFILE = "speca_profile"  # what the routes export, for whoever has the same model
-MOST_BYTES = 16_384  # of a node's runs; a JPEG holds 64 KB of metadata, the workflow among it
+MOST_BYTES = 16_384  # of all runs; a JPEG holds 64 KB of metadata, the workflow among it
 TOTALS_ONLY = {"calls": {"columns": [], "values": []}, "row_columns": []}
 
 
@@ -35,30 +35,45 @@ def stamp(workflow: Any, report: RunReport) -> bool:
         return False
     if not isinstance(node.get("properties"), dict):
         node["properties"] = {}
-    where = ("node", "sampler")
-    others = [
-        run
-        for run in _objects(node, "properties", PROPERTY)
-        if any(found(run, "ids", key) != report.ids.get(key) for key in where)
+    runs = [
+        (each, run)
+        for each in speca_nodes(workflow)
+        for run in _objects(each, "properties", PROPERTY)
+        if each is not node
+        or any(found(run, "ids", key) != report.ids.get(key) for key in ("node", "sampler"))
     ]
-    node["properties"][PROPERTY] = bounded([*others, payload(report)])
+    # Those of this prompt are newer than what the page had.
+    runs.sort(key=lambda pair: found(pair[1], "ids", "prompt") == report.ids.get("prompt"))
+    runs.append((node, payload(report)))
+    for each, _ in runs:
+        each["properties"][PROPERTY] = []
+    for (each, _), told in zip(runs, bounded([run for _, run in runs]), strict=True):
+        each["properties"][PROPERTY] += [] if told is None else [told]
     return True
 
 
-def bounded(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def bounded(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
     """Runs, the newest last, in what a file may carry of them. One that does not fit tells its
     totals alone; the oldest go first."""
-    left, kept = MOST_BYTES, []
+    left = MOST_BYTES
+    kept: list[dict[str, Any] | None] = []
     for run in reversed(runs):
         report = run.get("report")
         short = {**report, **TOTALS_ONLY} if isinstance(report, dict) else None
-        for told in (run, {**run, "report": short}):
-            size = len(json.dumps(told, separators=(",", ":")))
-            if size <= left:
-                left -= size
-                kept.append(told)
-                break
+        sizes = [
+            (told, len(json.dumps(told, separators=(",", ":"))))
+            for told in (run, {**run, "report": short})
+        ]
+        told, size = next((each for each in sizes if each[1] <= left), (None, 0))
+        left -= size
+        kept.append(told)
     return kept[::-1]
+
+
+def speca_nodes(workflow: Any) -> Iterator[dict[str, Any]]:
+    """All of ours, in subgraphs too."""
+    for graph in (workflow, *_objects(workflow, "definitions", "subgraphs")):
+        yield from (n for n in _objects(graph, "nodes") if n.get("type") == "SpeCaAccelerate")
 
 
 def node_at(workflow: Any, path: str) -> dict[str, Any] | None:
