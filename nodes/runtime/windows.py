@@ -16,7 +16,9 @@ from comfy.patcher_extension import WrappersMP
 PLACES = "patches", "patches_replace", "optimized_attention_override"  # the last: sparse attention
 DEPTH = 8  # of containers in containers
 MOST = 8  # marks: more make a list of something else
-BOUND = re.compile(r"(^|_)(start|begin|from|end|stop|until|low?|high?|sigmas?)(_|$)", re.I)
+BOUND = re.compile(
+    r"(^|_)(start|begin|from|end|stop|until|lo|low|lower|hi|high|upper|min|max|sigmas?)(_|$)", re.I
+)
 
 
 def marks_of(transformer_options: Mapping[str, Any], low: float, high: float) -> list[float]:

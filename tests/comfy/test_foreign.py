@@ -199,12 +199,12 @@ def test_no_draft_goes_across_the_end_of_an_adapter(flux, window, level):
     assert worst(Adapter(*window)) < 2 * worst(Adapter(1.1, -1.0))
 
 
-def bounds(low, high):
+def bounds(lo, hi):
     """A function that holds two bounds and a strength in its closure."""
     strength = 0.7
 
     def patch(args, extra):
-        inside = low <= args["sigma"] <= high
+        inside = lo <= args["sigma"] <= hi
         return {"img": args["img"] * strength if inside else args["img"]}
 
     return patch
