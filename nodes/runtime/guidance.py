@@ -4,7 +4,8 @@ Errors are judged in what the sampler gets, where guidance has multiplied the di
 uncond.
 """
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.samplers
@@ -15,15 +16,8 @@ from ...speca_core.call import Call
 from ...speca_core.target import Head
 from ...speca_core.tensors import parts_of
 from .rows import Rows
-from .run import KEY, LISTENERS
+from .run import FUNCTIONS, KEY
 
-FUNCTIONS = (
-    LISTENERS,
-    "sampler_pre_cfg_function",
-    "sampler_cfg_function",
-    "sampler_calc_cond_batch_function",
-    "model_function_wrapper",
-)
 AROUND = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
 
 
@@ -133,6 +127,15 @@ class PromptWatch:
     def nbytes(self) -> int:
         """Memory held, in bytes; the sampler holds the same prompts, unless they were swapped."""
         return sum(prompts.nbytes for prompts, _ in self._asked.values())
+
+
+def made_of(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Any, ...]:
+    """Which tensors a guider's conditionings are made of; others may be put in on the way. Nothing
+    is held by that."""
+    prompts = (cond for prompts in conds.values() for cond in prompts)
+    return tuple(
+        weakref.ref(each) for cond in prompts for each in cond.get("model_conds", {}).values()
+    )
 
 
 class GuidedHead:

@@ -19,6 +19,14 @@ from .memory import Need
 from .skipping import BlockWatch
 
 LISTENERS = "sampler_post_cfg_function"
+FUNCTIONS = (  # of other packs, in a model's options
+    LISTENERS,
+    "sampler_pre_cfg_function",
+    "sampler_cfg_function",
+    "sampler_calc_cond_batch_function",
+    "model_function_wrapper",
+)
+INSIDE = "patches", "patches_replace", "wrappers"  # the same, in its transformer options
 KEY = "speca"  # of SpeCa's wrappers, and of the run in its options
 log = logging.getLogger("speca")
 
@@ -30,6 +38,7 @@ class Run:
 
     Attributes:
         inside: drafts run a part of the model.
+        foreign: what is not ComfyUI's makes the guidance, and is called on drafts, too.
 
     Args:
         config: what the user chose.
@@ -41,6 +50,7 @@ class Run:
     """
 
     inside = False
+    foreign = False
 
     def __init__(
         self,
@@ -124,17 +134,20 @@ class Run:
             self.session.gatherer.parts = sizes
 
     def is_heard(self, options: Mapping[str, Any], guider: Any) -> bool:
-        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does. It
-        goes by one of them, and the errors of drafts grow from step to step: no check that was
-        tried held them (pictures at 3 to 20 dB), so nothing is drafted."""
-        own = len(guider.model_options.get(LISTENERS, ()))
-        heard = len(options.get(LISTENERS, ())) > own
-        if heard:
+        """Whether the sampler itself hears what the model says of each prompt, as CFG++ does, or
+        takes part in it: it has put functions into the options of its calls. CFG++ goes by one of
+        the prompts, and the errors of drafts grow from step to step: no check that was tried held
+        them (pictures at 3 to 20 dB), so nothing is drafted. Beside foreign guidance all but that
+        is called on drafts, too."""
+        own = guider.model_options
+        heard = len(options.get(LISTENERS, ())) > len(own.get(LISTENERS, ()))
+        if heard or (not self.foreign and functions_in(options) != functions_in(own)):
             self.warn_once(
-                "this sampler goes by the model's answer to each prompt (CFG++). Nothing is "
-                "drafted; take a sampler without _cfg_pp in its name."
+                "this sampler goes by the model's answer to each prompt (CFG++), or changes it. "
+                "Nothing is drafted; take a sampler without _cfg_pp in its name."
             )
-        return heard
+            return True
+        return False
 
     def window(self, sigma: float) -> tuple[bool, ...]:
         """On which side of the marks a noise level is. A profile has seen what happens there."""
@@ -214,3 +227,11 @@ class Run:
         if message not in self._warned:
             self._warned.add(message)
             log.warning("SpeCa: %s", message)
+
+
+def functions_in(options: Mapping[str, Any]) -> list[Any]:
+    """The functions of other packs in a model's options."""
+    inside = options.get("transformer_options", {})
+    return [options.get(name) or None for name in FUNCTIONS] + [
+        inside.get(name) or None for name in INSIDE
+    ]

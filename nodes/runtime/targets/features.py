@@ -16,7 +16,7 @@ from ....speca_core.verifiers import Verifier
 from ..blocks.family import bare
 from ..blocks.passes import DraftPass, FullPass, StreamMap
 from ..blocks.proxy import Pass, installed
-from ..guidance import GuidanceMeter, PromptWatch, is_foreign, measured_in
+from ..guidance import GuidanceMeter, PromptWatch, is_foreign, made_of, measured_in
 from ..models.discovery import discover
 from ..models.lookup import check, family_of
 from ..rows import are_looked_at, rows_of, take
@@ -80,6 +80,7 @@ class FeatureRun(Run):
         self.stream_map = StreamMap(self.family)
         self.prediction: Prediction | None = None
         self.meter: GuidanceMeter | None = None  # from the first prediction on
+        self.asked: Hashable = ()  # see `made_of`
         self.watch = PromptWatch()
         self.session.holders.append(self.watch)
 
@@ -101,11 +102,13 @@ class FeatureRun(Run):
         seed: Any,
     ) -> torch.Tensor:
         guider, self.prediction = executor.class_obj, None
+        if self.meter is None:
+            self.foreign = is_foreign(guider)
+            self.meter = GuidanceMeter(self.foreign)
+            self.session.holders.append(self.meter)
         if self.is_heard(model_options, guider):
             return super().predict(executor, x, timestep, model_options, seed)
-        if self.meter is None:
-            self.meter = GuidanceMeter(is_foreign(guider))
-            self.session.holders.append(self.meter)
+        self.asked = made_of(getattr(guider, "conds", {}))
         self.prediction = self.session.predict(timestep.flatten()[0], x, self.meter.scale(guider))
         calls = len(self.session.report.calls)
         denoised = super().predict(executor, x, timestep, model_options, seed)
@@ -156,9 +159,10 @@ class FeatureRun(Run):
         rows = rows_of(x, transformer_options)
         coupled = self.coupled or bool(self.family.coupled) or are_looked_at(transformer_options)
         window = self.window(self.prediction.point.sigma)
-        lanes: Sequence[Hashable] = [(lane, window) for lane in rows.lanes]
-        if self.meter.foreign:
-            lanes = [*zip(lanes, self.watch.versions(rows, c_crossattn), strict=True)]
+        versions: Sequence[Hashable] = [self.asked] * total
+        if self.foreign:
+            versions = self.watch.versions(rows, c_crossattn)
+        lanes = [(*each, window) for each in zip(rows.lanes, versions, strict=True)]
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
 
         def run(handler: Pass, chosen: Sequence[int]) -> torch.Tensor:

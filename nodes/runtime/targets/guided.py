@@ -19,6 +19,8 @@ from .prediction import PredictionRun
 class GuidedRun(PredictionRun):
     """Answers ComfyUI's calls of the model; a lane is a row."""
 
+    foreign = True
+
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
         super().__init__(config, model, *schedule)
         self.prediction: Prediction | None = None  # None: the one under way is plain

@@ -15,7 +15,7 @@ from ....speca_core.session import Session
 from ....speca_core.target import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
-from ..guidance import measured_in
+from ..guidance import made_of, measured_in
 from ..models.lookup import are_coupled
 from ..rows import are_looked_at, rows_of, take
 from ..run import Run
@@ -126,7 +126,8 @@ class PredictionRun(Run):
         images = range(len(x))
         # A change of guidance, prompts, controls or adapters on the way makes a prediction of
         # another kind: its lanes are others.
-        kind = str(getattr(guider, "cfg", None)), asked_at(sigma, getattr(guider, "conds", {}))
+        conds = getattr(guider, "conds", {})
+        kind = str(getattr(guider, "cfg", None)), asked_at(sigma, conds), made_of(conds)
         lanes = [(image, x.shape[1:], kind, self.window(sigma)) for image in images]
         coupled = self.coupled or are_looked_at(model_options.get("transformer_options", {}))
         call = prediction.open_call(lanes, images, [0] * len(x), coupled)
