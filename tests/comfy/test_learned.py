@@ -78,8 +78,8 @@ def test_the_first_run_tells_how_fast_the_next_will_be(flux, store):
     )
     assert first.evaluations == first.rows and "foretold" not in first.profile
     foreseen = replay(read(json.loads(json.dumps(write(first)))), second.settings)
-    # A surprise on the way makes more evaluations.
-    assert 0 <= second.evaluations - foreseen.evaluations <= 3 and second.evaluations < second.rows
+    # The report tells some of the plans, and a surprise on the way makes more evaluations.
+    assert -1 <= second.evaluations - foreseen.evaluations <= 3 and second.evaluations < second.rows
 
 
 def carried(store, **changed):
@@ -139,7 +139,7 @@ def test_nothing_is_held_after_a_run(flux, taught):
 
 def test_images_of_a_batch_decide_for_themselves(flux, taught):
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
-    fast = learned(flux, taught, verifier=Innovation(bar=1.1))
+    fast = learned(flux, taught, verifier=Innovation(bar=1.0))
     together = sample_flux(fast, noise=noise)
     plans = [computed(find(together), image) for image in (0, 1)]
     assert plans[0] != plans[1], "the two images never differed; choose another seed"
@@ -184,7 +184,8 @@ def test_a_target_is_met(flux, taught):
     ],
 )
 def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler, steps):
-    """From Euler's 28 steps. Nearer to the plain picture than fewer steps are."""
+    """From Euler's 28 steps. As near to the plain picture as foretold, and nearer than fewer steps
+    are; with res_multistep fewer steps are nearer (docs/samplers.md)."""
     how = {"sampler": sampler, "batch": 1}
     plain = sample_flux(flux, steps=steps, **how)
     latent = sample_flux(learned(flux, taught, 0.05), steps=steps, **how)
@@ -192,7 +193,9 @@ def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler,
     assert report.profile["state"] == "served"
     assert report.rows > report.evaluations
     fewer = sample_flux(flux, steps=round(steps * report.evaluations / report.rows), **how)
-    assert relative_distance(latent, plain) < relative_distance(fewer, plain)
+    distance = relative_distance(latent, plain)
+    assert distance < 1.6 * report.profile["foretold"]
+    assert sampler == "res_multistep" or distance < relative_distance(fewer, plain)
 
 
 def test_a_part_of_a_schedule_begins_where_the_plain_run_came_by(flux, taught):
