@@ -141,7 +141,9 @@ class Run:
         is called on drafts, too."""
         own = guider.model_options
         heard = len(options.get(LISTENERS, ())) > len(own.get(LISTENERS, ()))
-        if heard or (not self.foreign and functions_in(options) != functions_in(own)):
+        pairs = zip(functions_in(options), functions_in(own), strict=True)
+        put_in = any(found is not None and found != known for found, known in pairs)
+        if heard or (put_in and not self.foreign):
             self.warn_once(
                 "this sampler goes by the model's answer to each prompt (CFG++), or changes it. "
                 "Nothing is drafted; take a sampler without _cfg_pp in its name."

@@ -182,7 +182,7 @@ def test_the_server_answers_what_if(comfy):
     code, reason = refused(comfy, json.dumps(lost | {"report": report | {"calls": 3}}).encode())
     assert code == 400 and "expected" in reason
     code, reason = refused(comfy, json.dumps({"run": run, "settings": [plain] * 17}).encode())
-    assert code == 400 and "at most 16" in reason
+    assert code == 400 and "at most 8" in reason
 
 
 @pytest.mark.parametrize(
