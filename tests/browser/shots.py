@@ -241,7 +241,7 @@ for vue, renderer in ((False, "canvas"), (True, "nodes2")):
         picture(STATES, f"states-{renderer}-{theme}.png")(states(vue, theme))
 
 
-@picture(DOCS, "contact.png")
+@picture(STATES, "contact.png")
 def contact(studio):
     """Compare with original, and from there the contact sheet."""
     with studio.page() as page:

@@ -137,11 +137,16 @@ def test_nothing_is_held_after_a_run(flux, taught):
     assert KEY not in fast.model_options["transformer_options"]
 
 
-def test_images_of_a_batch_decide_for_themselves(flux, store):
-    # A store of its own: what other tests' runs surprised by would change the bar.
+@pytest.fixture
+def untried(flux, store):
+    """As `taught`, without what the runs of other tests have surprised by."""
     sample_flux(learned(flux, store), prompt=CAPTIONS[1], batch=1, seed=77)
+    return store
+
+
+def test_images_of_a_batch_decide_for_themselves(flux, untried):
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(11))
-    fast = learned(flux, store, verifier=Innovation(bar=1.0))
+    fast = learned(flux, untried, verifier=Innovation(bar=1.0))
     together = sample_flux(fast, noise=noise)
     plans = [computed(find(together), image) for image in (0, 1)]
     assert plans[0] != plans[1], "the two images never differed; choose another seed"
@@ -156,9 +161,9 @@ def accepted(row):
     return row.verdict == "accepted"
 
 
-def test_more_surprise_is_more_evaluations(flux, taught):
+def test_more_surprise_is_more_evaluations(flux, untried):
     def evaluations(bar):
-        fast = learned(flux, taught, 0.1, verifier=Innovation(bar=bar))
+        fast = learned(flux, untried, 0.1, verifier=Innovation(bar=bar))
         return find(sample_flux(fast)).evaluations
 
     assert evaluations(1.0) > evaluations(10.0)
