@@ -116,7 +116,7 @@ BEDS = {
     for bed in (
         Bed("shapes", "shapes", "flux_tiny", "tiny_vae", 128, shapes),
         Bed("scenes", "scenes", "flux_scenes", "scenes_vae", 192, scenes),
-        Bed("rough", "scenes", "flux_scenes", "scenes_vae", 192, scenes, Roughness(0.2, 30.0, 4)),
+        Bed("rough", "scenes", "flux_scenes", "scenes_vae", 192, scenes, Roughness(0.25, 30.0, 4)),
     )
 }
 
