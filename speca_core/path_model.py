@@ -32,7 +32,11 @@ from .sampler_response import SamplerResponse
 from .trial import Trial, lead_at, ratio_at
 
 WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more measured no better
-RIDGE = 1e-5  # of the mean square of a slope; pulls an estimate towards reusing the newest slope
+# An estimate is pulled towards reusing the newest slope, the more the less it can be sure: other
+# pictures than the profile's have other inner products. Both in mean squares of a slope.
+RIDGE = 1e-5  # for one that is sure
+DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
+REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
 # Where at least every second turn was computed, slopes are taken to be smooth besides: what the
 # last turns show then counts for more against what earlier runs did. Elsewhere it loses pictures.
 SMOOTH = 1.0  # of the mean square of a slope
@@ -71,8 +75,7 @@ class PathModel:
         gram: [T + 1, T + 1], of z, mean over the numbers of a latent; float64.
         response: of the sampler, with T turns.
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
-        lead: turns that every plan begins with; see `Profile.lead`.
-        trials: of plans on this very model; they know better than `lead` and the foretold distance.
+        trials: of plans on this very model; they know the best first turns, and distances.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
         places: coordinate of each turn, rising, along which slopes are smooth; None: they are not.
     """
@@ -82,15 +85,13 @@ class PathModel:
         gram: torch.Tensor,
         response: SamplerResponse,
         reaction: Reaction,
-        lead: int = 1,
         surprise: float = 1.0,
         places: Sequence[float] | None = None,
         trials: Sequence[Trial] = (),
     ) -> None:
         self.gram = gram
         self.response = response
-        self.reaction = reaction
-        self.lead = lead
+        self.reaction = Reaction(REACTS * reaction.linear, REACTS * reaction.noise)
         self.trials = trials
         self.surprise = surprise
         self.turns = len(response.sigmas)
@@ -166,13 +167,21 @@ class PathModel:
 
     def _final_error(self, courses: Courses) -> torch.Tensor:
         end = torch.full_like(courses.now, self.turns)
-        here, moved = self._latent(courses, end), self.moves[end]
-        off = (
-            (self._bilinear(here, courses.inner[0]) * here).sum(1)
-            - 2 * (self._bilinear(here, courses.cross[0]) * moved).sum(1)
-            + ((moved @ self.gram) * moved).sum(1)
-        )
+        off = self._off(courses, self._latent(courses, end), self.moves[end])
         return off.clamp_min(TINY).sqrt() / self.size
+
+    def _off(self, courses: Courses, estimate: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """How far an estimate [M, R] is expected to be from `wanted` [M, T + 1], which is given in
+        z: mean squares, [M]."""
+        return (
+            (self._bilinear(estimate, courses.inner[0]) * estimate).sum(1)
+            - 2 * (self._bilinear(estimate, courses.cross[0]) * wanted).sum(1)
+            + self._square(wanted)
+        )
+
+    def _square(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Mean squares, [M], of what is given in z."""
+        return ((wanted @ self.gram) * wanted).sum(1)
 
     @staticmethod
     def _bilinear(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
@@ -181,24 +190,32 @@ class PathModel:
 
     def _latent(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
         """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there."""
-        prior = courses.here.clone()
-        prior[:, -1] += (self.moves[turn] - self.moves[courses.now]).sum(1)
-        used, weights = self._correct(courses, prior, self.moves[turn])
-        prior[:, used] += weights
-        return prior
+        prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.now]
+        prior[:, -1] += movement.sum(1)
+        return self._estimate(courses, prior, self.moves[turn], self._square(movement))
 
-    def _correct(
-        self, courses: Courses, prior: torch.Tensor, wanted: torch.Tensor
-    ) -> tuple[list[int], torch.Tensor]:
-        """What to add to `prior` [M, R] so that it comes as near to `wanted` [M, T + 1], which is
-        given in z, as can be: the regressors that are used, and the weights of those."""
+    def _estimate(
+        self, courses: Courses, prior: torch.Tensor, wanted: torch.Tensor, size: torch.Tensor
+    ) -> torch.Tensor:
+        """The estimate [M, R] of `wanted` [M, T + 1], which is given in z: `prior` [M, R], with
+        corrections of the regressors that are used. `size` [M] is the mean square of what is
+        unknown of it."""
         used = _used(prior.shape[1])
         dense = 2 * (courses.cross.shape[2] - 1) > courses.now
         inner = torch.where(dense[:, None, None], courses.inner[1], courses.inner[0])[:, used]
         cross = torch.where(dense[:, None, None], courses.cross[1], courses.cross[0])[:, used]
         missing = self._bilinear(wanted, cross.mT) - self._bilinear(prior, inner.mT)
-        ridge = (RIDGE * self.slope_scale + TINY) * torch.eye(len(used), dtype=torch.float64)
-        return used, torch.linalg.solve(inner[:, :, used] + ridge, missing)
+        unit = self.slope_scale * torch.eye(len(used), dtype=torch.float64)
+
+        def corrected(ridge: torch.Tensor) -> torch.Tensor:
+            estimate = prior.clone()
+            ridges = (ridge[:, None, None] + TINY) * unit
+            estimate[:, used] += torch.linalg.solve(inner[:, :, used] + ridges, missing)
+            return estimate
+
+        sure = torch.full_like(size, RIDGE)
+        off = self._off(courses, corrected(sure), wanted).clamp_min(0)
+        return corrected(sure + DOUBT * off / size.clamp_min(TINY))
 
     # --- one course ------------------------------------------------------------------------------
 
@@ -220,13 +237,17 @@ class PathModel:
         return self._weights(turns, turn)
 
     def _slope_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
+        stride, *earlier = self.response.strides[turn]
+        if turn > turns[-1] and not any(earlier):
+            # So that drafts land where the plan has them: longer movements are doubted more.
+            return [weight / stride for weight in self.movement_weights(turns, turn)]
         courses = self._course(turns)
         prior = torch.zeros_like(courses.here)
         prior[:, -1] = 1
         wanted = torch.zeros(1, self.turns + 1, dtype=torch.float64)
         wanted[:, 1 + turn] = 1
-        used, weights = self._correct(courses, prior, wanted)
-        return (prior[:, used] + weights)[0].tolist()
+        estimate = self._estimate(courses, prior, wanted, self._square(wanted))
+        return estimate[0, _used(prior.shape[1])].tolist()
 
     def movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
         """How the latent at `turn`, the newest computed one or one after it, should move until the
@@ -279,7 +300,7 @@ class PathModel:
         return self._plans(count)
 
     def _plan(self, count: int) -> tuple[int, ...]:
-        lead = min(lead_at(self.trials, count / self.turns) or self.lead, count)
+        lead = min(lead_at(self.trials, count / self.turns), count)
         later = count - lead
         # Two starts: turns evenly spread over the run, and over what the lead leaves.
         even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})

@@ -63,13 +63,6 @@ class Profile:
     trials: tuple[Trial, ...] = ()
 
     @property
-    def lead(self) -> int:
-        """Turns at the start of a run that every plan computes. Under guidance the first two decide
-        what the picture shows: a draft there is as near as any on average, and some pictures go
-        another way for it (docs/adr/0015-learned.md)."""
-        return 2 if self.guidance > 1 else 1
-
-    @property
     def matrix(self) -> torch.Tensor:
         """[levels + 1, levels + 1], float64."""
         size = len(self.sigmas) + 1

@@ -24,10 +24,10 @@ class Trial:
     ratio: float
 
 
-def lead_at(trials: Sequence[Trial], share: float) -> int | None:
-    """The lead of the plan tried at the nearest share; None if none was."""
+def lead_at(trials: Sequence[Trial], share: float) -> int:
+    """The lead of the plan tried at the nearest share; 1 if none was."""
     nearest = min(trials, key=lambda trial: abs(trial.share - share), default=None)
-    return nearest.lead if nearest else None
+    return nearest.lead if nearest else 1
 
 
 def ratio_at(trials: Sequence[Trial], share: float) -> float:

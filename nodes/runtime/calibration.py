@@ -26,7 +26,8 @@ from .run import Run
 from .targets.prediction import PredictionRun, PredictionTarget
 
 SHARES = 0.7, 0.5, 0.4, 0.3, 0.25  # of the turns that a tried plan computes
-LEADS = 1, 2, 3
+LEADS = 1, 2, 3  # turns that a tried plan begins with
+USUAL = 1  # of those, where none was tried
 MARGIN = 0.9  # what takes the place of the usual must bring pictures so much nearer
 TINY = 1e-9
 T = TypeVar("T")
@@ -240,11 +241,11 @@ class Calibration:
         }
         fewer = {count: self._fewer(count, turns) for count in counts}
         results = led
-        if _off(led[base.lead].values()) > MARGIN * _off(before.values()):
-            own, results = base, {base.lead: before}
+        if _off(led[USUAL].values()) > MARGIN * _off(before.values()):
+            own, results = base, {USUAL: before}
         kept, points = [], []
         for count in counts:
-            lead = best_lead({lead: found[count] for lead, found in results.items()}, base.lead)
+            lead = best_lead({lead: found[count] for lead, found in results.items()}, USUAL)
             found = results[lead][count]
             ratio = _mean([one.off / one.foretold for one in found])
             kept.append(Trial(count / turns, lead, ratio))

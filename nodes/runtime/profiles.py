@@ -99,9 +99,7 @@ class ProfileStore:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow, profile.reaction)
             places = blended([*response.sigmas, 0.0], key.flow)[:-1]
-            path = PathModel(
-                gram, response, expected, profile.lead, places=places, trials=profile.trials
-            )
+            path = PathModel(gram, response, expected, places=places, trials=profile.trials)
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)

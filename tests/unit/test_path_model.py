@@ -12,7 +12,7 @@ from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
 from speca_core.forecasters import Learned
 from speca_core.landing import Landing
-from speca_core.path_model import PathModel
+from speca_core.path_model import DOUBT, PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
 from speca_core.replay import psnr_band, replay
@@ -54,14 +54,17 @@ def test_a_constant_slope_is_known_from_one():
     assert model([LEVEL] * TURNS).slope_weights((0,), 5) == pytest.approx([0, 1], abs=1e-3)
 
 
-def test_without_any_relation_nothing_is_foreseen():
+def test_without_any_relation_little_is_foreseen():
     white = PathModel(torch.eye(TURNS + 1, dtype=torch.float64), EULER, CALM)
-    assert white.slope_weights((0, 2), 3) == pytest.approx([0, 0, 0], abs=1e-3)
-    assert white.expected_innovation((0, 2), 3) == pytest.approx(1, abs=1e-3)
-    # With the first slope alone the others are missing: seven of size 1/8 each, against a last
-    # latent made of x_0 and eight of them.
+    # Off by all of its size, it is in doubt: of the newest slope 1 - 1 / (1 + DOUBT) is kept.
+    kept = 1 - 1 / (1 + DOUBT)
+    assert white.slope_weights((0, 2), 1) == pytest.approx([0, 0, kept], abs=1e-3)
+    assert white.expected_innovation((0, 2), 3) == pytest.approx(math.hypot(1, kept), abs=1e-3)
+    # With the first slope alone the others are missing: seven of size 1/8 each, of a movement of
+    # eight. So much is doubted, and reused of seven. The last latent is x_0 and eight of them.
+    reused = 7 * (1 - 1 / (1 + DOUBT * 7 / 8))
     assert white.distance((0,)) == pytest.approx(
-        math.sqrt(7 / 64) / math.sqrt(1 + 8 / 64), rel=1e-3
+        math.sqrt((7 + reused**2) / 64) / math.sqrt(1 + 8 / 64), rel=1e-3
     )
 
 
@@ -73,8 +76,15 @@ def test_slopes_are_taken_to_be_smooth_where_every_second_turn_was_computed():
     # 2 a + near b = far; near a + 2 b = near.
     a = (2 * far - near * near) / (4 - near * near)
     b = (2 * near - near * far) / (4 - near * near)
+    # In doubt by what that is off, of a movement of two turns, a and b - 1 are made smaller.
+    two = 2 + DOUBT * (1 + a * a + b * b) / 2
+    a, b = (
+        (two * (far - near) - near * (near - 2)) / (two * two - near * near),
+        1 + (two * (near - 2) - near * (far - near)) / (two * two - near * near),
+    )
     assert smooth.slope_weights((0, 1), 2) == pytest.approx([0, a, b], abs=1e-3)
-    assert smooth.slope_weights((0, 5), 6) == pytest.approx([0, 0, 0], abs=1e-3)
+    kept = 1 - 1 / (1 + DOUBT)
+    assert smooth.slope_weights((0, 5), 3) == pytest.approx([0, 0, kept], abs=1e-3)
     # What it is off by is foretold without the smooth part: a miss of 1, and a, and b.
     expected = math.sqrt(1 + a * a + b * b)
     assert smooth.expected_innovation((0, 1), 2) == pytest.approx(expected, abs=1e-3)
@@ -108,7 +118,7 @@ def test_plans_compute_where_the_slope_changes():
 
 
 def test_every_plan_begins_with_the_lead():
-    stair = model(STAIR, lead=2)
+    stair = model(STAIR, trials=(Trial(1.0, 2, 1.0),))
     assert stair.plan(3) == (0, 1, 3)
     assert all(plan[:2] == (0, 1) for plan in map(stair.plan, range(2, TURNS + 1)))
     assert stair.plan(1) == (0,)

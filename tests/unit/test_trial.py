@@ -9,7 +9,7 @@ TRIALS = (Trial(0.75, 1, 1.0), Trial(0.25, 3, 4.0))
 
 def test_the_lead_is_the_nearest_trials():
     assert [lead_at(TRIALS, share) for share in (0.1, 0.4, 0.6, 1.0)] == [3, 3, 1, 1]
-    assert lead_at((), 0.5) is None
+    assert lead_at((), 0.5) == 1
 
 
 def test_between_trials_the_ratio_is_on_a_straight_line_of_its_logarithm():
