@@ -7,27 +7,6 @@ import style from "./style.js";
 const AXIS = 11; // pixels below the panels, for the numbers
 const TALL = 64; // of one panel; more panels share what three would take
 
-export const CHART_CSS = `
-.chart svg.plot { display: block; width: 100%; overflow: visible; }
-.accepted {
-  fill: var(--accepted); fill-opacity: ${style.opacity.accepted}; stroke: var(--accepted);
-}
-.computed { fill: var(--computed); }
-.rejected { fill: var(--rejected); }
-.column { fill-opacity: ${style.opacity.column}; }
-.tolerance {
-  fill: none; stroke: currentColor; stroke-width: 1.2; stroke-dasharray: 3 2; opacity: .9;
-}
-.base { stroke: currentColor; stroke-width: 1; opacity: .3; }
-.dot { fill: currentColor; opacity: .22; }
-.hit { fill: transparent; }
-.hit:hover { fill: currentColor; fill-opacity: .09; }
-text { fill: currentColor; font-size: 9px; opacity: .65; font-variant-numeric: tabular-nums; }
-.legend { display: flex; flex-wrap: wrap; gap: 2px 10px; opacity: .85; margin-top: 4px; }
-.legend span { display: inline-flex; align-items: center; gap: 4px; }
-.legend svg { width: 11px; height: 11px; overflow: visible; }
-`;
-
 /** A bar, at least half a pixel wide: hundreds of calls leave it no room. */
 function rectangle(x, y, width, height, className) {
   const wide = Math.max(width, 0.5);

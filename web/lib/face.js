@@ -1,11 +1,11 @@
 // What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
 // qualities, the sentence, the strip, the counts, the details and the buttons.
 // Knows the DOM, not ComfyUI.
-import { CHART_CSS, Chart } from "./chart.js";
+import { styles } from "./assets.js";
+import { Chart } from "./chart.js";
 import { button, html, write } from "./dom.js";
-import { FACE_CSS } from "./face_css.js";
 import { expectedCalls, panelsOf } from "./report.js";
-import { STRIP_CSS, Strip } from "./strip.js";
+import { Strip } from "./strip.js";
 import style from "./style.js";
 
 /**
@@ -44,8 +44,8 @@ export class Face {
     );
     const card = html("div", "card");
     card.append(this.body);
-    const css = html("style", "", FACE_CSS + STRIP_CSS + CHART_CSS);
-    this.root.append(css, card);
+    this.root.adoptedStyleSheets = [styles];
+    this.root.append(card);
     this.handlers = handlers;
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
@@ -83,7 +83,9 @@ export class Face {
     this.model = model;
     const { state, report, said, words, colours } = model;
     const palette = style.palettes[colours] ?? Object.values(style.palettes)[0];
-    for (const [name, value] of Object.entries(palette))
+    const { accepted, column } = style.opacity;
+    const opacities = { "accepted-opacity": accepted, "column-opacity": column };
+    for (const [name, value] of Object.entries({ ...palette, ...opacities }))
       this.host.style.setProperty(`--${name}`, value);
     Object.assign(this.host.dataset, { state, draws: ++this.draws, run: model.run ?? "" });
     this.width = this.body.offsetWidth;

@@ -5,22 +5,6 @@ import { psnrOf } from "./pictures.js";
 import { clock, times } from "./sentence.js";
 import { wipe } from "./wipe.js";
 
-const CSS = `
-.sheet { display: flex; gap: 12px; flex-wrap: wrap; }
-.tile {
-  all: unset; width: min(240px, 17vw); display: flex; flex-direction: column; gap: 4px;
-  cursor: pointer;
-}
-.tile:disabled { cursor: default; }
-.tile:focus-visible { outline: 2px solid #8ab4f8; outline-offset: 3px; border-radius: 6px; }
-.tile img, .tile .wait {
-  width: 100%; aspect-ratio: var(--ratio); object-fit: cover; border-radius: 6px;
-  background: #2a2a2a;
-}
-.tile .wait { display: grid; place-items: center; color: #9a9a9a; }
-.tile small { color: #9a9a9a; font-size: 12px; }
-`;
-
 class Tile {
   constructor(label) {
     this.host = button("tile", () => this.onClick?.());
@@ -47,7 +31,7 @@ class Tile {
  * seconds}. `others`: [{label, make}]; `make()` resolves to such a pair. A click on one compares it.
  */
 export async function contactSheet(root, words, plain, others) {
-  const sheet = html("div", "sheet");
+  const sheet = html("div", "tiles");
   const { naturalWidth: width, naturalHeight: height } = plain.image;
   sheet.style.setProperty("--ratio", `${width} / ${height}`);
   const original = new Tile(words.plain);
@@ -56,7 +40,7 @@ export async function contactSheet(root, words, plain, others) {
   sheet.append(...[original, ...tiles].map(({ host }) => host));
   let open = true;
   openDialog(root, {
-    ...{ name: "contact", css: CSS, content: sheet, close: words.close },
+    ...{ name: "contact", content: sheet, close: words.close },
     told: [html("span", "", words.sheetHint)],
     closed: () => (open = false),
   });

@@ -2,17 +2,6 @@
 // with a notch where a draft was tried and then computed. Knows the DOM, not ComfyUI.
 import { shape } from "./dom.js";
 
-export const STRIP_CSS = `
-.strip { display: block; max-height: 132px; overflow-y: auto; }
-.strip svg { display: block; width: 100%; }
-.bar[data-verdict=computed], .bar[data-verdict=rejected] { fill: var(--computed); }
-.bar[data-verdict=accepted] {
-  fill: var(--accepted); fill-opacity: .16; stroke: var(--accepted); stroke-width: 1.1;
-}
-.rest { fill: currentColor; opacity: .16; }
-.guess .bar { opacity: .8; }
-`;
-
 const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
 const GAP = 2.5;
 

@@ -4,20 +4,6 @@ import { button, html } from "./dom.js";
 import { psnrOf } from "./pictures.js";
 import { clock } from "./sentence.js";
 
-const CSS = `
-.stage {
-  position: relative; overflow: hidden; cursor: ew-resize; border-radius: 6px; touch-action: none;
-  --at: 50%; user-select: none;
-}
-.stage img { display: block; width: 100%; height: 100%; image-rendering: auto; pointer-events: none; }
-.stage img + img { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
-.stage i { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; background: #fff; }
-.stage span {
-  position: absolute; top: 8px; padding: 1px 8px; border-radius: 9px; background: rgb(0 0 0 / 60%);
-}
-.stage span:first-of-type { left: 8px; } .stage span:last-of-type { right: 8px; }
-`;
-
 /**
  * `plain`, `speca`: {image, seconds}. `onSheet`, if any: a button asks for the other qualities.
  */
@@ -32,7 +18,7 @@ export function wipe(root, words, plain, speca, onSheet) {
   more.textContent = words.everyQuality;
   if (onSheet) told.push(more);
   const content = stage(words, plain, speca);
-  const dialog = openDialog(root, { name: "wipe", css: CSS, content, told, close: words.close });
+  const dialog = openDialog(root, { name: "wipe", content, told, close: words.close });
 }
 
 function stage(words, plain, speca) {
