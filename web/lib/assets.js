@@ -1,5 +1,5 @@
 // What the server hands out beside the modules.
-const text = async (path) => {
+export const text = async (path) => {
   const address = new URL(`../${path}`, import.meta.url);
   const answer = await fetch(address, { cache: "no-cache" });
   if (!answer.ok) throw new Error(`SpeCa: ${address} ${answer.status}`);

@@ -141,13 +141,12 @@ export class Face {
     if (!report) return;
     const { rows, accepted } = report.totals;
     const live = state === "live";
-    const { counted } = words;
     write(
       this.computed,
-      live ? words.step(report.calls.length, count) : `${counted.computed} ${rows - accepted}`,
+      live ? words.step(report.calls.length, count) : `${words.computed} ${rows - accepted}`,
     );
     this.computed.classList.toggle("sign", !live);
-    write(this.accepted, `${counted.accepted} ${accepted}`);
+    write(this.accepted, `${words.accepted} ${accepted}`);
   }
 
   _buttons({ cure, original, busy, advanced }) {

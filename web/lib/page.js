@@ -1,10 +1,12 @@
 // What the pack asks of ComfyUI's page.
 import { app } from "../../../scripts/app.js";
+import { text } from "./assets.js";
 import { workflowKey } from "./runs.js";
-import { wordsOf } from "./words.js";
+import { wordsIn, wordsOf } from "./words.js";
 
+const languages = wordsIn(await text("words.json"));
 export const setting = (id) => app.extensionManager.setting.get(id);
-export const words = () => wordsOf(setting("Comfy.Locale"));
+export const words = () => wordsOf(languages, setting("Comfy.Locale"));
 export const rootGraph = () => app.rootGraph ?? app.graph;
 export const currentWorkflow = () => workflowKey(rootGraph()?.id);
 export const nodes2 = () => Boolean(globalThis.LiteGraph?.vueNodesMode);

@@ -7,12 +7,13 @@ export function loaded(address) {
   return image.decode().then(() => image);
 }
 
-/** Peak signal-to-noise ratio of two 8 bit pictures, in dB; infinite: they are the same. */
-export function psnrOf(images) {
-  const [a, b] = images.map(pixelsOf);
+/** How far two 8 bit pictures are apart, in words: their peak signal-to-noise ratio. */
+export function apart(one, other, words) {
+  const [a, b] = [one, other].map(pixelsOf);
   let sum = 0;
   for (let i = 0; i < a.length; i++) if (i % 4 !== 3) sum += (a[i] - b[i]) ** 2;
-  return 10 * Math.log10((255 ** 2 * a.length * 0.75) / sum);
+  if (!sum) return words.identical;
+  return words.psnr((10 * Math.log10((255 ** 2 * a.length * 0.75) / sum)).toFixed(1));
 }
 
 function pixelsOf(image) {

@@ -90,7 +90,7 @@ const SAY = {
         line: words.fasterIsWorse,
         cure: fastestGood(facts),
       };
-    if (quality) known.push(words.likely[quality]);
+    if (quality) known.push(words.quality[quality]);
     return { head: words.again(times(gain.speedup)), line: known.join(" · ") };
   },
 };
@@ -112,7 +112,11 @@ function learned({ outlook, quality, report }, words) {
   if (report.settings.threshold === 0)
     return { head: words.nothing, line: words.causes.zero_tolerance, cure: "balanced" };
   const next = outlook?.[quality]?.speedup;
-  return { tone: "good", head: words.learned, line: words.learnedLine(next ? times(next) : null) };
+  return {
+    tone: "good",
+    head: words.learned,
+    line: next ? words.learnedLine(times(next)) : words.learnedNext,
+  };
 }
 
 function nothing(facts, words, head) {

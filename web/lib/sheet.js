@@ -1,7 +1,7 @@
 // The contact sheet: one picture at every quality, with its time. Knows the DOM, not ComfyUI.
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
-import { psnrOf } from "./pictures.js";
+import { apart } from "./pictures.js";
 import { clock, times } from "./sentence.js";
 import { wipe } from "./wipe.js";
 
@@ -49,7 +49,7 @@ export async function contactSheet(root, words, plain, others) {
     tiles[i].wait(words.sheetMakes);
     const made = await make();
     const gain = made.seconds && plain.seconds && `${times(plain.seconds / made.seconds)}×`;
-    const psnr = words.psnr(psnrOf([plain.image, made.image]));
+    const psnr = apart(plain.image, made.image, words);
     tiles[i].show(made, [made.seconds && clock(made.seconds), gain, psnr]);
     tiles[i].onClick = () => wipe(root, words, plain, made);
     tiles[i].host.disabled = false;

@@ -262,7 +262,8 @@ function speedOf({ speedup, psnr } = {}) {
 function curedBy(cure, outlook, words) {
   if (!cure) return null;
   const gain = outlook?.speeds[cure]?.speedup;
-  return words.use(words.qualities[cure], gain ? times(gain) : null);
+  const name = words.qualities[cure];
+  return gain ? words.use(name, times(gain)) : words.useAny(name);
 }
 
 /** What a sampling node calls its sampler; that may be a node before it. */

@@ -1,14 +1,14 @@
 // Two pictures on each other: a wipe shows how they differ. Knows the DOM, not ComfyUI.
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
-import { psnrOf } from "./pictures.js";
+import { apart } from "./pictures.js";
 import { clock } from "./sentence.js";
 
 /**
  * `plain`, `speca`: {image, seconds}. `onSheet`, if any: a button asks for the other qualities.
  */
 export function wipe(root, words, plain, speca, onSheet) {
-  const told = [html("span", "psnr", words.psnr(psnrOf([plain.image, speca.image])))];
+  const told = [html("span", "psnr", apart(plain.image, speca.image, words))];
   if (plain.seconds && speca.seconds)
     told.unshift(html("b", "", words.faster((plain.seconds / speca.seconds).toFixed(1))));
   const more = button("pill sheet", () => {
