@@ -3,8 +3,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
-import { isEnd } from "./lib/original.js";
-import { addElement, currentWorkflow, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import { addElement, currentWorkflow, EVENT, feeder, nodeAt, perFrame, words } from "./lib/page.js";
 import { unpack } from "./lib/report.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
@@ -12,7 +11,6 @@ import { keepNames, noteNames } from "./lib/settings.js";
 import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
-const EVENT = "speca.run"; // nodes/runtime/page/events.py
 const KIND = "SpeCaAccelerate";
 const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
@@ -51,8 +49,10 @@ function onStart() {
   for (const timeline of timelines.values()) timeline.fail(null);
 }
 
+/** Without a node, as a value or inside: a prompt has ended, and is in the history. */
 function onExecuting({ detail }) {
-  if (isEnd(detail)) for (const timeline of timelines.values()) timeline.original.ended();
+  if (!(typeof detail === "object" ? detail?.node : detail))
+    for (const timeline of timelines.values()) timeline.original.ended();
 }
 
 /** A workflow was opened: give its nodes the runs that they missed. */

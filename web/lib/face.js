@@ -17,7 +17,7 @@ import style from "./style.js";
  *   said: see sentence.js, cure: text of the button that helps, or null,
  *   qualities: [{name, label, gain, warn, pressed}],
  *   samplers: ids, if there is a choice; sampler: the chosen one,
- *   original: text of the button to compare, or null; busy: it is under way,
+ *   original: text of the button to compare, or null; busy: pictures are being made,
  *   advanced: text of the button that folds settings, or null,
  *   words, colours: name of a palette }
  *

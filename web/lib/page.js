@@ -5,6 +5,7 @@ import { workflowKey } from "./runs.js";
 import { wordsIn, wordsOf } from "./words.js";
 
 const languages = wordsIn(await text("words.json"));
+export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
 export const words = () => wordsOf(languages, setting("Comfy.Locale"));
 export const rootGraph = () => app.rootGraph ?? app.graph;

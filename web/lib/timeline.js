@@ -30,6 +30,7 @@ import {
 import { whatIf } from "./whatif.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
+const RAN = ["measured", "whatif"]; // states with a run that has ended
 export const SHOW = "SpeCa.Timeline.Show";
 export const COLOURS = "SpeCa.Timeline.Colours";
 
@@ -184,7 +185,7 @@ export class Timeline {
     const said = sentence(facts, told);
     const { state, report, quality } = facts;
     const gain = report && gainOf(report);
-    const badge = ["measured", "whatif"].includes(state) && gains(gain);
+    const badge = RAN.includes(state) && gains(gain);
     this.badge.set(badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "");
     this.face.draw({
       state,
@@ -200,7 +201,8 @@ export class Timeline {
       })),
       samplers: this.runs.list.map(keyOf),
       sampler: run?.ids.sampler,
-      ...this.original.button(run, state, told),
+      original: RAN.includes(state) ? this.original.button(run, report, told) : null,
+      busy: this.original.busy,
       advanced: nodes2() || !hasAdvanced(this.node) ? null : this._foldText(told),
       words: told,
       colours: setting(COLOURS),
