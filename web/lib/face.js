@@ -1,10 +1,9 @@
 // What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
-// qualities, the sentence, the strip, the counts, the details and the buttons.
+// qualities, the sentence, the strip, the counts and the buttons.
 // Knows the DOM, not ComfyUI.
 import { styles } from "./assets.js";
-import { Chart } from "./chart.js";
 import { button, html, write } from "./dom.js";
-import { expectedCalls, panelsOf } from "./report.js";
+import { expectedCalls } from "./report.js";
 import { Strip } from "./strip.js";
 import style from "./style.js";
 
@@ -36,11 +35,10 @@ export class Face {
     this.progress = html("div", "progress");
     this.progress.append(html("i"));
     this.strip = new Strip();
-    this.chart = new Chart();
     this._rows(handlers);
     this.body.append(
-      ...[this.qualities, this.head, this.line, this.progress, this.strip.host],
-      ...[this.counts, this.chart.host, this.buttons],
+      ...[this.qualities, this.head, this.line, this.progress],
+      ...[this.strip.host, this.counts, this.buttons],
     );
     const card = html("div", "card");
     card.append(this.body);
@@ -55,13 +53,16 @@ export class Face {
   _rows({ onSampler, onOriginal, onAdvanced }) {
     this.computed = html("span", "count computed");
     this.accepted = html("span", "count accepted");
+    this.rejected = html("span", "count rejected");
+    this.limit = html("span", "count limit");
     this.sampler = button("link sampler", onSampler);
     this.details = button("link details", () => {
       this.open = !this.open;
       this.draw(this.model);
     });
     this.counts = html("div", "counts");
-    this.counts.append(this.computed, this.accepted, this.sampler, this.details);
+    this.counts.append(this.computed, this.accepted, this.rejected, this.limit);
+    this.counts.append(this.sampler, this.details);
     this.cure = button("pill cure", () => this.handlers.onQuality(this.model.said.cure));
     this.original = button("pill original", onOriginal);
     this.advanced = button("link advanced", onAdvanced);
@@ -94,16 +95,13 @@ export class Face {
     write(this.head, said.head);
     write(this.line, said.line);
     const drawn = report?.calls.length ? report : null;
-    const panels = drawn ? panelsOf(drawn) : [];
     const count = drawn ? expectedCalls(drawn) : 0;
     const width = this.strip.host.clientWidth || this.width || 300;
     this.strip.host.classList.toggle("guess", state === "whatif");
-    this.strip.draw(panels, count, width);
+    this.strip.draw(drawn, width, this.open && drawn ? words : null);
     this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
     this._progress(state === "live" && count ? drawn.calls.length / count : null);
     this._counts(model, drawn, count);
-    this.chart.host.hidden = !this.open || !drawn;
-    if (!this.chart.host.hidden) this.chart.draw(drawn, words, this.width || width);
     this._buttons(model);
   }
 
@@ -146,6 +144,9 @@ export class Face {
       live ? words.step(report.calls.length, count) : `${words.computed} ${rows - accepted}`,
     );
     this.computed.classList.toggle("sign", !live);
+    for (const sign of [this.rejected, this.limit]) sign.hidden = !this.open;
+    write(this.rejected, words.rejected);
+    write(this.limit, words.tolerance);
     write(this.accepted, `${words.accepted} ${accepted}`);
   }
 
