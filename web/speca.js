@@ -1,6 +1,7 @@
 // The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
 import { addElement, currentWorkflow, EVENT, feeder, nodeAt, perFrame, words } from "./lib/page.js";
@@ -57,6 +58,7 @@ function onExecuting({ detail }) {
 
 /** A workflow was opened: give its nodes the runs that they missed. */
 function deliver() {
+  showBadges();
   for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
@@ -95,7 +97,7 @@ function addTimeline(node) {
   };
   node.onRemoved = function (...values) {
     timelines.delete(node);
-    timeline.badge.set("");
+    setBadge(node, "");
     return onRemoved?.apply(this, values);
   };
   const [width, height] = node.computeSize();
@@ -157,6 +159,7 @@ app.registerExtension({
   beforeConfigureGraph: (workflow) => noteNames(workflow, KIND),
   afterConfigureGraph: deliver,
   setup() {
+    app.canvas.canvas.addEventListener("litegraph:set-graph", perFrame(showBadges));
     api.addEventListener(EVENT, onRun);
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);

@@ -20,8 +20,7 @@ import style from "./style.js";
  *   advanced: text of the button that folds settings, or null,
  *   words, colours: name of a palette }
  *
- * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another,
- * onShown(): it came onto the page, or went.
+ * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another.
  */
 export class Face {
   constructor(handlers) {
@@ -72,7 +71,6 @@ export class Face {
 
   _resized() {
     const { offsetHeight: height, offsetWidth: width } = this.body;
-    this.handlers.onShown();
     if (!height) return; // not on the page
     if (width !== this.width && this.model) this.draw(this.model);
     if (height === this.height) return;

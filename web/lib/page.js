@@ -37,6 +37,13 @@ export function nodeAt(path) {
   return node;
 }
 
+/** The subgraphs' nodes on the way to a node, outermost first. */
+export function outerNodes(path = "") {
+  const steps = path.split(":");
+  const paths = steps.slice(1).map((_, i) => steps.slice(0, i + 1).join(":"));
+  return paths.map(nodeAt).filter(Boolean);
+}
+
 /** The node that feeds an input, by its name. */
 export function feeder(node, name) {
   const link = node?.inputs?.find((input) => input.name === name)?.link;

@@ -1,6 +1,6 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
-import { Badge } from "./badge.js";
+import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
 import {
@@ -9,6 +9,7 @@ import {
   fit,
   handOnNavigation,
   nodeAt,
+  outerNodes,
   nodes2,
   perFrame,
   setting,
@@ -55,7 +56,6 @@ export class Timeline {
       onOriginal: () => this.original.make(this.runs.shown, this.face.root),
       onAdvanced: () => this._fold(),
       onHeight: () => this._fit(),
-      onShown: perFrame(() => this.badge.show()),
     });
     handOnNavigation(this.face.host);
     this.height = 0;
@@ -63,7 +63,6 @@ export class Timeline {
     this.widget = addElement(node, "timeline", this.face.host, {
       getMinHeight: () => (setting(SHOW) ? this.face.height + 16 : 0),
     });
-    this.badge = new Badge(node);
     this.showOrHide();
     this.watchWidgets();
   }
@@ -186,7 +185,8 @@ export class Timeline {
     const { state, report, quality } = facts;
     const gain = report && gainOf(report);
     const badge = RAN.includes(state) && gains(gain);
-    this.badge.set(badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "");
+    const text = badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
+    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, text);
     this.face.draw({
       state,
       run: run?.ids.run,
