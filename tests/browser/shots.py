@@ -251,9 +251,9 @@ def contact(studio):
         page.run(f"() => {inside}.querySelector('.original').click()")
         page.until(f"() => {inside}.querySelector('dialog .sheet')")
         page.run(f"() => {inside}.querySelector('dialog .sheet').click()")
-        page.until(f"() => {inside}.querySelectorAll('.tile:not(:disabled)').length === 4")
+        page.until(f"() => {inside}.querySelectorAll('.tile:not(:disabled)').length === 5")
         page.frames(20)
-        return opened_picture(page.tab.locator("dialog.contact").screenshot())
+        return opened_picture(page.tab.locator("dialog").screenshot())
 
 
 @picture(DOCS, "graph.png")

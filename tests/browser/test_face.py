@@ -177,15 +177,17 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
             const {{shadowRoot}} = timelineOf('{ACCELERATE}');
             const text = (name) => [...shadowRoot.querySelectorAll(name)].map((e) => e.textContent);
             const images = [...shadowRoot.querySelectorAll('dialog img')];
-            return {{labels: text('.stage span'), psnr: text('.psnr')[0],
+            return {{labels: text('.stage span'), psnr: text('.told span')[0],
                      loaded: images.map((image) => image.naturalWidth)}};
         }}"""
     )
     assert told["labels"][0].startswith("original · ") and told["labels"][1].startswith("SpeCa · ")
-    assert 20 < float(told["psnr"].split()[1]) < 90  # the same seed and prompt, and not the same
+    faster, psnr = told["psnr"].split(" · ")
+    assert faster.endswith("× faster")
+    assert 20 < float(psnr.split()[1]) < 90  # the same seed and prompt, and not the same
     assert told["loaded"] == [128, 128]
     assert page.run(widgets) == before and page.chart(ACCELERATE)["run"] == done["run"]
-    page.run(f"() => {face(page, 'dialog .pill:last-child')}.click()")
+    page.run(f"() => {face(page, 'dialog .close')}.click()")
     page.frames()
     assert page.run(f"() => {face(page, 'dialog')}") is None
 
@@ -200,7 +202,7 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     page.run(f"() => {face(page, 'dialog .sheet')}.click()")
     page.until(
         f"""() => timelineOf('{ACCELERATE}').shadowRoot
-            .querySelectorAll('.tile:not(:disabled)').length === 4"""
+            .querySelectorAll('.tile:not(:disabled)').length === 5"""
     )
     tiles = page.run(
         f"""() => [...timelineOf('{ACCELERATE}').shadowRoot.querySelectorAll('.tile')].map((tile) =>
@@ -210,10 +212,12 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     psnrs = [float(re.search(r"PSNR ([\d.]+) dB", said)[1]) for _, said in tiles[1:]]
     assert psnrs[0] > psnrs[2] > psnrs[3] > 15  # other pictures, each of the same seed
     assert page.chart(ACCELERATE)["run"] == done["run"]  # the node shows the run of its own graph
+    shown = f"() => {face(page, '.told span')}.textContent"
     page.run(f"() => {face(page, '.tile:last-child')}.click()")
-    page.until(f"() => {face(page, 'dialog.wipe')}")
-    page.run(f"() => {face(page, 'dialog.wipe .pill:last-child')}.click()")
-    page.run(f"() => {face(page, 'dialog.contact .pill:last-child')}.click()")
+    assert page.run(shown) in tiles[-1][1]  # it is on the stage
+    page.run(f"() => {face(page, '.tile')}.click()")
+    assert page.run(shown).endswith("identical")
+    page.run(f"() => {face(page, 'dialog .close')}.click()")
     page.frames()
     assert page.run(f"() => {face(page, 'dialog')}") is None
 

@@ -1,13 +1,11 @@
 // Compare with original: the graph of a run once more, plain or at another quality, beside its own
 // picture.
 import { api } from "../../../scripts/api.js";
+import { compare } from "./compare.js";
 import { EVENT, words } from "./page.js";
-import { loaded } from "./pictures.js";
 import { pictureNode, withInputs } from "./prompt.js";
 import { unpack } from "./report.js";
 import { inputsOf } from "./settings.js";
-import { contactSheet } from "./sheet.js";
-import { wipe } from "./wipe.js";
 
 const PLAIN = { threshold: 0 }; // the plain model, bit for bit
 const PAUSE = 250; // ms between looks at the history
@@ -52,25 +50,22 @@ export class Original {
   /** Make it, and show both. `root`: where the dialog goes. */
   async make(run, root) {
     const { known } = this;
-    if (this.busy || !known?.image) return;
+    if (!known?.image) return;
     await this._working(async () => {
       known.plain ??= await remade(run, known, { ...known.graph[run.ids.node].inputs, ...PLAIN });
       const speca = await pictured(known.image, run);
-      wipe(root, words(), known.plain, speca, () => this._sheet(run, root, known));
+      const told = words();
+      const others = Object.entries(this.presets).map(([name, settings]) => ({
+        label: told.qualities[name] ?? name,
+        make: () => remade(run, known, inputsOf(settings)),
+      }));
+      others.unshift({ label: told.plain, make: async () => known.plain });
+      compare(root, told, known.plain, speca, others, (work) => this._working(work));
     });
   }
 
-  /** The same prompt at every quality, beside the original. */
-  async _sheet(run, root, known) {
-    const told = words();
-    const others = Object.entries(this.presets).map(([name, settings]) => ({
-      label: told.qualities[name] ?? name,
-      make: () => remade(run, known, inputsOf(settings)),
-    }));
-    await this._working(() => contactSheet(root, told, known.plain, others));
-  }
-
   async _working(work) {
+    if (this.busy) return;
     this.busy = true;
     this.changed();
     try {
@@ -92,8 +87,10 @@ async function history(prompt) {
 
 /** A picture, {image: the element, seconds: what its run took, or null}. */
 async function pictured(image, run) {
-  const seconds = run ? unpack(run.report).seconds.spent : null;
-  return { image: await loaded(api.apiURL(`/view?${new URLSearchParams(image)}`)), seconds };
+  const made = new Image();
+  made.src = api.apiURL(`/view?${new URLSearchParams(image)}`);
+  await made.decode();
+  return { image: made, seconds: run ? unpack(run.report).seconds.spent : null };
 }
 
 /** The picture of a run's graph with other inputs of its node. */
