@@ -131,6 +131,12 @@ test("a what-if is about the next run", () => {
     ["≈1.7× will change the picture", "bad", "fast"],
   );
   assert.equal(told(null, { report: PLAIN("budget") }).head, "No time saved if you run again");
+  assert.equal(told([20, 29], { steps: 9 }).line, "9 plain steps look better");
+  const fewer = told([30, 39], { steps: 9 });
+  assert.deepEqual(
+    [fewer.tone, fewer.line],
+    ["warn", "now 1.3× · small changes, hard to see · 9 plain steps look better"],
+  );
 });
 
 test("an error is told as it is", () => {

@@ -41,7 +41,7 @@ export class Timeline {
     this.node = node;
     this.presets = presets;
     this.runs = new Runs();
-    this.guess = null; // the what-if: {run, settings, report, psnr}
+    this.guess = null; // the what-if: {run, settings, report, psnr, steps}
     this.outlook = null; // of a run: {run, psnr, speeds: {quality: {speedup, psnr}}}
     this.failure = null; // the message of an error
     this.asking = false;
@@ -180,7 +180,9 @@ export class Timeline {
     const told = words();
     const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
     facts.outlook = outlook?.speeds;
-    facts.psnr = facts.state === "whatif" ? this.guess.psnr : outlook?.psnr;
+    const guess = facts.state === "whatif" ? this.guess : null;
+    facts.psnr = (guess ?? outlook)?.psnr;
+    facts.steps = guess?.steps ?? null;
     const said = sentence(facts, told);
     const { state, report, quality } = facts;
     const gain = report && gainOf(report);
@@ -239,8 +241,8 @@ export class Timeline {
   async _guess(run, settings) {
     if (this.asking) return;
     const answer = await this._ask(run, [settings]);
-    const { report, psnr } = answer?.answers[0] ?? {};
-    this.guess = { run: run.ids.run, settings, report: report ? unpack(report) : null, psnr };
+    const { report, psnr, better_steps: steps } = answer?.answers[0] ?? {};
+    this.guess = { run: run.ids.run, settings, report: report && unpack(report), psnr, steps };
     this.refresh();
   }
 
@@ -255,9 +257,9 @@ export class Timeline {
 }
 
 /** A quality's button: how fast it would be, and whether that shows. */
-function speedOf({ speedup, psnr } = {}) {
+function speedOf({ speedup, psnr, better_steps: better } = {}) {
   const gain = speedup ? `${times(speedup)}×` : "–";
-  return { gain, warn: qualityOf(psnr) === "visible" };
+  return { gain, warn: qualityOf(psnr) === "visible" || Boolean(better) };
 }
 
 /** The text of the button that helps. */
