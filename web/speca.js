@@ -5,6 +5,7 @@ import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
 import { addElement, currentWorkflow, EVENT, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import { showProfiles } from "./lib/profiles.js";
 import { unpack } from "./lib/report.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
@@ -155,7 +156,10 @@ app.registerExtension({
     if (node.comfyClass === KIND) addTimeline(node);
     else if (node.comfyClass in NOTED) addNote(node, NOTED[node.comfyClass]);
   },
-  getNodeMenuItems: menuItems,
+  getNodeMenuItems: (node) =>
+    node.comfyClass === KIND
+      ? [{ content: words().profiles, callback: showProfiles }]
+      : menuItems(node),
   beforeConfigureGraph: (workflow) => noteNames(workflow, KIND),
   afterConfigureGraph: deliver,
   setup() {

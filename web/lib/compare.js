@@ -1,16 +1,14 @@
-// A dialog over the page that compares pictures of one prompt: two on each other with a wipe
+// A dialog that compares pictures of one prompt: two on each other with a wipe
 // between, and a row of all qualities to choose from. Knows the DOM, not ComfyUI.
+import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
 import { clock, times } from "./sentence.js";
 
-const QUIET = ["keydown", "wheel", "pointerdown", "pointermove", "pointerup"];
-
 /**
- * Opens it below `root`, a shadow root. `plain`, `speca`: {image, seconds: or null}. `others`:
+ * `plain`, `speca`: {image, seconds: or null}. `others`:
  * [{label, make}]; `make()` resolves to such a pair. `work(job)` runs what makes them.
  */
-export function compare(root, words, plain, speca, others, work) {
-  const dialog = html("dialog");
+export function compare(words, plain, speca, others, work) {
   const stage = html("div", "stage");
   const told = html("span");
   const tiles = html("div", "tiles");
@@ -18,23 +16,14 @@ export function compare(root, words, plain, speca, others, work) {
     fill(stage, words, plain, made, every.hidden ? 0.5 : 0.74);
     told.textContent = apart(words, plain, made);
   };
-  const every = button("pill sheet", () => {
+  const askAll = () => {
     every.hidden = true;
     show(speca);
     work(() => makeAll(dialog, tiles, words, plain, others, show));
-  });
-  every.textContent = words.everyQuality;
-  const close = button("pill close", () => dialog.close());
-  close.textContent = words.close;
-  const row = html("div", "told");
-  row.append(told, html("i"), every, close);
-  dialog.append(stage, tiles, row);
-  dialog.addEventListener("close", () => dialog.remove());
-  // The page has shortcuts of its own, and pans.
-  for (const type of QUIET) dialog.addEventListener(type, (event) => event.stopPropagation());
-  root.append(dialog);
+  };
+  const every = button("pill sheet", askAll, words.everyQuality);
   show(speca);
-  dialog.showModal();
+  const dialog = openDialog(words, [stage, tiles], [told, html("i"), every]);
 }
 
 /** One by one, until the dialog is closed. */

@@ -47,8 +47,8 @@ export class Original {
     this.changed();
   }
 
-  /** Make it, and show both. `root`: where the dialog goes. */
-  async make(run, root) {
+  /** Make it, and show both. */
+  async make(run) {
     const { known } = this;
     if (!known?.image) return;
     await this._working(async () => {
@@ -60,7 +60,7 @@ export class Original {
         make: () => remade(run, known, inputsOf(settings)),
       }));
       others.unshift({ label: told.plain, make: async () => known.plain });
-      compare(root, told, known.plain, speca, others, (work) => this._working(work));
+      compare(told, known.plain, speca, others, (work) => this._working(work));
     });
   }
 

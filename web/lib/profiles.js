@@ -1,7 +1,9 @@
-// What SpeCa has learned of a model, in the page: carried by workflows, so that whoever opens one and
-// has the same model need not teach SpeCa again.
+// What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
+// has the same model need not teach SpeCa again; and listed.
 import { api } from "../../../scripts/api.js";
-import { silently } from "./page.js";
+import { openDialog } from "./dialog.js";
+import { button, html } from "./dom.js";
+import { silently, words } from "./page.js";
 
 const CARRIED = "speca_profile"; // of the node; nodes/runtime/page/workflow_metadata.py reads it
 const MOST_CHARACTERS = 16_384;
@@ -20,5 +22,62 @@ export async function carryProfile(node, name) {
     });
   } catch (error) {
     console.warn("SpeCa: the server did not send the profile:", error);
+  }
+}
+
+/** A dialog that lists what is known, to be deleted, or handed on as a file. */
+export async function showProfiles() {
+  const told = words();
+  const list = html("div", "profiles");
+  const fill = async () => list.replaceChildren(...(await rows(told, fill)));
+  await working(fill);
+  const file = Object.assign(html("input"), { type: "file", accept: ".json", hidden: true });
+  const take = async () => {
+    await ask("", { method: "POST", headers: JSON_TYPE, body: await file.files[0].text() });
+    await fill();
+  };
+  file.addEventListener("change", () => working(take));
+  const open = button("pill", () => file.click(), told.openProfile);
+  openDialog(told, [html("h3", "", told.profiles), list], [file, open, html("i")]);
+}
+
+const JSON_TYPE = { "Content-Type": "application/json" };
+
+async function rows(told, fill) {
+  const known = Object.entries(await ask(""));
+  if (!known.length) return [told.noProfiles];
+  return known.map(([name, { model, changed, profiles }]) => {
+    const row = html("div", "told");
+    const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
+    const day = new Date(1000 * changed).toLocaleString();
+    const save = Object.assign(html("a", "pill", told.saveProfile), {
+      href: api.apiURL(`/speca/profiles/${name}`),
+      download: `speca ${model}.json`,
+    });
+    const forget = async () => {
+      await ask(`/${name}`, { method: "DELETE" });
+      await fill();
+    };
+    row.append(html("b", "", model), html("small", "", [...scales, day].join(" · ")), html("i"));
+    row.append(
+      save,
+      button("pill forget", () => working(forget), told.deleteProfile),
+    );
+    return row;
+  });
+}
+
+async function ask(path, options) {
+  const answer = await api.fetchApi(`/speca/profiles${path}`, options);
+  const told = await answer.json();
+  if (!answer.ok) throw new Error(told.error);
+  return told;
+}
+
+async function working(work) {
+  try {
+    await work();
+  } catch (error) {
+    globalThis.alert(error.message);
   }
 }

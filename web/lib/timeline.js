@@ -53,7 +53,7 @@ export class Timeline {
         this.runs.next();
         this.refresh();
       },
-      onOriginal: () => this.original.make(this.runs.shown, this.face.root),
+      onOriginal: () => this.original.make(this.runs.shown),
       onAdvanced: () => this._fold(),
       onHeight: () => this._fit(),
     });
