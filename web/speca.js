@@ -1,6 +1,7 @@
 // The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { ask } from "./lib/ask.js";
 import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
@@ -122,9 +123,7 @@ const redrawAll = perFrame(() => {
 /** Without presets the face works all the same: it has no buttons then. */
 async function fetchPresets() {
   try {
-    const answer = await api.fetchApi("/speca/presets");
-    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-    Object.assign(presets, await answer.json());
+    Object.assign(presets, await ask("/speca/presets"));
     for (const timeline of timelines.values()) timeline.refresh();
   } catch (error) {
     console.warn("SpeCa: the server did not send the presets:", error);

@@ -7,6 +7,8 @@ import { expectedCalls } from "./report.js";
 import { Strip } from "./strip.js";
 import style from "./style.js";
 
+const COUNTS = ["computed", "accepted", "rejected", "limit"];
+
 /**
  * The face of one node.
  *
@@ -24,49 +26,44 @@ import style from "./style.js";
  */
 export class Face {
   constructor(handlers) {
+    this.handlers = handlers;
     this.host = html("div");
     this.host.setAttribute("aria-label", "SpeCa timeline");
-    this.root = this.host.attachShadow({ mode: "open" });
     this.body = html("div", "body");
-    this.qualities = html("div", "qualities");
-    this.head = html("div", "head");
-    this.line = html("div", "line");
     this.progress = html("div", "progress");
     this.progress.append(html("i"));
     this.strip = new Strip();
-    this._rows(handlers);
-    this.body.append(
-      ...[this.qualities, this.head, this.line, this.progress],
-      ...[this.strip.host, this.counts, this.buttons],
-    );
+    this.qualities = this._add(this.body, "qualities");
+    this.head = this._add(this.body, "head");
+    this.line = this._add(this.body, "line");
+    this.body.append(this.progress, this.strip.host);
+    this.counts = this._add(this.body, "counts");
+    for (const name of COUNTS) this[name] = this._add(this.counts, `count ${name}`, "span");
+    this.sampler = button("link sampler", handlers.onSampler);
+    this.details = button("link details", () => {
+      this.open = !this.open;
+      this.draw(this.model);
+    });
+    this.counts.append(this.sampler, this.details);
+    this.buttons = this._add(this.body, "buttons");
+    this.cure = button("pill cure", () => handlers.onQuality(this.model.said.cure));
+    this.original = button("pill original", handlers.onOriginal);
+    this.advanced = button("link advanced", handlers.onAdvanced);
+    this.buttons.append(this.cure, this.original, this.advanced);
     const card = html("div", "card");
     card.append(this.body);
-    this.root.adoptedStyleSheets = [styles];
-    this.root.append(card);
-    this.handlers = handlers;
+    const root = this.host.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [styles];
+    root.append(card);
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
     new ResizeObserver(() => this._resized()).observe(this.body);
   }
 
-  _rows({ onSampler, onOriginal, onAdvanced }) {
-    this.computed = html("span", "count computed");
-    this.accepted = html("span", "count accepted");
-    this.rejected = html("span", "count rejected");
-    this.limit = html("span", "count limit");
-    this.sampler = button("link sampler", onSampler);
-    this.details = button("link details", () => {
-      this.open = !this.open;
-      this.draw(this.model);
-    });
-    this.counts = html("div", "counts");
-    this.counts.append(this.computed, this.accepted, this.rejected, this.limit);
-    this.counts.append(this.sampler, this.details);
-    this.cure = button("pill cure", () => this.handlers.onQuality(this.model.said.cure));
-    this.original = button("pill original", onOriginal);
-    this.advanced = button("link advanced", onAdvanced);
-    this.buttons = html("div", "buttons");
-    this.buttons.append(this.cure, this.original, this.advanced);
+  _add(parent, name, tag = "div") {
+    const made = html(tag, name);
+    parent.append(made);
+    return made;
   }
 
   _resized() {
@@ -90,8 +87,8 @@ export class Face {
     this.width = this.body.offsetWidth;
     this._qualities(model);
     this.body.dataset.tone = said.tone;
-    write(this.head, said.head);
-    write(this.line, said.line);
+    say(this.head, said.head);
+    say(this.line, said.line);
     const drawn = report?.calls.length ? report : null;
     const count = drawn ? expectedCalls(drawn) : 0;
     const width = this.strip.host.clientWidth || this.width || 300;
@@ -130,34 +127,31 @@ export class Face {
 
   _counts({ state, samplers, sampler, words }, report, count) {
     this.counts.hidden = !report;
-    this.sampler.hidden = (samplers?.length ?? 0) < 2;
-    write(this.sampler, words.sampler(sampler));
-    write(this.details, words.details);
-    this.details.setAttribute("aria-expanded", String(this.open));
     if (!report) return;
     const { rows, accepted } = report.totals;
     const live = state === "live";
-    write(
-      this.computed,
-      live ? words.step(report.calls.length, count) : `${words.computed} ${rows - accepted}`,
-    );
+    const computed = `${words.computed} ${rows - accepted}`;
+    say(this.computed, live ? words.step(report.calls.length, count) : computed);
     this.computed.classList.toggle("sign", !live);
-    for (const sign of [this.rejected, this.limit]) sign.hidden = !this.open;
-    write(this.rejected, words.rejected);
-    write(this.limit, words.tolerance);
-    write(this.accepted, `${words.accepted} ${accepted}`);
+    say(this.accepted, `${words.accepted} ${accepted}`);
+    say(this.rejected, this.open && words.rejected);
+    say(this.limit, this.open && words.tolerance);
+    say(this.sampler, samplers.length > 1 && words.sampler(sampler));
+    say(this.details, words.details);
+    this.details.setAttribute("aria-expanded", String(this.open));
   }
 
   _buttons({ cure, original, busy, advanced }) {
-    for (const [element, text] of [
-      [this.cure, cure],
-      [this.original, original],
-      [this.advanced, advanced],
-    ]) {
-      element.hidden = !text;
-      write(element, text ?? "");
-    }
+    say(this.cure, cure);
+    say(this.original, original);
+    say(this.advanced, advanced);
     this.original.disabled = Boolean(busy);
     this.buttons.hidden = !cure && !original && !advanced;
   }
+}
+
+/** Show a text; hide its element where there is none. */
+function say(element, text) {
+  element.hidden = !text;
+  write(element, text || "");
 }

@@ -1,6 +1,7 @@
 // Compare with original: the graph of a run once more, plain or at another quality, beside its own
 // picture.
 import { api } from "../../../scripts/api.js";
+import { ask } from "./ask.js";
 import { compare } from "./compare.js";
 import { EVENT, words } from "./page.js";
 import { pictureNode, withInputs } from "./prompt.js";
@@ -39,7 +40,7 @@ export class Original {
 
   async _find(prompt) {
     this.known = { prompt };
-    const entry = (await history(prompt))?.[prompt];
+    const entry = await history(prompt);
     if (!entry || this.known?.prompt !== prompt) return; // meanwhile another run may have ended
     const graph = entry.prompt[2];
     const node = pictureNode(graph, entry.outputs);
@@ -80,10 +81,7 @@ export class Original {
   }
 }
 
-async function history(prompt) {
-  const answer = await api.fetchApi(`/history/${prompt}`);
-  return answer.ok ? answer.json() : null;
-}
+const history = async (prompt) => (await ask(`/history/${prompt}`))[prompt];
 
 /** A picture, {image: the element, seconds: what its run took, or null}. */
 async function pictured(image, run) {
@@ -99,17 +97,11 @@ async function remade({ ids }, { graph, node }, inputs) {
   const hear = ({ detail }) => detail.ended && runs.push(detail);
   api.addEventListener(EVENT, hear);
   try {
-    const answer = await api.fetchApi("/prompt", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({
-        prompt: withInputs(graph, ids.node, inputs, node),
-        client_id: api.clientId,
-        partial_execution_targets: [node],
-      }),
+    const { prompt_id: prompt } = await ask("/prompt", {
+      prompt: withInputs(graph, ids.node, inputs, node),
+      client_id: api.clientId,
+      partial_execution_targets: [node],
     });
-    const { error, prompt_id: prompt } = await answer.json();
-    if (!answer.ok) throw new Error(error?.message ?? answer.statusText);
     const entry = await ended(prompt);
     const image = entry.outputs[node]?.images?.[0];
     if (!image) throw new Error(entry.status?.status_str ?? "no picture");
@@ -123,7 +115,7 @@ async function remade({ ids }, { graph, node }, inputs) {
 /** What the history says of a prompt, once it has ended. */
 async function ended(prompt) {
   for (;;) {
-    const entry = (await history(prompt))?.[prompt];
+    const entry = await history(prompt);
     if (entry) return entry;
     await new Promise((over) => setTimeout(over, PAUSE));
   }

@@ -1,10 +1,12 @@
 // What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
 // has the same model need not teach SpeCa again; and listed.
 import { api } from "../../../scripts/api.js";
+import { ask } from "./ask.js";
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
 import { silently, words } from "./page.js";
 
+const PATH = "/speca/profiles";
 const CARRIED = "speca_profile"; // of the node; nodes/runtime/page/workflow_metadata.py reads it
 const MOST_CHARACTERS = 16_384;
 
@@ -12,9 +14,7 @@ const MOST_CHARACTERS = 16_384;
 export async function carryProfile(node, name) {
   if (!name) return;
   try {
-    const answer = await api.fetchApi(`/speca/profiles/${name}`);
-    if (!answer.ok) return; // forgotten meanwhile
-    const profile = await answer.json();
+    const profile = await ask(`${PATH}/${name}`);
     if (JSON.stringify(profile).length > MOST_CHARACTERS) return;
     silently(node, (each) => {
       each.properties ??= {};
@@ -33,7 +33,7 @@ export async function showProfiles() {
   await working(fill);
   const file = Object.assign(html("input"), { type: "file", accept: ".json", hidden: true });
   const take = async () => {
-    await ask("", { method: "POST", headers: JSON_TYPE, body: await file.files[0].text() });
+    await ask(PATH, JSON.parse(await file.files[0].text()));
     await fill();
   };
   file.addEventListener("change", () => working(take));
@@ -41,21 +41,19 @@ export async function showProfiles() {
   openDialog(told, [html("h3", "", told.profiles), list], [file, open, html("i")]);
 }
 
-const JSON_TYPE = { "Content-Type": "application/json" };
-
 async function rows(told, fill) {
-  const known = Object.entries(await ask(""));
+  const known = Object.entries(await ask(PATH));
   if (!known.length) return [told.noProfiles];
   return known.map(([name, { model, changed, profiles }]) => {
     const row = html("div", "told");
     const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
     const day = new Date(1000 * changed).toLocaleString();
     const save = Object.assign(html("a", "pill", told.saveProfile), {
-      href: api.apiURL(`/speca/profiles/${name}`),
+      href: api.apiURL(`${PATH}/${name}`),
       download: `speca ${model}.json`,
     });
     const forget = async () => {
-      await ask(`/${name}`, { method: "DELETE" });
+      await ask(`${PATH}/${name}`, null, "DELETE");
       await fill();
     };
     row.append(html("b", "", model), html("small", "", [...scales, day].join(" · ")), html("i"));
@@ -65,13 +63,6 @@ async function rows(told, fill) {
     );
     return row;
   });
-}
-
-async function ask(path, options) {
-  const answer = await api.fetchApi(`/speca/profiles${path}`, options);
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.error);
-  return told;
 }
 
 async function working(work) {

@@ -1,5 +1,6 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
+import { ask } from "./ask.js";
 import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
@@ -28,7 +29,6 @@ import {
   upgradeSwitches,
   writeSettings,
 } from "./settings.js";
-import { whatIf } from "./whatif.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
 const RAN = ["measured", "whatif"]; // states with a run that has ended
@@ -246,10 +246,16 @@ export class Timeline {
     this.refresh();
   }
 
-  async _ask(run, settings, brief) {
+  /** The report travels only if the server knows the run no more. */
+  async _ask({ ids, report }, settings, brief) {
+    const question = { run: ids.run, settings, brief };
     this.asking = true;
     try {
-      return await whatIf(run, settings, brief);
+      const answer = await ask("/speca/what_if", question);
+      return answer.unknown ? await ask("/speca/what_if", { ...question, report }) : answer;
+    } catch (error) {
+      console.warn("SpeCa: the server did not answer what-if:", error);
+      return null;
     } finally {
       this.asking = false;
     }
