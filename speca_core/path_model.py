@@ -128,9 +128,10 @@ class PathModel:
             here=torch.zeros(courses, 2, dtype=torch.float64),
         )
 
-    def extend(self, courses: Courses, turn: torch.Tensor) -> Courses:
-        """The courses after `turn` [M], behind their newest one, was computed as well."""
-        here = self._latent(courses, turn)
+    def extend(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> Courses:
+        """The courses after `turn` [M], behind their newest one, was computed as well; `held`: see
+        `_latent`."""
+        here = self._latent(courses, turn, held)
         # e, the latent minus the plain one, against z, the regressors and itself.
         moved = self.moves[turn]
         e_z = self._bilinear(here, courses.cross) - moved @ self.grams
@@ -165,9 +166,20 @@ class PathModel:
             courses = self.extend(courses, turn)
         return self._final_error(courses)
 
-    def _final_error(self, courses: Courses) -> torch.Tensor:
+    def fewer_steps(self, count: int) -> float | None:
+        """How far off the last latent of the plain run in `count` steps will be, relative to its
+        size; None for samplers that look back: with longer steps they look elsewhere."""
+        if len(self.response.strides[0]) > 1:
+            return None
+        courses = self.begin()
+        for step in range(1, count):
+            turn = torch.tensor([step * self.turns // count])
+            courses = self.extend(courses, turn, held=True)
+        return float(self._final_error(courses, held=True))
+
+    def _final_error(self, courses: Courses, held: bool = False) -> torch.Tensor:
         end = torch.full_like(courses.now, self.turns)
-        off = self._off(courses, self._latent(courses, end), self.moves[end])
+        off = self._off(courses, self._latent(courses, end, held), self.moves[end])
         return off.clamp_min(TINY).sqrt() / self.size
 
     def _off(self, courses: Courses, estimate: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -188,10 +200,13 @@ class PathModel:
         """[M, R] x [..., M, R, S] -> [..., M, S]."""
         return (rows[:, None, :] @ matrices)[..., 0, :]
 
-    def _latent(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
-        """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there."""
+    def _latent(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> torch.Tensor:
+        """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: along
+        the newest slope, as in one long step."""
         prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.now]
         prior[:, -1] += movement.sum(1)
+        if held:
+            return prior
         return self._estimate(courses, prior, self.moves[turn], self._square(movement))
 
     def _estimate(

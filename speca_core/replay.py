@@ -18,6 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .anchors import HEAD_INPUT, FeatureHistory
 from .axis import Schedule
 from .budgets import Reason
@@ -112,6 +114,18 @@ def is_measured(recorded: RunReport) -> bool:
     """Whether any forecast was compared with anything."""
     rows = (row for call in recorded.calls for row in call.rows)
     return any(row.error is not None or row.hindcast is not None for row in rows)
+
+
+def better_steps(predicted: RunReport) -> int | None:
+    """So many plain steps take as long as a run, and are foretold to come nearer to the picture;
+    None if they are not."""
+    profile = predicted.profile or {}
+    foretold, known = profile.get("foretold"), profile.get("fewer_steps")
+    if foretold is None or not known or not predicted.count("accepted"):
+        return None
+    steps = predicted.steps * predicted.evaluations / predicted.rows
+    counts, distances = zip(*known, strict=True)
+    return round(steps) if np.interp(steps, counts, distances) < foretold else None
 
 
 class RecordedPath:

@@ -1,10 +1,12 @@
 // The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { ask } from "./lib/ask.js";
+import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
-import { isEnd } from "./lib/original.js";
-import { addElement, currentWorkflow, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import { addElement, currentWorkflow, EVENT, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import { showProfiles } from "./lib/profiles.js";
 import { unpack } from "./lib/report.js";
 import { Waiting, workflowKey } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
@@ -12,7 +14,6 @@ import { keepNames, noteNames } from "./lib/settings.js";
 import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
-const EVENT = "speca.run"; // nodes/runtime/page/events.py
 const KIND = "SpeCaAccelerate";
 const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
@@ -51,12 +52,15 @@ function onStart() {
   for (const timeline of timelines.values()) timeline.fail(null);
 }
 
+/** Without a node, as a value or inside: a prompt has ended, and is in the history. */
 function onExecuting({ detail }) {
-  if (isEnd(detail)) for (const timeline of timelines.values()) timeline.original.ended();
+  if (!(typeof detail === "object" ? detail?.node : detail))
+    for (const timeline of timelines.values()) timeline.original.ended();
 }
 
 /** A workflow was opened: give its nodes the runs that they missed. */
 function deliver() {
+  showBadges();
   for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
@@ -95,7 +99,7 @@ function addTimeline(node) {
   };
   node.onRemoved = function (...values) {
     timelines.delete(node);
-    timeline.badge.set("");
+    setBadge(node, "");
     return onRemoved?.apply(this, values);
   };
   const [width, height] = node.computeSize();
@@ -119,9 +123,7 @@ const redrawAll = perFrame(() => {
 /** Without presets the face works all the same: it has no buttons then. */
 async function fetchPresets() {
   try {
-    const answer = await api.fetchApi("/speca/presets");
-    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-    Object.assign(presets, await answer.json());
+    Object.assign(presets, await ask("/speca/presets"));
     for (const timeline of timelines.values()) timeline.refresh();
   } catch (error) {
     console.warn("SpeCa: the server did not send the presets:", error);
@@ -153,10 +155,14 @@ app.registerExtension({
     if (node.comfyClass === KIND) addTimeline(node);
     else if (node.comfyClass in NOTED) addNote(node, NOTED[node.comfyClass]);
   },
-  getNodeMenuItems: menuItems,
+  getNodeMenuItems: (node) =>
+    node.comfyClass === KIND
+      ? [{ content: words().profiles, callback: showProfiles }]
+      : menuItems(node),
   beforeConfigureGraph: (workflow) => noteNames(workflow, KIND),
   afterConfigureGraph: deliver,
   setup() {
+    app.canvas.canvas.addEventListener("litegraph:set-graph", perFrame(showBadges));
     api.addEventListener(EVENT, onRun);
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);

@@ -114,6 +114,10 @@ class Knowledge:
             return
         plans = path.plans()
         report.profile |= {"plans": plans.to_json()}
+        for _, plan in plans.ladder:
+            if (distance := path.fewer_steps(len(plan))) is not None:
+                told = [len(plan), float(f"{distance:.4g}")]
+                report.profile.setdefault("fewer_steps", []).append(told)
         if self.gatherer is None:
             computed = path.turns * report.evaluations / report.rows
             report.profile |= {"foretold": plans.distance(computed)}

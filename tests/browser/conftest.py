@@ -308,6 +308,22 @@ class Page:
             str(node),
         )
 
+    def badge(self, node):
+        """What the title of a node shows besides its name: the styles of Nodes 2.0 have it, and
+        what the classic canvas writes is seen by writing it."""
+        return self.run(
+            """id => {
+                const node = app.graph.getNodeById(id), said = [];
+                const title = document.querySelector(`[data-testid="node-header-${id}"] > div`);
+                if (LiteGraph.vueNodesMode) return getComputedStyle(title, '::after').content;
+                const context = document.createElement('canvas').getContext('2d');
+                context.fillText = (text) => said.push(text);
+                node.onDrawTitle?.(context);
+                return said.join();
+            }""",
+            node,
+        )
+
     def await_state(self, node, state):
         self.until(
             "([path, state]) => window.timelineOf(path)?.dataset.state === state",

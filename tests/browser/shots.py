@@ -249,11 +249,10 @@ def contact(studio):
         inside = f"timelineOf({ACCELERATE}).shadowRoot"
         page.until(f"() => !{inside}.querySelector('.original').hidden")
         page.run(f"() => {inside}.querySelector('.original').click()")
-        page.until(f"() => {inside}.querySelector('dialog .sheet')")
-        page.run(f"() => {inside}.querySelector('dialog .sheet').click()")
-        page.until(f"() => {inside}.querySelectorAll('.tile:not(:disabled)').length === 4")
+        page.tab.locator("dialog .sheet").click()
+        page.tab.locator(".tile").nth(4).locator("img").wait_for()
         page.frames(20)
-        return opened_picture(page.tab.locator("dialog.contact").screenshot())
+        return opened_picture(page.tab.locator("dialog").screenshot())
 
 
 @picture(DOCS, "graph.png")

@@ -1,12 +1,14 @@
 """What a person meets: the widgets in sight, the badge, the way to the first faster picture, and
 the original beside it."""
 
+import json
 import re
 import time
 
 import pytest
-from conftest import once
+from conftest import ask, once
 from graphs import ACCELERATE, DECODE, PROMPT, SAMPLER, fresh, spaces
+from playwright.sync_api import expect
 
 IN_SIGHT = ["threshold", "forecaster", "verifier", "budget"]
 # Names of the widgets that are drawn, in either renderer.
@@ -106,22 +108,12 @@ def test_the_speed_up_is_in_the_title_also_when_collapsed(page):
     assert page.queue() == "execution_success"
     gain = page.await_state(ACCELERATE, "measured")["gain"]
     page.show(ACCELERATE)
-    # What the classic canvas writes is seen by writing it; what Nodes 2.0 shows is in the page.
-    badge = """id => {
-        const node = app.graph.getNodeById(id), said = [];
-        if (LiteGraph.vueNodesMode)
-            return document.querySelector(`[data-testid="node-header-${id}"]`).textContent;
-        const context = document.createElement('canvas').getContext('2d');
-        context.fillText = (text) => said.push(text);
-        node.onDrawTitle(context);
-        return said.join();
-    }"""
     for _ in range(2):
-        assert f"{gain}×" in page.run(badge, ACCELERATE)
+        assert f"{gain}×" in page.badge(ACCELERATE)
         page.run("id => app.graph.getNodeById(id).collapse()", ACCELERATE)
         page.frames()
     page.load(fresh())
-    assert "×" not in page.run(badge, ACCELERATE)
+    assert "×" not in page.badge(ACCELERATE)
 
 
 def test_no_text_is_cut_in_a_narrow_node(page):
@@ -180,24 +172,22 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
         JSON.stringify([id, mode, widgets_values])).sort()"""
     before = page.run(widgets)
     click(page, ".original")
-    page.until(f"() => {face(page, 'dialog')}")
-    page.frames()
-    told = page.run(
-        f"""() => {{
-            const {{shadowRoot}} = timelineOf('{ACCELERATE}');
-            const text = (name) => [...shadowRoot.querySelectorAll(name)].map((e) => e.textContent);
-            const images = [...shadowRoot.querySelectorAll('dialog img')];
-            return {{labels: text('.stage span'), psnr: text('.psnr')[0],
-                     loaded: images.map((image) => image.naturalWidth)}};
-        }}"""
-    )
+    dialog = page.tab.locator("dialog")
+    dialog.locator("img").nth(1).wait_for()
+    told = {
+        "labels": dialog.locator(".stage span").all_inner_texts(),
+        "psnr": dialog.locator(".told span").inner_text(),
+        "loaded": dialog.locator("img").evaluate_all("all => all.map((img) => img.naturalWidth)"),
+    }
     assert told["labels"][0].startswith("original · ") and told["labels"][1].startswith("SpeCa · ")
-    assert 20 < float(told["psnr"].split()[1]) < 90  # the same seed and prompt, and not the same
+    faster, psnr = told["psnr"].split(" · ")
+    assert faster.endswith("× faster")
+    assert 20 < float(psnr.split()[1]) < 90  # the same seed and prompt, and not the same
     assert told["loaded"] == [128, 128]
     assert page.run(widgets) == before and page.chart(ACCELERATE)["run"] == done["run"]
-    page.run(f"() => {face(page, 'dialog .pill:last-child')}.click()")
+    dialog.locator(".close").click()
     page.frames()
-    assert page.run(f"() => {face(page, 'dialog')}") is None
+    assert dialog.count() == 0
 
 
 def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
@@ -206,26 +196,24 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     done = page.await_state(ACCELERATE, "measured")
     page.until(f"() => !{face(page, '.original')}.hidden")
     click(page, ".original")
-    page.until(f"() => {face(page, 'dialog .sheet')}")
-    page.run(f"() => {face(page, 'dialog .sheet')}.click()")
-    page.until(
-        f"""() => timelineOf('{ACCELERATE}').shadowRoot
-            .querySelectorAll('.tile:not(:disabled)').length === 4"""
-    )
-    tiles = page.run(
-        f"""() => [...timelineOf('{ACCELERATE}').shadowRoot.querySelectorAll('.tile')].map((tile) =>
-            [tile.querySelector('b').textContent, tile.querySelector('small').textContent])"""
-    )
-    assert [name for name, _ in tiles] == ["original", "Faithful", "Balanced", "Fast", "Draft"]
-    psnrs = [float(re.search(r"PSNR ([\d.]+) dB", said)[1]) for _, said in tiles[1:]]
+    dialog = page.tab.locator("dialog")
+    dialog.locator(".sheet").click()
+    tiles = dialog.locator(".tile")
+    tiles.nth(4).locator("img").wait_for()
+    names = tiles.locator("b").all_inner_texts()
+    said = tiles.locator("small").all_inner_texts()
+    assert names == ["original", "Faithful", "Balanced", "Fast", "Draft"]
+    psnrs = [float(re.search(r"PSNR ([\d.]+) dB", each)[1]) for each in said[1:]]
     assert psnrs[0] > psnrs[2] > psnrs[3] > 15  # other pictures, each of the same seed
     assert page.chart(ACCELERATE)["run"] == done["run"]  # the node shows the run of its own graph
-    page.run(f"() => {face(page, '.tile:last-child')}.click()")
-    page.until(f"() => {face(page, 'dialog.wipe')}")
-    page.run(f"() => {face(page, 'dialog.wipe .pill:last-child')}.click()")
-    page.run(f"() => {face(page, 'dialog.contact .pill:last-child')}.click()")
+    shown = dialog.locator(".told span")
+    tiles.last.click()
+    assert shown.inner_text() in said[-1]  # it is on the stage
+    tiles.first.click()
+    assert shown.inner_text().endswith("identical")
+    dialog.locator(".close").click()
     page.frames()
-    assert page.run(f"() => {face(page, 'dialog')}") is None
+    assert dialog.count() == 0
 
 
 @once
@@ -276,3 +264,31 @@ def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(pa
     made = page.run("() => app.graph.nodes.find(({type}) => type === 'SpeCaAccelerate').id")
     assert page.queue() == "execution_success"
     assert page.await_state(made, "measured")["bars"]
+
+
+@once
+def test_what_was_learned_can_be_seen_handed_on_and_forgotten(page, tmp_path):
+    page.load(fresh())
+    page.run(
+        """id => app.collectNodeMenuItems(app.graph.getNodeById(id))
+            .find((item) => item?.content === 'What SpeCa has learned').callback()""",
+        ACCELERATE,
+    )
+    dialog = page.tab.locator("dialog")
+    rows = dialog.locator(".profiles .told")
+    rows.first.wait_for()
+    count = rows.count()
+    assert re.match(r"Flux\s*CFG [\d.]+, plain runs: \d+ · ", rows.first.inner_text())
+    with page.tab.expect_download() as loading:
+        rows.first.locator("a").click()
+    saved = tmp_path / loading.value.suggested_filename
+    loading.value.save_as(saved)
+    name = json.loads(saved.read_text(encoding="utf-8"))["name"]
+    assert name in ask(page.address, "/speca/profiles")
+    rows.first.locator(".forget").click()
+    expect(rows).to_have_count(count - 1)
+    assert name not in ask(page.address, "/speca/profiles")
+    dialog.locator("input").set_input_files(saved)
+    expect(rows).to_have_count(count)
+    assert name in ask(page.address, "/speca/profiles")
+    dialog.locator(".close").click()

@@ -256,9 +256,9 @@ def test_two_nodes_and_two_samplers_do_not_mix(page):
     assert seen == {run["ids"]["run"] for run in runs[str(ACCELERATE)].values()}
 
 
-@once
 def test_inside_a_subgraph(page):
-    page.load(fresh())
+    """Whose node shows the speed-up in its title."""
+    page.load(fresh(steps=28))
     outer = page.run(
         """(id) => {
             const made = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
@@ -273,6 +273,13 @@ def test_inside_a_subgraph(page):
     saved = json.loads(page.run("() => JSON.stringify(app.graph.serialize())"))
     page.load(saved)
     assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
+    assert f"{done['gain']}×" in page.badge(outer)
+    page.run("id => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", outer)
+    page.frames(20)
+    page.run("() => app.canvas.setGraph(app.rootGraph)")
+    page.until("id => app.graph.getNodeById(id)", outer)
+    page.frames(20)
+    assert f"{done['gain']}×" in page.badge(outer)
 
 
 def test_settings_hide_it_and_choose_colours(page):

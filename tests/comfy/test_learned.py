@@ -205,6 +205,16 @@ def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler,
     assert sampler == "res_multistep" or distance < relative_distance(fewer, plain)
 
 
+def test_fewer_plain_steps_are_as_far_off_as_foretold(flux, taught):
+    """Very few are nearer than foretold, so that they are not praised for nothing."""
+    plain = sample_flux(flux, batch=1)
+    known = find(sample_flux(learned(flux, taught, 0.05), batch=1)).profile["fewer_steps"]
+    assert known[-1] == [28, pytest.approx(0, abs=1e-4)]
+    for steps, foretold in known[:-1]:
+        off = relative_distance(sample_flux(flux, steps=steps, batch=1), plain)
+        assert 0.85 * off < foretold < (1.6 if steps > 6 else 4) * off
+
+
 def test_a_part_of_a_schedule_begins_where_the_plain_run_came_by(flux, taught):
     """Image to image, or the second of two samplers."""
     picture = sample_flux(flux, batch=1)

@@ -15,7 +15,7 @@ from speca_core.landing import Landing
 from speca_core.path_model import DOUBT, PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
-from speca_core.replay import psnr_band, replay
+from speca_core.replay import better_steps, psnr_band, replay
 from speca_core.sampler_response import SamplerResponse
 from speca_core.tensors import join
 from speca_core.trial import Trial
@@ -99,6 +99,16 @@ def test_a_computed_turn_takes_back_what_the_drafts_did():
 
 def test_no_slope_is_looked_for_behind_the_newest_three():
     assert len(model(LINE).slope_weights((0, 1, 2, 3, 4, 5), 6)) == 1 + 3
+
+
+def test_fewer_plain_steps_go_on_along_the_slope_that_they_see():
+    """Along the rise, 0 + 1 + ... + 7 = 28 eighths; in four steps of two it is 2 (0 + 2 + 4 + 6) =
+    24 eighths, in one it is none. The last latent is the start less 1 level less 3.5 rises."""
+    line, size = model(LINE), math.sqrt(1 + 1 + 3.5**2)
+    assert line.fewer_steps(TURNS) == pytest.approx(0, abs=1e-5)
+    assert line.fewer_steps(4) == pytest.approx(0.5 / size)
+    assert line.fewer_steps(1) == pytest.approx(3.5 / size)
+    assert model(LINE, ADAMS).fewer_steps(4) is None
 
 
 def test_a_model_that_reacts_makes_drafts_dearer():
@@ -315,6 +325,19 @@ def test_what_if_foretells_the_psnr_from_the_distance():
     predicted = replay(report, learned(0.5).to_dict())
     predicted.profile["foretold"] = 0.01  # 40 dB below the latent
     assert psnr_band(report, predicted) == pytest.approx((46, 55))
+
+
+def test_what_if_says_how_many_plain_steps_are_nearer():
+    report, _ = recorded()
+    predicted = replay(report, learned(0.5).to_dict())
+    steps = len(computed(predicted))
+    predicted.profile |= {"foretold": 0.5, "fewer_steps": [[1, 0.9], [TURNS, 0.0]]}
+    at = 0.9 * (TURNS - steps) / (TURNS - 1)
+    for foretold, better in ((at - 0.01, None), (at + 0.01, steps)):
+        predicted.profile["foretold"] = foretold
+        assert better_steps(predicted) == better
+    del predicted.profile["fewer_steps"]
+    assert better_steps(predicted) is None
 
 
 def test_what_if_of_a_run_that_taught_nothing_is_refused():

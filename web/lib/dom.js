@@ -18,8 +18,8 @@ export function write(element, text) {
 }
 
 /** A button that hands on its clicks alone, not the drag of a node. */
-export function button(className, onClick) {
-  const element = html("button", className);
+export function button(className, onClick, text) {
+  const element = html("button", className, text);
   element.type = "button";
   element.addEventListener("click", onClick);
   return element;

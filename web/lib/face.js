@@ -1,12 +1,13 @@
 // What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
-// qualities, the sentence, the strip, the counts, the details and the buttons.
+// qualities, the sentence, the strip, the counts and the buttons.
 // Knows the DOM, not ComfyUI.
-import { CHART_CSS, Chart } from "./chart.js";
+import { styles } from "./assets.js";
 import { button, html, write } from "./dom.js";
-import { FACE_CSS } from "./face_css.js";
-import { expectedCalls, panelsOf } from "./report.js";
-import { STRIP_CSS, Strip } from "./strip.js";
+import { expectedCalls } from "./report.js";
+import { Strip } from "./strip.js";
 import style from "./style.js";
+
+const COUNTS = ["computed", "accepted", "rejected", "limit"];
 
 /**
  * The face of one node.
@@ -17,61 +18,56 @@ import style from "./style.js";
  *   said: see sentence.js, cure: text of the button that helps, or null,
  *   qualities: [{name, label, gain, warn, pressed}],
  *   samplers: ids, if there is a choice; sampler: the chosen one,
- *   original: text of the button to compare, or null; busy: it is under way,
+ *   original: text of the button to compare, or null; busy: pictures are being made,
  *   advanced: text of the button that folds settings, or null,
  *   words, colours: name of a palette }
  *
- * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another,
- * onShown(): it came onto the page, or went.
+ * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another.
  */
 export class Face {
   constructor(handlers) {
+    this.handlers = handlers;
     this.host = html("div");
     this.host.setAttribute("aria-label", "SpeCa timeline");
-    this.root = this.host.attachShadow({ mode: "open" });
     this.body = html("div", "body");
-    this.qualities = html("div", "qualities");
-    this.head = html("div", "head");
-    this.line = html("div", "line");
     this.progress = html("div", "progress");
     this.progress.append(html("i"));
     this.strip = new Strip();
-    this.chart = new Chart();
-    this._rows(handlers);
-    this.body.append(
-      ...[this.qualities, this.head, this.line, this.progress, this.strip.host],
-      ...[this.counts, this.chart.host, this.buttons],
-    );
+    this.qualities = this._add(this.body, "qualities");
+    this.head = this._add(this.body, "head");
+    this.line = this._add(this.body, "line");
+    this.body.append(this.progress, this.strip.host);
+    this.counts = this._add(this.body, "counts");
+    for (const name of COUNTS) this[name] = this._add(this.counts, `count ${name}`, "span");
+    this.sampler = button("link sampler", handlers.onSampler);
+    this.details = button("link details", () => {
+      this.open = !this.open;
+      this.draw(this.model);
+    });
+    this.counts.append(this.sampler, this.details);
+    this.buttons = this._add(this.body, "buttons");
+    this.cure = button("pill cure", () => handlers.onQuality(this.model.said.cure));
+    this.original = button("pill original", handlers.onOriginal);
+    this.advanced = button("link advanced", handlers.onAdvanced);
+    this.buttons.append(this.cure, this.original, this.advanced);
     const card = html("div", "card");
     card.append(this.body);
-    const css = html("style", "", FACE_CSS + STRIP_CSS + CHART_CSS);
-    this.root.append(css, card);
-    this.handlers = handlers;
+    const root = this.host.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [styles];
+    root.append(card);
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
     new ResizeObserver(() => this._resized()).observe(this.body);
   }
 
-  _rows({ onSampler, onOriginal, onAdvanced }) {
-    this.computed = html("span", "count computed");
-    this.accepted = html("span", "count accepted");
-    this.sampler = button("link sampler", onSampler);
-    this.details = button("link details", () => {
-      this.open = !this.open;
-      this.draw(this.model);
-    });
-    this.counts = html("div", "counts");
-    this.counts.append(this.computed, this.accepted, this.sampler, this.details);
-    this.cure = button("pill cure", () => this.handlers.onQuality(this.model.said.cure));
-    this.original = button("pill original", onOriginal);
-    this.advanced = button("link advanced", onAdvanced);
-    this.buttons = html("div", "buttons");
-    this.buttons.append(this.cure, this.original, this.advanced);
+  _add(parent, name, tag = "div") {
+    const made = html(tag, name);
+    parent.append(made);
+    return made;
   }
 
   _resized() {
     const { offsetHeight: height, offsetWidth: width } = this.body;
-    this.handlers.onShown();
     if (!height) return; // not on the page
     if (width !== this.width && this.model) this.draw(this.model);
     if (height === this.height) return;
@@ -83,25 +79,24 @@ export class Face {
     this.model = model;
     const { state, report, said, words, colours } = model;
     const palette = style.palettes[colours] ?? Object.values(style.palettes)[0];
-    for (const [name, value] of Object.entries(palette))
+    const { accepted, column } = style.opacity;
+    const opacities = { "accepted-opacity": accepted, "column-opacity": column };
+    for (const [name, value] of Object.entries({ ...palette, ...opacities }))
       this.host.style.setProperty(`--${name}`, value);
     Object.assign(this.host.dataset, { state, draws: ++this.draws, run: model.run ?? "" });
     this.width = this.body.offsetWidth;
     this._qualities(model);
     this.body.dataset.tone = said.tone;
-    write(this.head, said.head);
-    write(this.line, said.line);
+    say(this.head, said.head);
+    say(this.line, said.line);
     const drawn = report?.calls.length ? report : null;
-    const panels = drawn ? panelsOf(drawn) : [];
     const count = drawn ? expectedCalls(drawn) : 0;
     const width = this.strip.host.clientWidth || this.width || 300;
     this.strip.host.classList.toggle("guess", state === "whatif");
-    this.strip.draw(panels, count, width);
+    this.strip.draw(drawn, width, this.open && drawn ? words : null);
     this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
     this._progress(state === "live" && count ? drawn.calls.length / count : null);
     this._counts(model, drawn, count);
-    this.chart.host.hidden = !this.open || !drawn;
-    if (!this.chart.host.hidden) this.chart.draw(drawn, words, this.width || width);
     this._buttons(model);
   }
 
@@ -132,32 +127,31 @@ export class Face {
 
   _counts({ state, samplers, sampler, words }, report, count) {
     this.counts.hidden = !report;
-    this.sampler.hidden = (samplers?.length ?? 0) < 2;
-    write(this.sampler, words.sampler(sampler));
-    write(this.details, words.details);
-    this.details.setAttribute("aria-expanded", String(this.open));
     if (!report) return;
     const { rows, accepted } = report.totals;
     const live = state === "live";
-    const { counted } = words;
-    write(
-      this.computed,
-      live ? words.step(report.calls.length, count) : `${counted.computed} ${rows - accepted}`,
-    );
+    const computed = `${words.computed} ${rows - accepted}`;
+    say(this.computed, live ? words.step(report.calls.length, count) : computed);
     this.computed.classList.toggle("sign", !live);
-    write(this.accepted, `${counted.accepted} ${accepted}`);
+    say(this.accepted, `${words.accepted} ${accepted}`);
+    say(this.rejected, this.open && words.rejected);
+    say(this.limit, this.open && words.tolerance);
+    say(this.sampler, samplers.length > 1 && words.sampler(sampler));
+    say(this.details, words.details);
+    this.details.setAttribute("aria-expanded", String(this.open));
   }
 
   _buttons({ cure, original, busy, advanced }) {
-    for (const [element, text] of [
-      [this.cure, cure],
-      [this.original, original],
-      [this.advanced, advanced],
-    ]) {
-      element.hidden = !text;
-      write(element, text ?? "");
-    }
+    say(this.cure, cure);
+    say(this.original, original);
+    say(this.advanced, advanced);
     this.original.disabled = Boolean(busy);
     this.buttons.hidden = !cure && !original && !advanced;
   }
+}
+
+/** Show a text; hide its element where there is none. */
+function say(element, text) {
+  element.hidden = !text;
+  write(element, text || "");
 }

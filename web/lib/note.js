@@ -1,27 +1,17 @@
 // A block of text in a node, and a longer one under a fold, to be copied.
-// Knows the DOM, not ComfyUI.
+// Knows the DOM, not ComfyUI; its fields look as the page's.
 
-const CSS = `
-  font: 12px/1.5 sans-serif; color: var(--input-text); background: var(--comfy-input-bg);
-  border-radius: 6px; padding: 6px 10px; white-space: pre-wrap; overflow: auto;
-  box-sizing: border-box; user-select: text;`;
-const DETAIL = `
-  display: block; width: 100%; height: 150px; margin-top: 4px; box-sizing: border-box; resize: none;
-  font: 11px/1.4 monospace; color: inherit; background: none; border-radius: 4px;
-  border: 1px solid color-mix(in srgb, currentColor 28%, transparent);`;
-const BUTTON = `
-  float: right; font: inherit; font-size: 11px; color: inherit; background: none; border: none;
-  text-decoration: underline; cursor: pointer;`;
+const FIELD = "comfy-multiline-input"; // the page's class for text
+const TEXT = `height: auto; overflow: auto; white-space: pre-wrap; user-select: text;
+  font: 12px/1.5 sans-serif; padding: 6px 10px; border-radius: 6px`;
 
-const styled = (tag, style) => Object.assign(document.createElement(tag), { style });
+const styled = (tag, style, more) => Object.assign(document.createElement(tag), { style, ...more });
 
 /** `host` is the element, `height` the pixels it needs; `onResize` is called when that changes. */
 export class Note {
-  constructor(label, text, onResize) {
-    this.host = styled("div", CSS);
-    this.host.setAttribute("aria-label", `SpeCa ${label}`);
-    this.text = styled("div", "");
-    this.text.textContent = text;
+  constructor(label, textContent, onResize) {
+    this.host = styled("div", TEXT, { className: FIELD, ariaLabel: `SpeCa ${label}` });
+    this.text = styled("div", "", { textContent });
     this.host.append(this.text);
     this.onResize = onResize;
   }
@@ -45,25 +35,25 @@ export class Note {
   }
 }
 
-function folded(detail, words) {
+function folded(value, words) {
   const fold = styled("details", "margin-top: 4px");
-  const title = styled("summary", "cursor: pointer; opacity: .8");
-  const button = styled("button", BUTTON);
-  // In a text field ComfyUI leaves the keys alone: Ctrl+C copies text, not nodes.
-  const field = Object.assign(styled("textarea", DETAIL), {
-    readOnly: true,
-    spellcheck: false,
-    value: detail,
+  const title = styled("summary", "cursor: pointer", { textContent: words.diagnosis });
+  const button = styled("button", "float: right; font: inherit; text-decoration: underline", {
+    textContent: words.copy,
   });
-  field.setAttribute("aria-label", words.diagnosis);
-  title.textContent = words.diagnosis;
-  button.textContent = words.copy;
+  // In a text field ComfyUI leaves the keys alone: Ctrl+C copies text, not nodes.
+  const field = styled("textarea", "width: 100%; height: 150px", {
+    className: FIELD,
+    readOnly: true,
+    value,
+    ariaLabel: words.diagnosis,
+  });
   button.addEventListener("click", async (event) => {
     event.preventDefault(); // leave the fold as it is
     fold.open = true;
     field.select();
     // A page loaded over plain http from another machine has no navigator.clipboard.
-    if (navigator.clipboard) await navigator.clipboard.writeText(detail);
+    if (navigator.clipboard) await navigator.clipboard.writeText(value);
     else if (!document.execCommand("copy")) return; // the text is selected: Ctrl+C works
     button.textContent = words.copied;
   });

@@ -1,10 +1,13 @@
 // What the pack asks of ComfyUI's page.
 import { app } from "../../../scripts/app.js";
+import { text } from "./assets.js";
 import { workflowKey } from "./runs.js";
-import { wordsOf } from "./words.js";
+import { wordsIn, wordsOf } from "./words.js";
 
+const languages = wordsIn(await text("words.json"));
+export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
-export const words = () => wordsOf(setting("Comfy.Locale"));
+export const words = () => wordsOf(languages, setting("Comfy.Locale"));
 export const rootGraph = () => app.rootGraph ?? app.graph;
 export const currentWorkflow = () => workflowKey(rootGraph()?.id);
 export const nodes2 = () => Boolean(globalThis.LiteGraph?.vueNodesMode);
@@ -32,6 +35,13 @@ export function nodeAt(path) {
     graph = node?.subgraph;
   }
   return node;
+}
+
+/** The subgraphs' nodes on the way to a node, outermost first. */
+export function outerNodes(path = "") {
+  const steps = path.split(":");
+  const paths = steps.slice(1).map((_, i) => steps.slice(0, i + 1).join(":"));
+  return paths.map(nodeAt).filter(Boolean);
 }
 
 /** The node that feeds an input, by its name. */

@@ -1,8 +1,12 @@
-// What SpeCa has learned of a model, in the page: carried by workflows, so that whoever opens one and
-// has the same model need not teach SpeCa again.
+// What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
+// has the same model need not teach SpeCa again; and listed.
 import { api } from "../../../scripts/api.js";
-import { silently } from "./page.js";
+import { ask } from "./ask.js";
+import { openDialog } from "./dialog.js";
+import { button, html } from "./dom.js";
+import { silently, words } from "./page.js";
 
+const PATH = "/speca/profiles";
 const CARRIED = "speca_profile"; // of the node; nodes/runtime/page/workflow_metadata.py reads it
 const MOST_CHARACTERS = 16_384;
 
@@ -10,9 +14,7 @@ const MOST_CHARACTERS = 16_384;
 export async function carryProfile(node, name) {
   if (!name) return;
   try {
-    const answer = await api.fetchApi(`/speca/profiles/${name}`);
-    if (!answer.ok) return; // forgotten meanwhile
-    const profile = await answer.json();
+    const profile = await ask(`${PATH}/${name}`);
     if (JSON.stringify(profile).length > MOST_CHARACTERS) return;
     silently(node, (each) => {
       each.properties ??= {};
@@ -20,5 +22,53 @@ export async function carryProfile(node, name) {
     });
   } catch (error) {
     console.warn("SpeCa: the server did not send the profile:", error);
+  }
+}
+
+/** A dialog that lists what is known, to be deleted, or handed on as a file. */
+export async function showProfiles() {
+  const told = words();
+  const list = html("div", "profiles");
+  const fill = async () => list.replaceChildren(...(await rows(told, fill)));
+  await working(fill);
+  const file = Object.assign(html("input"), { type: "file", accept: ".json", hidden: true });
+  const take = async () => {
+    await ask(PATH, JSON.parse(await file.files[0].text()));
+    await fill();
+  };
+  file.addEventListener("change", () => working(take));
+  const open = button("pill", () => file.click(), told.openProfile);
+  openDialog(told, [html("h3", "", told.profiles), list], [file, open, html("i")]);
+}
+
+async function rows(told, fill) {
+  const known = Object.entries(await ask(PATH));
+  if (!known.length) return [told.noProfiles];
+  return known.map(([name, { model, changed, profiles }]) => {
+    const row = html("div", "told");
+    const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
+    const day = new Date(1000 * changed).toLocaleString();
+    const save = Object.assign(html("a", "pill", told.saveProfile), {
+      href: api.apiURL(`${PATH}/${name}`),
+      download: `speca ${model}.json`,
+    });
+    const forget = async () => {
+      await ask(`${PATH}/${name}`, null, "DELETE");
+      await fill();
+    };
+    row.append(html("b", "", model), html("small", "", [...scales, day].join(" · ")), html("i"));
+    row.append(
+      save,
+      button("pill forget", () => working(forget), told.deleteProfile),
+    );
+    return row;
+  });
+}
+
+async function working(work) {
+  try {
+    await work();
+  } catch (error) {
+    globalThis.alert(error.message);
   }
 }

@@ -156,18 +156,10 @@ export function whyNothing(report) {
 }
 
 /** Whether two settings (or any plain JSON) are the same. */
-export function same(a, b) {
-  if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return a === b;
-  const keys = Object.keys(a);
-  return (
-    keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]))
-  );
-}
+export const same = (a, b) => agrees(a, b) && agrees(b, a);
 
 /** Whether settings are those of a record. A setting that an older record lacks does not count. */
 export function agrees(recorded, settings) {
   if (recorded === null || typeof recorded !== "object") return recorded === settings;
-  return Object.keys(recorded).every(
-    (key) => key in settings && agrees(recorded[key], settings[key]),
-  );
+  return Object.entries(recorded).every(([key, value]) => agrees(value, settings?.[key]));
 }

@@ -2,17 +2,13 @@
 
 const MOST = 4; // samplers fed by one node
 
-/**
- * Runs of one SpeCa node: the newest of each sampler, oldest first. A run is the payload
- * of the `speca.run` event.
- */
+/** Of one SpeCa node: the newest of each sampler, oldest first. A run is the event's payload. */
 export class Runs {
   constructor() {
     this.list = [];
     this.chosen = null; // sampler picked by the user
   }
 
-  /** Take a run; it replaces an older one of the same sampler. */
   take(run) {
     const others = this.list.filter((other) => keyOf(other) !== keyOf(run));
     this.list = [...others, run].slice(-MOST);
@@ -29,7 +25,7 @@ export class Runs {
     this.chosen = this.list.length ? keyOf(this.list[(at + 1) % this.list.length]) : null;
   }
 
-  /** The runs to keep in the workflow: those that have ended. */
+  /** What the workflow keeps. */
   get saved() {
     return this.list.filter((run) => run.ended);
   }

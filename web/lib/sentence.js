@@ -37,6 +37,7 @@ export function leftOf(report) {
  * The sentence: {tone: "" | "good" | "warn" | "bad", head, line, cure: a quality's name or null}.
  *
  * facts = {state: as in face.js, report: the one to speak of, psnr: its band,
+ *   steps: so many plain ones are foretold to look better, or null,
  *   outlook: {quality: {speedup, psnr}} of this graph, quality: the one that is set,
  *   learns: the settings ask for a profile, changed: they are not the run's, and tell nothing,
  *   now: speed-up of the run that was, sampler: its name, failure: an error's text}
@@ -78,20 +79,23 @@ const SAY = {
     return psnr && gains(gain) ? { ...said, tone: TONES[qualityOf(psnr)] } : said;
   },
   whatif(facts, words) {
-    const { report, psnr, now } = facts;
+    const { report, psnr, steps, now } = facts;
     const gain = gainOf(report);
     if (!gains(gain)) return nothing(facts, words, words.nothingAgain);
     const quality = qualityOf(psnr);
     const known = now ? [words.now(times(now))] : [];
+    const better = steps && words.stepsAreBetter(steps);
     if (quality === "visible")
       return {
         tone: "bad",
         head: words.willChange(times(gain.speedup)),
-        line: words.fasterIsWorse,
+        line: better ?? words.fasterIsWorse,
         cure: fastestGood(facts),
       };
-    if (quality) known.push(words.likely[quality]);
-    return { head: words.again(times(gain.speedup)), line: known.join(" · ") };
+    if (quality) known.push(words.quality[quality]);
+    if (better) known.push(better);
+    const tone = better ? "warn" : "";
+    return { tone, head: words.again(times(gain.speedup)), line: known.join(" · ") };
   },
 };
 
@@ -112,7 +116,11 @@ function learned({ outlook, quality, report }, words) {
   if (report.settings.threshold === 0)
     return { head: words.nothing, line: words.causes.zero_tolerance, cure: "balanced" };
   const next = outlook?.[quality]?.speedup;
-  return { tone: "good", head: words.learned, line: words.learnedLine(next ? times(next) : null) };
+  return {
+    tone: "good",
+    head: words.learned,
+    line: next ? words.learnedLine(times(next)) : words.learnedNext,
+  };
 }
 
 function nothing(facts, words, head) {

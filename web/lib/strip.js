@@ -1,49 +1,57 @@
-// A run as one strip of cells per image: solid where the model ran, hollow where a step was skipped,
-// with a notch where a draft was tried and then computed. Knows the DOM, not ComfyUI.
-import { shape } from "./dom.js";
-
-export const STRIP_CSS = `
-.strip { display: block; max-height: 132px; overflow-y: auto; }
-.strip svg { display: block; width: 100%; }
-.bar[data-verdict=computed], .bar[data-verdict=rejected] { fill: var(--computed); }
-.bar[data-verdict=accepted] {
-  fill: var(--accepted); fill-opacity: .16; stroke: var(--accepted); stroke-width: 1.1;
-}
-.rest { fill: currentColor; opacity: .16; }
-.guess .bar { opacity: .8; }
-`;
+// A run as one row of cells per image: solid where the model ran, hollow where a step was skipped,
+// with a notch where a draft was tried and then computed. With details each cell is as tall as its
+// error, below a line for its tolerance. Knows the DOM, not ComfyUI.
+import { html, shape } from "./dom.js";
+import { expectedCalls, panelsOf, scaleOf, shareOf } from "./report.js";
+import style from "./style.js";
 
 const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
+const DETAILED = { row: 64, rows: 192, gap: 4, axis: 11 }; // rows share what three would take
 const GAP = 2.5;
 
 /** Keeps its cells: a redraw changes attributes. */
 export class Strip {
   constructor() {
-    this.host = document.createElement("div");
-    this.host.className = "strip";
     this.rest = shape("path", { class: "rest" });
-    this.svg = shape("svg", { role: "img" }, this.rest);
+    this.details = shape("g");
+    this.svg = shape("svg", { role: "img" }, this.rest, this.details);
+    this.host = html("div", "strip");
     this.host.append(this.svg);
     this.cells = [];
   }
 
-  /** `panels` as panelsOf() of report.js makes them; `count`: calls of the whole run. */
-  draw(panels, count, width) {
-    const tall = TALL[Math.min(panels.length, TALL.length) - 1] ?? 0;
-    const height = Math.max(0, panels.length * (tall + GAP) - GAP);
+  /** `report`: null if there is none. `words`: for the details; null without. */
+  draw(report, width, words) {
+    const panels = report ? panelsOf(report) : [];
+    const rows = words ? panels.slice(0, style.images) : panels;
+    const count = report ? expectedCalls(report) : 0;
+    const step = width / Math.max(1, count);
+    const tall = words
+      ? Math.min(DETAILED.row, DETAILED.rows / rows.length)
+      : (TALL[Math.min(rows.length, TALL.length) - 1] ?? 0);
+    const pitch = tall + (words ? DETAILED.gap : GAP);
+    const bottom = Math.max(0, rows.length * pitch - pitch + tall);
+    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
+    const scale = words && scaleOf(panels);
+    const place = { step, wide, tall, pitch, bottom, width, count, scale };
+    const height = bottom + (words ? DETAILED.axis : 0);
     set(this.svg, "height", height);
     set(this.svg, "viewBox", `0 0 ${width} ${height}`);
-    const step = width / Math.max(1, count);
-    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
+    this.host.classList.toggle("detailed", Boolean(words));
+    this._cells(rows, place);
+    this.details.replaceChildren(...(words ? detailsOf(report, panels, rows, place, words) : []));
+  }
+
+  _cells(rows, { step, wide, tall, pitch, count, scale }) {
     let used = 0;
     let rest = "";
-    panels.forEach(({ bars }, row) => {
-      const y = row * (tall + GAP);
+    rows.forEach(({ bars }, row) => {
       for (let i = 0; i < count; i++) {
-        const x = i * step;
-        if (bars[i])
-          this._cell(used++, bars[i].verdict, outline(bars[i].verdict, x, y, wide, tall));
-        else if (i >= bars.length) rest += outline("", x, y, wide, tall);
+        const bar = bars[i];
+        const high = bar && scale ? Math.max(3, tall * shareOf(bar, scale)) : tall;
+        const box = [i * step, row * pitch + tall - high, wide, high];
+        if (bar) this._cell(used++, bar.verdict, outline(bar.verdict, ...box));
+        else if (i >= bars.length) rest += outline("", ...box);
       }
     });
     for (const cell of this.cells.splice(used)) cell.remove();
@@ -53,7 +61,7 @@ export class Strip {
   _cell(index, verdict, d) {
     if (!this.cells[index]) {
       this.cells[index] = shape("path", { class: "bar" });
-      this.svg.append(this.cells[index]);
+      this.details.before(this.cells[index]);
     }
     set(this.cells[index], "data-verdict", verdict);
     set(this.cells[index], "d", d);
@@ -74,4 +82,61 @@ function outline(verdict, x, y, wide, tall) {
   const half = short(across / 2);
   const deep = short(tall * 0.45);
   return `M${left} ${top}l${half} ${deep}l${short(across - half)} ${-deep}v${down}h${-across}z`;
+}
+
+const label = (x, y, text, anchor) => shape("text", { x, y, "text-anchor": anchor }, String(text));
+
+/** What lies around and on the cells. Where the model ran all of the column is tinted. */
+function detailsOf(report, panels, rows, place, words) {
+  const { step, wide, tall, pitch, bottom, width, count, scale } = place;
+  const columns = { computed: "", rejected: "" };
+  let tolerances = "";
+  rows.forEach(({ bars }, row) => {
+    const top = row * pitch;
+    bars.forEach((bar, i) => {
+      const x = short(i * step);
+      if (bar && bar.verdict !== "accepted")
+        columns[bar.verdict] += outline("", x, top, wide, tall);
+      if (bar?.tolerance == null) return;
+      const share = Math.min(bar.tolerance / scale, 1);
+      tolerances += `M${x} ${short(top + tall * (1 - share))}h${short(step)}`;
+    });
+  });
+  const hidden = panels.length - rows.length;
+  const under = bottom + DETAILED.axis - 1;
+  const batch = rows.length > 1;
+  return [
+    ...Object.entries(columns).map(([verdict, d]) => shape("path", { class: verdict, d })),
+    shape("path", { class: "tolerance", d: tolerances }),
+    ...rows.map(({ image }, row) => label(1, row * pitch + 8, batch ? image + 1 : "", "start")),
+    label(0, under, 1, "start"),
+    ...(count > 4 ? [label(width / 2, under, Math.round(count / 2), "middle")] : []),
+    label(width, under, hidden ? words.more(hidden) : count, "end"),
+    ...report.calls.map((call, i) => {
+      const d = outline("", i * step, 0, step, bottom);
+      return shape(
+        "path",
+        { class: "hit", d },
+        shape("title", {}, told(call, i, report.steps, rows, words)),
+      );
+    }),
+  ];
+}
+
+/** A call's tooltip. */
+function told(call, index, steps, rows, words) {
+  const position = (call.position + 1).toFixed(call.position % 1 ? 2 : 0);
+  const milliseconds = (1000 * call.seconds).toFixed(0);
+  const lines = [`${words.call(index + 1, position, steps)}, ${milliseconds} ms`];
+  for (const { image, bars } of rows) {
+    const bar = bars[index];
+    if (!bar) continue;
+    const parts = [`${words[bar.verdict]} (${bar.reasons.join(", ")})`];
+    if (bar.infinite) parts.push(`${words.error} ∞`);
+    for (const name of ["error", "tolerance", "hindcast"])
+      if (bar[name] !== null) parts.push(`${words[name]} ${bar[name].toPrecision(3)}`);
+    const whose = rows.length > 1 ? `${words.image(image + 1)}: ` : "";
+    lines.push(whose + parts.join(", "));
+  }
+  return lines.join("\n");
 }

@@ -1,13 +1,12 @@
-// How a run is drawn: in the node by chart.js, and in SpeCa Report by
-// nodes/runtime/page/timeline.py, which reads the exported object as JSON.
+// How a run is drawn: in the node by strip.js, in SpeCa Report by nodes/runtime/page/timeline.py,
+// which reads the object as JSON.
 //
-// palettes: after Okabe and Ito, darkened until they stand out on white as well; `grey` leaves it
-//     all to the shapes. The report takes the first.
-// severity: of the verdicts, mild to severe. An image shows the worst of its branches.
-// opacity: of an accepted bar, and of the column around a computed or rejected one.
-// scale: the top of the panels is `headroom` times the largest tolerance, or times the largest
-//     error if that is more, but at most `tolerances` times the largest tolerance. Taller bars are
-//     cut.
+// palettes: after Okabe and Ito, darkened until they stand out on white as well; the report's is the
+//     first.
+// severity: of the verdicts. An image shows the worst of its branches.
+// opacity: of an accepted bar, and of the column around another.
+// scale: `headroom` above the largest tolerance, or error; of that at most `tolerances` times the
+//     largest tolerance. Taller bars are cut.
 // images: panels at most.
 export default {
   "palettes": {

@@ -1,6 +1,7 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
-import { Badge } from "./badge.js";
+import { ask } from "./ask.js";
+import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
 import {
@@ -9,6 +10,7 @@ import {
   fit,
   handOnNavigation,
   nodeAt,
+  outerNodes,
   nodes2,
   perFrame,
   setting,
@@ -27,9 +29,9 @@ import {
   upgradeSwitches,
   writeSettings,
 } from "./settings.js";
-import { whatIf } from "./whatif.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
+const RAN = ["measured", "whatif"]; // states with a run that has ended
 export const SHOW = "SpeCa.Timeline.Show";
 export const COLOURS = "SpeCa.Timeline.Colours";
 
@@ -39,7 +41,7 @@ export class Timeline {
     this.node = node;
     this.presets = presets;
     this.runs = new Runs();
-    this.guess = null; // the what-if: {run, settings, report, psnr}
+    this.guess = null; // the what-if: {run, settings, report, psnr, steps}
     this.outlook = null; // of a run: {run, psnr, speeds: {quality: {speedup, psnr}}}
     this.failure = null; // the message of an error
     this.asking = false;
@@ -51,10 +53,9 @@ export class Timeline {
         this.runs.next();
         this.refresh();
       },
-      onOriginal: () => this.original.make(this.runs.shown, this.face.root),
+      onOriginal: () => this.original.make(this.runs.shown),
       onAdvanced: () => this._fold(),
       onHeight: () => this._fit(),
-      onShown: perFrame(() => this.badge.show()),
     });
     handOnNavigation(this.face.host);
     this.height = 0;
@@ -62,12 +63,10 @@ export class Timeline {
     this.widget = addElement(node, "timeline", this.face.host, {
       getMinHeight: () => (setting(SHOW) ? this.face.height + 16 : 0),
     });
-    this.badge = new Badge(node);
     this.showOrHide();
     this.watchWidgets();
   }
 
-  /** As the setting says. */
   showOrHide() {
     this.widget.hidden = !setting(SHOW);
     this.face.host.style.display = setting(SHOW) ? "" : "none";
@@ -109,14 +108,13 @@ export class Timeline {
     this.refresh();
   }
 
-  /** Show the message of an error; null: it runs again. */
+  /** `message`: of an error; null: it runs again. */
   fail(message) {
     if (this.failure === message) return;
     this.failure = message;
     this.refresh();
   }
 
-  /** News of a run. */
   take(run) {
     this.runs.take(run);
     if (run.ended) {
@@ -180,12 +178,15 @@ export class Timeline {
     const told = words();
     const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
     facts.outlook = outlook?.speeds;
-    facts.psnr = facts.state === "whatif" ? this.guess.psnr : outlook?.psnr;
+    const guess = facts.state === "whatif" ? this.guess : null;
+    facts.psnr = (guess ?? outlook)?.psnr;
+    facts.steps = guess?.steps ?? null;
     const said = sentence(facts, told);
     const { state, report, quality } = facts;
     const gain = report && gainOf(report);
-    const badge = ["measured", "whatif"].includes(state) && gains(gain);
-    this.badge.set(badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "");
+    const badge = RAN.includes(state) && gains(gain);
+    const text = badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
+    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, text);
     this.face.draw({
       state,
       run: run?.ids.run,
@@ -200,7 +201,8 @@ export class Timeline {
       })),
       samplers: this.runs.list.map(keyOf),
       sampler: run?.ids.sampler,
-      ...this.original.button(run, state, told),
+      original: RAN.includes(state) ? this.original.button(run, report, told) : null,
+      busy: this.original.busy,
       advanced: nodes2() || !hasAdvanced(this.node) ? null : this._foldText(told),
       words: told,
       colours: setting(COLOURS),
@@ -237,32 +239,37 @@ export class Timeline {
   async _guess(run, settings) {
     if (this.asking) return;
     const answer = await this._ask(run, [settings]);
-    const { report, psnr } = answer?.answers[0] ?? {};
-    this.guess = { run: run.ids.run, settings, report: report ? unpack(report) : null, psnr };
+    const { report, psnr, better_steps: steps } = answer?.answers[0] ?? {};
+    this.guess = { run: run.ids.run, settings, report: report && unpack(report), psnr, steps };
     this.refresh();
   }
 
-  async _ask(run, settings, brief) {
+  /** The report travels only if the server knows the run no more. */
+  async _ask({ ids, report }, settings, brief) {
+    const question = { run: ids.run, settings, brief };
     this.asking = true;
     try {
-      return await whatIf(run, settings, brief);
+      const answer = await ask("/speca/what_if", question);
+      return answer.unknown ? await ask("/speca/what_if", { ...question, report }) : answer;
+    } catch (error) {
+      console.warn("SpeCa: the server did not answer what-if:", error);
+      return null;
     } finally {
       this.asking = false;
     }
   }
 }
 
-/** A quality's button: how fast it would be, and whether that shows. */
-function speedOf({ speedup, psnr } = {}) {
+function speedOf({ speedup, psnr, better_steps: better } = {}) {
   const gain = speedup ? `${times(speedup)}×` : "–";
-  return { gain, warn: qualityOf(psnr) === "visible" };
+  return { gain, warn: qualityOf(psnr) === "visible" || Boolean(better) };
 }
 
-/** The text of the button that helps. */
 function curedBy(cure, outlook, words) {
   if (!cure) return null;
   const gain = outlook?.speeds[cure]?.speedup;
-  return words.use(words.qualities[cure], gain ? times(gain) : null);
+  const name = words.qualities[cure];
+  return gain ? words.use(name, times(gain)) : words.useAny(name);
 }
 
 /** What a sampling node calls its sampler; that may be a node before it. */

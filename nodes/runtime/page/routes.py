@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ....speca_core.config import PRESETS, SpecaConfig
 from ....speca_core.errors import SpecaError
-from ....speca_core.replay import psnr_band, replay
+from ....speca_core.replay import better_steps, psnr_band, replay
 from ....speca_core.report import RunReport
 from ....speca_core.report_json import pack, read, unpack, write
 from . import profile_routes, report_store
@@ -40,7 +40,8 @@ async def what_if(request: web.Request) -> web.Response:
     The request is {"run": its id, "settings": [`SpecaConfig.to_dict()`, ...]}; with "report", a
     packed one, where the server knows the run no more; with "brief", true, for answers without
     reports. The answer is {"psnr": of the run itself, "answers": [{"speedup", "psnr": [low, high]
-    in dB or null, "report": the prediction, packed}, ...]}; an answer is {"error": reason} if no
+    in dB or null, "better_steps": plain ones as long that come nearer, or null, "report": the
+    prediction, packed}, ...]}; an answer is {"error": reason} if no
     prediction is possible or a setting is out of range. It is {"unknown": the run's id} if the
     report is needed; a malformed request gets code 400.
     """
@@ -109,5 +110,6 @@ def foretold(recorded: RunReport, settings: dict[str, Any], brief: bool) -> dict
     answer = {
         "speedup": round(plain / spent, 4) if plain and spent else None,
         "psnr": psnr_band(recorded, predicted),
+        "better_steps": better_steps(predicted),
     }
     return answer if brief else answer | {"report": pack(write(predicted))}

@@ -1,5 +1,5 @@
 """The run as a picture: one bar per call and image, error against tolerance, verdict by colour and
-by shape. The page draws the same by the same rules: web/lib/style.js, report.js and chart.js."""
+by shape. The page draws the same by the same rules: web/lib/style.js, report.js and strip.js."""
 
 import json
 from collections.abc import Sequence

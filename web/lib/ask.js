@@ -1,0 +1,12 @@
+// Questions to the server.
+import { api } from "../../../scripts/api.js";
+
+/** Its answer, JSON; `sent`, if any, is posted as JSON. A refusal is an error with its reason. */
+export async function ask(path, sent, method = sent ? "POST" : "GET") {
+  const body = sent && JSON.stringify(sent);
+  const headers = { "Content-Type": "application/json" };
+  const answer = await api.fetchApi(path, { method, ...(sent && { headers, body }) });
+  const told = await answer.json();
+  if (answer.ok) return told;
+  throw new Error(told.error?.message ?? told.error ?? answer.statusText);
+}
