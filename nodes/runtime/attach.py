@@ -107,7 +107,8 @@ def _sample(
         wrappers[KEY] = wrappers.pop(KEY)
     patcher = guider.model_patcher
     names = suspects(guider.model_options, patcher.model.diffusion_model)
-    flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
+    levels = patcher.get_model_object("model_sampling")
+    flow = isinstance(levels, CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response, carried)
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
@@ -120,9 +121,7 @@ def _sample(
         knowledge.gatherer,
     )
     with harmless("looking for adapters that begin or end on the way"):
-        run.marks = marks_of(
-            options, min(run.session.schedule.sigmas), max(run.session.schedule.sigmas)
-        )
+        run.marks = marks_of(options, run.session.schedule.sigmas, levels.percent_to_sigma)
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()
