@@ -28,7 +28,7 @@ from .run import KEY, Run
 from .samplers import response_of
 from .skipping import BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
-from .windows import marks_of
+from .windows import changes_in, marks_of
 
 HOST = torch.device("cpu")
 log = logging.getLogger("speca")
@@ -121,7 +121,9 @@ def _sample(
         knowledge.gatherer,
     )
     with harmless("looking for adapters that begin or end on the way"):
-        run.marks = marks_of(options, run.session.schedule.sigmas, levels.percent_to_sigma)
+        run.marks = marks_of(
+            options, changes_in(guider.conds), run.session.schedule.sigmas, levels.percent_to_sigma
+        )
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()

@@ -15,6 +15,7 @@ from ...speca_core.sampler_response import SamplerResponse
 from .fingerprint import Key, key_of
 from .harmless import harmless
 from .profiles import ProfileStore
+from .windows import changes_in
 
 log = logging.getLogger("speca")
 
@@ -60,6 +61,8 @@ class Knowledge:
             self.trouble = "hindsight is off"
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
+        elif changes_in(getattr(guider, "conds", {})):
+            self.trouble = "prompts, controls or LoRAs change on the way"
         elif self._key is None:
             self.trouble = "the model could not be read, or its guidance is not one number"
         if self.trouble or response is None or self._key is None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
+from ...speca_core.axis import SAME_SIGMA
+
 PLACES = "patches", "patches_replace", "optimized_attention_override"  # the last: sparse attention
 DEPTH = 8  # of containers in containers
 MOST = 8  # bounds: more make a list of something else
@@ -24,6 +26,12 @@ BOUND = re.compile(
 )
 SHARE = re.compile(r"percent|pct|progress|_at$", re.I)  # of the run
 STEP = re.compile(r"(^|_)steps?(_|$)", re.I)
+PERCENTS = {  # of a prompt, and whether it begins there
+    "start_percent": True,
+    "end_percent": False,
+    "clip_start_percent": True,
+    "clip_end_percent": False,
+}
 EITHER = re.compile(r"^(start|begin|from|end|stop|until|range)$", re.I)  # a level, or a share
 
 
@@ -36,18 +44,42 @@ def bounds_of(transformer_options: Mapping[str, Any]) -> list[tuple[str, float]]
     return held if len({number for _, number in held}) <= MOST else []
 
 
+def changes_in(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[float, bool]]:
+    """The shares of the run at which a guider's prompts or their ControlNets begin or end, or a
+    hook changes the strength of its LoRA, and whether that is a beginning: at the bound itself
+    ComfyUI asks what begins and what ends. As it holds them before it samples."""
+    found: set[tuple[float, bool]] = set()
+    for cond in (cond for prompts in conds.values() for cond in prompts):
+        found |= {(cond[name], begins) for name, begins in PERCENTS.items() if name in cond}
+        control = cond.get("control")
+        while control is not None:
+            found |= {
+                *zip(getattr(control, "timestep_percent_range", ()), (True, False), strict=False)
+            }
+            control = getattr(control, "previous_controlnet", None)
+        for hook in getattr(cond.get("hooks"), "hooks", ()):
+            frames = getattr(getattr(hook, "hook_keyframe", None), "keyframes", ())
+            found |= {(frame.start_percent, True) for frame in frames}
+    return sorted(change for change in found if 0 < change[0] < 1)
+
+
 def marks_of(
     transformer_options: Mapping[str, Any],
+    changes: Sequence[tuple[float, bool]],
     sigmas: Sequence[float],
     level_at: Callable[[float], float],
 ) -> list[float]:
-    """The noise levels within a schedule at which such a bound lies, falling.
+    """The noise levels within a schedule at which such a bound or a change lies, falling.
 
     Args:
+        changes: see `changes_in`.
         sigmas: of the schedule.
         level_at: the noise level at a share of the run, as ComfyUI counts it.
     """
-    marks = set()
+    marks = {
+        float(level_at(share)) * (1 + SAME_SIGMA * (1 if begins else -1))
+        for share, begins in changes
+    }
     for name, number in bounds_of(transformer_options):
         marks |= {*levels(name, number, sigmas, level_at)}
     return sorted((m for m in marks if min(sigmas) < m < max(sigmas)), reverse=True)

@@ -252,7 +252,9 @@ def test_bounds_are_found_wherever_they_are_held(held):
 
 
 def marked(options, sigmas):
-    return [round(mark, 4) for mark in marks_of(options, sigmas, lambda share: (1 - share) ** 2)]
+    return [
+        round(mark, 4) for mark in marks_of(options, [], sigmas, lambda share: (1 - share) ** 2)
+    ]
 
 
 @pytest.mark.parametrize(
