@@ -110,7 +110,9 @@ def _sample(
     levels = patcher.get_model_object("model_sampling")
     flow = isinstance(levels, CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    knowledge = Knowledge(profiles, config, guider, flow, response, carried)
+    knowledge = Knowledge(
+        profiles, config, guider, flow, response, carried, finishes=not sigmas[-1] > 0
+    )
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,

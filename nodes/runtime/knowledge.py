@@ -29,6 +29,10 @@ class Knowledge:
         path: what a profile says of the run; None: nothing.
         gatherer: makes a profile of it; the run is plain then.
         trouble: why there can be neither, where one is asked for; empty otherwise.
+
+    Args:
+        carried: the profile that a workflow brings along, or anything else.
+        finishes: the schedule ends without noise.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Knowledge:
         flow: bool,
         response: SamplerResponse | None,
         carried: Any = None,
+        finishes: bool = True,
     ) -> None:
         self.config = config = config.judged
         self.path: PathModel | None = None
@@ -61,6 +66,8 @@ class Knowledge:
             self.trouble = "hindsight is off"
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
+        elif not finishes:  # what is far from it now may be farther when another sampler is done
+            self.trouble = "another sampler goes on with the latent"
         elif changes_in(getattr(guider, "conds", {})):
             self.trouble = "prompts, controls or LoRAs change on the way"
         elif self._key is None:

@@ -280,23 +280,30 @@ def test_other_weights_are_another_model(store):
         assert report.profile["state"] == "learning"
 
 
-def test_each_stage_of_a_sampling_in_two_is_learned(flux, store):
-    """As KSampler (Advanced) samples; the second stage begins where the first has ended."""
-    fast = learned(flux, store)
+def test_a_stage_that_another_goes_on_with_has_no_profile(flux, store):
+    """As KSampler (Advanced) samples. The distance that is foretold is that of a stage's own end;
+    under noise a picture may be far off, and the second stage is served what it was taught."""
     prompts = caption(CAPTIONS[0]), caption("")
-    for state in ("learning", "served"):
-        latent = torch.zeros(1, 16, 16, 16)
+
+    def sample(model):
+        latent, states = torch.zeros(1, 16, 16, 16), []
         noise = comfy.sample.prepare_noise(latent, 5)
         for first, last in ((0, 14), (14, 28)):
             how = {"start_step": first, "last_step": last, "force_full_denoise": last == 28}
             latent = comfy.sample.sample(
-                fast, noise, 28, 3.0, "euler", "simple", *prompts, latent, disable_pbar=True, **how
+                model, noise, 28, 3.0, "euler", "simple", *prompts, latent, disable_pbar=True, **how
             )
             noise = torch.zeros_like(noise)
-            assert find(latent).profile["state"] == state, (first, state)
-    spans = [(p["sigmas"][0], p["sigmas"][-1]) for p in told(store)]
-    assert len(spans) == 2 and max(spans)[1] > min(spans)[1]
-    # A whole run stands in their place, and serves them.
+            report = find(latent)
+            states.append(report and report.profile["state"])
+        return latent, states
+
+    fast = learned(flux, store)
+    assert sample(fast)[1] == ["none", "learning"]
+    latent, states = sample(fast)
+    assert states == ["none", "served"]
+    assert relative_distance(latent, sample(flux)[0]) < 0.06
+    # A whole run stands in its place, and serves it.
     sample_flux(learned(flux, store, 0.0), batch=1)
     assert len(told(store)) == 1
 
