@@ -21,8 +21,12 @@ REASONS = {"resting": "backoff", "joint": "coupled"}
 SWITCHES = {"budget": ("protect_last", "deferred"), "forecaster": ("channels",)}  # were 0 and 1
 
 
-def write(report: RunReport) -> dict[str, Any]:
-    """Plain JSON values. Numbers that JSON cannot hold become null."""
+def write(report: RunReport, whole: bool = True) -> dict[str, Any]:
+    """Plain JSON values. Numbers that JSON cannot hold become null.
+
+    Args:
+        whole: with its calls; otherwise what is counted of them alone.
+    """
     accepted, rejected = report.count("accepted"), report.count("rejected")
     return {
         "schema": SCHEMA,
@@ -56,7 +60,7 @@ def write(report: RunReport) -> dict[str, Any]:
         "repaired": report.repaired,
         "mask": report.mask,
         "profile": report.profile,
-        "calls": [_call(call) for call in report.calls],
+        "calls": [_call(call) for call in report.calls if whole],
     }
 
 

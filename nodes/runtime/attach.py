@@ -28,7 +28,7 @@ from .run import KEY, Run
 from .samplers import response_of
 from .skipping import BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
-from .windows import marks_of
+from .windows import changes_in, marks_of
 
 HOST = torch.device("cpu")
 log = logging.getLogger("speca")
@@ -107,9 +107,12 @@ def _sample(
         wrappers[KEY] = wrappers.pop(KEY)
     patcher = guider.model_patcher
     names = suspects(guider.model_options, patcher.model.diffusion_model)
-    flow = isinstance(patcher.get_model_object("model_sampling"), CONST)
+    levels = patcher.get_model_object("model_sampling")
+    flow = isinstance(levels, CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    knowledge = Knowledge(profiles, config, guider, flow, response, carried)
+    knowledge = Knowledge(
+        profiles, config, guider, flow, response, carried, finishes=not sigmas[-1] > 0
+    )
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,
@@ -121,7 +124,7 @@ def _sample(
     )
     with harmless("looking for adapters that begin or end on the way"):
         run.marks = marks_of(
-            options, min(run.session.schedule.sigmas), max(run.session.schedule.sigmas)
+            options, changes_in(guider.conds), run.session.schedule.sigmas, levels.percent_to_sigma
         )
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):

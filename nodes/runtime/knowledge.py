@@ -15,6 +15,7 @@ from ...speca_core.sampler_response import SamplerResponse
 from .fingerprint import Key, key_of
 from .harmless import harmless
 from .profiles import ProfileStore
+from .windows import changes_in
 
 log = logging.getLogger("speca")
 
@@ -28,6 +29,10 @@ class Knowledge:
         path: what a profile says of the run; None: nothing.
         gatherer: makes a profile of it; the run is plain then.
         trouble: why there can be neither, where one is asked for; empty otherwise.
+
+    Args:
+        carried: the profile that a workflow brings along, or anything else.
+        finishes: the schedule ends without noise.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Knowledge:
         flow: bool,
         response: SamplerResponse | None,
         carried: Any = None,
+        finishes: bool = True,
     ) -> None:
         self.config = config = config.judged
         self.path: PathModel | None = None
@@ -60,6 +66,10 @@ class Knowledge:
             self.trouble = "hindsight is off"
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
+        elif not finishes:  # what is far from it now may be farther when another sampler is done
+            self.trouble = "another sampler goes on with the latent"
+        elif changes_in(getattr(guider, "conds", {})):
+            self.trouble = "prompts, controls or LoRAs change on the way"
         elif self._key is None:
             self.trouble = "the model could not be read, or its guidance is not one number"
         if self.trouble or response is None or self._key is None:

@@ -116,7 +116,7 @@ class Sparse:
 def test_the_switch_is_found_in_an_override_of_attention():
     late, early = Sparse(0.5, 0.0), Sparse(1.0, 0.8)
     options = {"optimized_attention_override": late.override(early.override())}
-    assert marks_of(options, 0.1, 0.95) == [0.8, 0.5]
+    assert marks_of(options, [], [0.95, 0.1], float) == [0.8, 0.5]
 
 
 @pytest.mark.parametrize("config", [features(1.0), checked(1.0)], ids=["features", "prediction"])

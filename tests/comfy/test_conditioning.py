@@ -15,6 +15,7 @@ from models import CAPTIONS, caption, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.targets.prediction import asked_at
+from speca_pack.speca_core import SpecaConfig
 from tiny import random
 
 import nodes as core
@@ -182,3 +183,31 @@ def test_lora_hooks_with_a_schedule(flux):
     assert torch.equal(
         flux.model.state_dict()["diffusion_model.single_blocks.5.linear2.weight"], weight
     )
+
+
+CHANGES = {
+    "a ControlNet": (lambda flux: with_control(prompts(), flux, 0.2, 0.7), [0.2, 0.7]),
+    "a LoRA": (lambda flux: scheduled_lora(prompts(), flux, [(1.0, 0.0), (0.2, 0.6)]), [0.6]),
+}
+
+
+@pytest.mark.parametrize("level", ["prediction", "features"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_no_draft_goes_across_a_change_that_is_known_beforehand(flux, name, level):
+    make, places = CHANGES[name]
+    fast = accelerate(flux, features(threshold=math.inf, level=level))
+    report = find(ksampler(fast, make(flux), steps=20))
+    first = {row.lane: call.sigma for call in reversed(report.calls) for row in call.rows}
+    level_at = flux.get_model_object("model_sampling").percent_to_sigma
+    starts = sorted({*first.values()}, reverse=True)
+    assert len(starts) == 1 + len(places)
+    for place, start in zip(places, starts[1:], strict=True):
+        bound = level_at(place)  # two of these lie on the schedule itself
+        known = [s for s in report.sigmas if s < bound * (0.999 if place == 0.7 else 1.001)]
+        assert start == pytest.approx(known[0])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_no_profile_serves_where_something_changes(flux, name):
+    report = find(ksampler(accelerate(flux, SpecaConfig()), CHANGES[name][0](flux), steps=20))
+    assert report.profile["why"] == "prompts, controls or LoRAs change on the way"

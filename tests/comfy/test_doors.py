@@ -1,5 +1,5 @@
-"""The largest request that each door lets in, and what it costs the server, whose loop has every
-page to answer."""
+"""The largest request that each door lets in, the largest event that goes out, and what they cost
+the server, whose loop has every page to answer."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 import torch
 from aiohttp import web
-from speca_pack.nodes.runtime.page import profile_routes, routes
+from speca_pack.nodes.runtime.page import events, profile_routes, routes
 from speca_pack.nodes.runtime.page.report_store import remember
 from speca_pack.nodes.runtime.page.requests import MOST_BYTES
 from speca_pack.nodes.runtime.page.routes import MOST_CALLS, MOST_ROWS, MOST_SETTINGS
@@ -21,6 +21,7 @@ from speca_pack.speca_core.plans import MOST_PLANS, MOST_TURNS
 from speca_pack.speca_core.profile import MOST_LEVELS, Profile
 from speca_pack.speca_core.report import CallRecord, RowRecord, RunReport
 from speca_pack.speca_core.report_json import pack, write
+from speca_pack.speca_core.session import Session
 
 # CPU time of the loop's thread, whatever else the machine does, and bytes of Python's objects.
 LOOP, MEMORY = 0.1, 64 << 20
@@ -179,3 +180,50 @@ def test_the_largest_profiles():
     status, exported = light(f"/speca/profiles/{NAME}")
     assert status == 200 and json.loads(exported)["profiles"][0]["guidance"] == first
     assert light("/speca/profiles", exported)[0] == 200
+
+
+@pytest.mark.parametrize("images", [100, 200])
+def test_the_largest_events(images):
+    """A run of more rows than a page draws tells its totals."""
+    report = run_of(200, images)
+    told = events.payload(report)
+    begun = time.thread_time()
+    size = len(json.dumps(told))
+    assert time.thread_time() - begun < LOOP and size < (2 << 20 if images == 100 else 20_000)
+    assert bool(told["report"]["calls"]["values"]) == (images == 100)
+    assert told["report"]["totals"] == write(report)["totals"]
+
+
+class SlowPage:
+    """A server that takes a tenth of a second for each event, by a clock of its own."""
+
+    client_id = "page"
+
+    class prompt_queue:
+        @staticmethod
+        def get_current_queue_volatile():
+            return [], []
+
+    def __init__(self):
+        self.now, self.sent = 1000.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def send_sync(self, kind, data, page):
+        self.now += 0.1
+        self.sent.append(data["ended"])
+
+
+def test_telling_the_page_takes_a_small_share_of_the_run(monkeypatch):
+    server = SlowPage()
+    monkeypatch.setattr(events, "page_server", lambda: server)
+    monkeypatch.setattr(events, "time", server)
+    session = Session(SpecaConfig().without_profile, [1.0, 0.5, 0.0])
+    live, begun = events.LiveRun(session, "7"), server.now
+    for _ in range(1000):
+        server.now += 0.2
+        session.observers[0](None)
+    live.end()
+    spent, took = 0.1 * len(server.sent), server.now - begun
+    assert len(server.sent) > 2 and server.sent[-1] and spent < 0.03 * took

@@ -184,9 +184,34 @@ class Adapter:
         return model
 
 
+class Shared(Adapter):
+    """The same, until a share of the steps is done."""
+
+    def __init__(self, end_percent):
+        super().__init__(2, -1)
+        self.end_percent = end_percent
+
+    def __call__(self, args, extra):
+        options = args["transformer_options"]
+        sigma, sigmas = options["sigmas"].max(), options["sample_sigmas"]
+        done = int((sigmas > sigma).sum()) / (len(sigmas) - 1)
+        inside = done < self.end_percent
+        return super().__call__(args, extra) if inside else extra["original_block"](args)
+
+
+WINDOWS = (
+    Adapter(1.1, 0.5),
+    Adapter(1.1, 0.2),
+    Adapter(0.6, 0.3),
+    Shared(0.2),
+    Shared(0.4),
+    Shared(0.8),
+)
+
+
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("window", [(1.1, 0.5), (1.1, 0.2), (0.6, 0.3)])
-def test_no_draft_goes_across_the_end_of_an_adapter(flux, window, level):
+@pytest.mark.parametrize("adapter", WINDOWS, ids=lambda a: str([*vars(a).values()]))
+def test_no_draft_goes_across_the_bounds_of_an_adapter(flux, adapter, level):
     """Where no profile knows of it. As good as where the adapter stays."""
     config = checked(level=level).without_profile
 
@@ -196,7 +221,7 @@ def test_no_draft_goes_across_the_end_of_an_adapter(flux, window, level):
         assert find(made).count("accepted") > STEPS // 2
         return max(distances(made, sample(model)))
 
-    assert worst(Adapter(*window)) < 2 * worst(Adapter(1.1, -1.0))
+    assert worst(adapter) < 2 * worst(Adapter(1.1, -1.0))
 
 
 def bounds(lo, hi):
@@ -222,15 +247,36 @@ def bounds(lo, hi):
 )
 def test_bounds_are_found_wherever_they_are_held(held):
     options = {"patches_replace": {"dit": {("double_block", 0): held}}}
-    assert marks_of(options, 0.0, 1.0) == [0.8, 0.3]
-    assert marks_of(options, 0.4, 1.0) == [0.8]
+    assert marked(options, [1.0, 0.0]) == [0.8, 0.3]
+    assert marked(options, [1.0, 0.4]) == [0.8]
+
+
+def marked(options, sigmas):
+    return [
+        round(mark, 4) for mark in marks_of(options, [], sigmas, lambda share: (1 - share) ** 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held", "marks"),
+    [
+        ({"end_percent": 0.5}, [0.575, 0.25]),  # as ComfyUI counts, and the share of the steps
+        ({"start_at": 0.5, "end_at": 1.0}, [0.575, 0.25]),
+        ({"end": 0.5}, [0.575, 0.5, 0.25]),  # or a level
+        ({"start_step": 2, "end_at_step": 9, "seed_step": 3}, [0.75]),
+        ({"end_block": 2}, []),
+    ],
+)
+def test_bounds_are_shares_of_the_run_or_steps(held, marks):
+    sigmas = [1.0, 0.9, 0.6, 0.55, 0.35, 0.1, 0.0]
+    assert marked({"patches": {"attn1_patch": [held]}}, sigmas) == marks
 
 
 def test_what_holds_no_bounds_has_no_marks():
     loop = {"strength": 0.5, "blend": 0.4}
     loop["self"] = loop
     for held in (loop, [{"end": 0.01 * i} for i in range(1, 99)], None, torch.ones(3), 0.5):
-        assert marks_of({"patches": {"attn1_patch": [held]}}, 0.0, 1.0) == []
+        assert marked({"patches": {"attn1_patch": [held]}}, [1.0, 0.0]) == []
 
 
 class Pair(comfy.samplers.CFGGuider):

@@ -290,23 +290,30 @@ def test_other_weights_are_another_model(store):
         assert report.profile["state"] == "learning"
 
 
-def test_each_stage_of_a_sampling_in_two_is_learned(flux, store):
-    """As KSampler (Advanced) samples; the second stage begins where the first has ended."""
-    fast = learned(flux, store)
+def test_a_stage_that_another_goes_on_with_has_no_profile(flux, store):
+    """As KSampler (Advanced) samples. The distance that is foretold is that of a stage's own end;
+    under noise a picture may be far off, and the second stage is served what it was taught."""
     prompts = caption(CAPTIONS[0]), caption("")
-    for state in ("learning", "served"):
-        latent = torch.zeros(1, 16, 16, 16)
+
+    def sample(model):
+        latent, states = torch.zeros(1, 16, 16, 16), []
         noise = comfy.sample.prepare_noise(latent, 5)
         for first, last in ((0, 14), (14, 28)):
             how = {"start_step": first, "last_step": last, "force_full_denoise": last == 28}
             latent = comfy.sample.sample(
-                fast, noise, 28, 3.0, "euler", "simple", *prompts, latent, disable_pbar=True, **how
+                model, noise, 28, 3.0, "euler", "simple", *prompts, latent, disable_pbar=True, **how
             )
             noise = torch.zeros_like(noise)
-            assert find(latent).profile["state"] == state, (first, state)
-    spans = [(p["sigmas"][0], p["sigmas"][-1]) for p in told(store)]
-    assert len(spans) == 2 and max(spans)[1] > min(spans)[1]
-    # A whole run stands in their place, and serves them.
+            report = find(latent)
+            states.append(report and report.profile["state"])
+        return latent, states
+
+    fast = learned(flux, store)
+    assert sample(fast)[1] == ["none", "learning"]
+    latent, states = sample(fast)
+    assert states == ["none", "served"]
+    assert relative_distance(latent, sample(flux)[0]) < 0.06
+    # A whole run stands in its place, and serves it.
     sample_flux(learned(flux, store, 0.0), batch=1)
     assert len(told(store)) == 1
 
@@ -332,8 +339,9 @@ def test_a_budget_that_needs_a_profile_says_that_there_is_none(flux, taught):
     assert {row.reason for row in report.calls[0].rows} == {"warmup"}, "of the budget accumulated"
 
 
-def test_a_prompt_that_changes_on_the_way_is_plain_from_there(flux, taught):
-    """A prediction of another kind; the profile knows only one."""
+def test_a_prompt_that_changes_on_the_way_has_no_profile(flux, taught):
+    """A prediction of another kind: no forecast goes across, and none is served that cannot be
+    repaired there."""
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
     start, end = caption(CAPTIONS[0]), caption(CAPTIONS[1])
@@ -355,14 +363,12 @@ def test_a_prompt_that_changes_on_the_way_is_plain_from_there(flux, taught):
             noise, latent, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=3
         )
 
-    plain, fast = sample(flux), learned(flux, taught)
-    sample(fast)  # two positive prompts are another variant: it learns
-    latent = sample(fast)
+    latent = sample(learned(flux, taught))
     report = find(latent)
-    assert report.profile["state"] == "served" and "profile" in reasons(report)
-    first = next(c.index for c in report.calls if c.rows[0].reason == "profile")
-    assert {row.reason for call in report.calls[first:] for row in call.rows} == {"profile"}
-    assert relative_distance(latent, plain) < 0.2
+    assert report.profile["why"] == "prompts, controls or LoRAs change on the way"
+    warmups = [c.index for c in report.calls if c.rows[0].reason == "warmup"]
+    assert len(warmups) == 6 and report.count("accepted"), "twice three"
+    assert relative_distance(latent, sample(flux)) < 0.1
 
 
 def test_a_file_that_is_no_profile_is_left_alone(flux, store, caplog):

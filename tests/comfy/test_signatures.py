@@ -40,6 +40,8 @@ CALLED = {
     "comfy.model_patcher.ModelPatcher.get_wrappers": "self wrapper_type key ...",
     "comfy.model_patcher.ModelPatcher.remove_wrappers_with_key": "self wrapper_type key ...",
     "comfy.model_patcher.ModelPatcher.get_model_object": "self name ...",
+    "comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma": "self percent",
+    "comfy.model_sampling.ModelSamplingFlux.percent_to_sigma": "self percent",
     "comfy.model_patcher.ModelPatcher.clone": "self ...",
     "comfy.model_patcher.ModelPatcher.model_dtype": "self ...",
     "comfy.model_patcher.ModelPatcher.model_size": "self ...",

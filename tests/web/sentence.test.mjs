@@ -63,6 +63,14 @@ test("while it runs it says how long it takes, and would take", () => {
   assert.equal(say({ state: "live", report: learning }).head, "Learning your model…");
 });
 
+test("a run too large to be sent whole tells its totals", () => {
+  const large = { ...GAINED, calls: [] };
+  assert.equal(say({ state: "live", report: { ...large, finished: false } }).head, "1.7× faster");
+  assert.equal(say({ state: "measured", report: large }).head, "1.7× faster");
+  const slow = { ...PLAIN("budget"), calls: [] };
+  assert.doesNotMatch(say({ state: "measured", report: slow }).line, /asks the model past SpeCa/);
+});
+
 test("after a run it says what was gained, and what that did to the picture", () => {
   const told = (psnr) => say({ state: "measured", report: GAINED, psnr });
   const { head, line, tone } = told([40, 49]);

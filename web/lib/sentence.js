@@ -63,7 +63,8 @@ const SAY = {
     if (learning(report)) return { head: words.learning, line: words.learningLine };
     const left = leftOf(report);
     const gain = gainOf(report);
-    if (!left || !gain) return { head: words.starting };
+    if (!gain) return { head: words.starting };
+    if (!left) return { head: words.faster(times(gain.speedup)) }; // its calls are too many to send
     const head = words.left(clock(left.seconds));
     return { head, line: words.plainLeft(clock(left.plain), times(gain.speedup)) };
   },
@@ -138,8 +139,8 @@ function nothing(facts, words, head) {
 const INCURABLE = ["calls", "jump", "memory", "window"];
 
 function causeOf(facts) {
-  const { calls, steps } = facts.report;
-  if (!calls.length) return "calls";
+  const { totals, steps } = facts.report;
+  if (!totals.rows) return "calls";
   const why = whyNothing(facts.report) ?? "overhead";
   return why === "threshold" && steps <= FEW && !firstFast(facts) ? "warmup" : why;
 }

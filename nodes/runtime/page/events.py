@@ -1,7 +1,7 @@
 """The run, live in the page: events of type `speca.run`, sent to the page that queued the prompt.
 
 Each event carries the whole run so far, so that lost events, late joins and reloads heal by
-themselves:
+themselves; of a run of more rows than a page can draw, its totals:
 
     {"ids": {prompt, workflow, node, sampler, run}, "ended": bool, "report": the report's JSON,
     packed}
@@ -24,6 +24,8 @@ from ..harmless import harmless
 
 EVENT = "speca.run"
 PAUSE = 1 / 15  # least seconds between two events of a run
+SHARE = 0.02  # of the run's time, at most, for making its events
+MOST_ROWS = 20_000  # of a run that is sent whole; see `legible` in web/lib/report.js
 
 
 class LiveRun:
@@ -39,7 +41,7 @@ class LiveRun:
     def __init__(self, session: Session, node: str) -> None:
         self.report = session.report
         self._server = page_server()
-        self._sent = 0.0
+        self._next = 0.0  # when the page may be told again
         context = get_executing_context()
         prompt = str(context.prompt_id) if context else ""
         self.report.ids = {
@@ -52,7 +54,7 @@ class LiveRun:
         session.observers.append(self._called)
 
     def _called(self, call: CallRecord) -> None:
-        if time.monotonic() - self._sent >= PAUSE:
+        if time.monotonic() >= self._next:
             self._send(ended=False)
 
     def end(self) -> None:
@@ -60,16 +62,18 @@ class LiveRun:
         self._send(ended=True)
 
     def _send(self, ended: bool) -> None:
-        self._sent = time.monotonic()
         if self._server is None or self._server.client_id is None or not self.report.ids["node"]:
             return
+        begun = time.monotonic()
         with harmless("telling the page of the run"):
             self._server.send_sync(EVENT, payload(self.report, ended), self._server.client_id)
+        self._next = begun + max(PAUSE, (time.monotonic() - begun) / SHARE)
 
 
 def payload(report: RunReport, ended: bool = True) -> dict[str, Any]:
     """A run as the page gets it, and as it lies in workflows and pictures."""
-    return {"ids": report.ids, "ended": ended, "report": pack(write(report))}
+    written = write(report, whole=report.rows <= MOST_ROWS)
+    return {"ids": report.ids, "ended": ended, "report": pack(written)}
 
 
 def page_server() -> Any:
