@@ -323,7 +323,6 @@ def page(results: Mapping[str, list[Row]]) -> str:
     tables = {
         "untouched": untouched(rows),
         "by_clock": equal(rows, CLOCK, settings_of(rows)),
-        "by_evaluations": equal(rows, EVALUATIONS, of_euler(rows)),
         "tried": tried(rows),
         "checks": checks(results["checks"]),
         "thresholds": thresholds(results["thresholds"]),
