@@ -96,7 +96,7 @@ def test_the_first_picture_teaches_and_then_each_button_knows_its_speed(page):
     taught = page.chart(ACCELERATE)
     assert taught["head"] == "SpeCa knows your model" and taught["original"] == ""
     promised = float(taught["qualities"]["balanced"].rstrip("×"))
-    assert promised > 1.2 and f"≈{promised}× faster" in taught["line"]
+    assert promised > 1.2 and f"≈{promised:.1f}× faster" in taught["line"]
     page.set(PROMPT, "text", "a small red square" + spaces())
     assert page.queue() == "execution_success"
     page.until("([id, old]) => timelineOf(id).dataset.run !== old", [ACCELERATE, taught["run"]])

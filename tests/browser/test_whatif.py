@@ -56,7 +56,7 @@ def test_dragging_redraws_without_queueing_and_the_outcome_stands_beside_the_pre
     guess = page.await_state(ACCELERATE, "whatif")
     assert guess["draws"] - before["draws"] >= 3 and page.run("() => asked['/prompt']") == queued
     assert guess["gain"] < before["gain"] and f"now {before['gain']:.1f}×" in guess["line"]
-    assert guess["head"] == f"≈{guess['gain']}× if you run again"
+    assert guess["head"] == f"≈{guess['gain']:.1f}× if you run again"
     assert guess["bars"].count("accepted") < before["bars"].count("accepted")
     assert page.queue() == "execution_success"
     after = page.await_state(ACCELERATE, "measured")
