@@ -114,6 +114,7 @@ class PathModel:
         self._movements = remembered(self._movement_weights)
         self._innovations = remembered(self._expected_innovation)
         self._distances = remembered(self._distance)
+        self._fewer = remembered(self._fewer_steps)
         self._plans = remembered(self._plan)
 
     # --- many courses at once --------------------------------------------------------------------
@@ -169,8 +170,9 @@ class PathModel:
     def fewer_steps(self, count: int) -> float | None:
         """How far off the last latent of the plain run in `count` steps will be, relative to its
         size; None for samplers that look back: with longer steps they look elsewhere."""
-        if len(self.response.strides[0]) > 1:
-            return None
+        return None if len(self.response.strides[0]) > 1 else self._fewer(count)
+
+    def _fewer_steps(self, count: int) -> float:
         courses = self.begin()
         for step in range(1, count):
             turn = torch.tensor([step * self.turns // count])
@@ -302,7 +304,7 @@ class PathModel:
         these turns are computed.
 
         Half of what accelerated runs surprise by, in logarithms, is found again in their last
-        latents; docs/benchmarks.md says how well this foretells them.
+        latents.
         """
         measured = ratio_at(self.trials, len(turns) / self.turns)
         return self._distances(tuple(turns)) * math.sqrt(self.surprise) * measured

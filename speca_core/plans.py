@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Protocol
+
+import numpy as np
 
 from .errors import ConfigError
 
@@ -82,10 +83,5 @@ class Plans:
 
     def distance(self, computed: float) -> float:
         """The foretold distance for a number of computed turns, not necessarily a whole one."""
-        known = [(float(len(plan)), foretold) for foretold, plan in self.ladder]
-        if computed <= known[0][0]:
-            return known[0][1]
-        for (low, before), (high, after) in pairwise(known):
-            if computed <= high:
-                return before + (after - before) * (computed - low) / (high - low)
-        return known[-1][1]
+        counts = [len(plan) for _, plan in self.ladder]
+        return float(np.interp(computed, counts, [foretold for foretold, _ in self.ladder]))
