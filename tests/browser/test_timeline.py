@@ -273,13 +273,13 @@ def test_inside_a_subgraph(page):
     saved = json.loads(page.run("() => JSON.stringify(app.graph.serialize())"))
     page.load(saved)
     assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
-    assert f"{done['gain']}×" in page.badge(outer)
+    assert f"{done['gain']:.1f}×" in page.badge(outer)
     page.run("id => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", outer)
     page.frames(20)
     page.run("() => app.canvas.setGraph(app.rootGraph)")
     page.until("id => app.graph.getNodeById(id)", outer)
     page.frames(20)
-    assert f"{done['gain']}×" in page.badge(outer)
+    assert f"{done['gain']:.1f}×" in page.badge(outer)
 
 
 def test_settings_hide_it_and_choose_colours(page):
