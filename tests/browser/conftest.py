@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 # Tiny tensors, and the browser needs a core. The server inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +30,7 @@ PAGE_SETTINGS = {
 }
 # Seconds for anything to happen: a busy machine of CI may be many times slower than a desk's.
 PATIENCE = 90
+expect.set_options(timeout=1000 * PATIENCE)
 FAILED = pytest.StashKey()  # whether a test failed
 # Messages of ComfyUI's own page: files that need not exist, and sites that its content policy
 # blocks.
