@@ -17,9 +17,11 @@ from typing import Any
 
 from testbed import Setting, Testbed, psnr, unchanged  # first: it makes ComfyUI importable
 
+import torch
 from comfy_extras.nodes_easycache import EasyCacheNode
 from methods import core_cache
 from speca_pack.nodes.runtime.attach import accelerate
+from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.config import PRESETS, WITHOUT_PROFILE
@@ -47,6 +49,8 @@ class Row:
         steps: of the plain run.
         evaluations: of the guided model, mean over the pictures.
         psnr: of each picture to the plain one, dB.
+        foretold: distance of the last latent to the plain one, over the foretold one: the median
+            picture's. None: none was foretold.
     """
 
     sampler: str
@@ -55,6 +59,7 @@ class Row:
     evaluations: float
     method: str
     psnr: list[float]
+    foretold: float | None = None
 
 
 def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
@@ -103,7 +108,8 @@ class Floor:
             made = self.bed.make_each(changed, self.captions, self.seeds, patch)
             spent = made.evaluations / len(self.captions) / (2 if setting.cfg != 1 else 1)
             values = [round(value, 3) for value in psnr(made, plain)]
-            return Row(setting.sampler, setting.steps, setting.cfg, spent, method, values)
+            told = foretold(made.latent, plain.latent)
+            return Row(setting.sampler, setting.steps, setting.cfg, spent, method, values, told)
 
         with tempfile.TemporaryDirectory() as folder:
             store, taught = ProfileStore(Path(folder, "store")), Path(folder, "taught")
@@ -124,19 +130,31 @@ class Floor:
                     yield row("fewer steps", replace(setting, steps=steps), unchanged)
 
 
+def foretold(latent: torch.Tensor, plain: torch.Tensor) -> float | None:
+    """See `Row`."""
+    report = find(latent)
+    distance = (report.profile or {}).get("foretold") if report else None
+    if distance is None:
+        return None
+    off = (latent - plain).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
+    return round(float(off.median()) / distance, 3)
+
+
 def against_fewer(rows: Sequence[Row]) -> str:
     """A table of one setting: each method beside fewer steps at its evaluations or more."""
     fewer = sorted((r for r in rows if r.method == "fewer steps"), key=lambda r: r.evaluations)
     first = rows[0]
     lines = [
         f"\n### {first.sampler}, {first.steps} steps, CFG {first.cfg:g}\n",
-        "| method | evaluations | mean / worst, dB | fewer steps | lost | largest loss |",
-        "|---|---|---|---|---|---|",
+        "| method | evaluations | distance / foretold | mean / worst, dB | fewer steps | lost | "
+        "largest loss |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if row.method == "fewer steps":
             continue
-        told = f"| {row.method} | {row.evaluations:.2f} | {_mean_worst(row.psnr)} |"
+        met = "" if row.foretold is None else f"{row.foretold:.2f}"
+        told = f"| {row.method} | {row.evaluations:.2f} | {met} | {_mean_worst(row.psnr)} |"
         beside = next((r for r in fewer if r.evaluations >= row.evaluations - 0.01), None)
         if beside is None:
             lines.append(f"{told} the plain run | | |")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ...speca_core.budgets.planned import PlannedPolicy
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import ConfigError
 from ...speca_core.path_model import PathModel
@@ -129,8 +130,12 @@ class Knowledge:
                 told = [len(plan), float(f"{distance:.4g}")]
                 report.profile.setdefault("fewer_steps", []).append(told)
         if self.gatherer is None:
+            # A picture that surprised got more than the plan has, and comes no nearer for it.
+            policy = self.config.budget.policy(self.config.threshold, path)
+            planned = isinstance(policy, PlannedPolicy)
             computed = path.turns * report.evaluations / report.rows
-            report.profile |= {"foretold": plans.distance(computed)}
+            foretold = path.distance(policy.plan) if planned else plans.distance(computed)
+            report.profile |= {"foretold": foretold}
 
     def _taught(self) -> PathModel | None:
         """What a plain run says of the next one like it."""

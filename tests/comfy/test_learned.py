@@ -80,6 +80,9 @@ def test_the_first_run_tells_how_fast_the_next_will_be(flux, store):
     foreseen = replay(read(json.loads(json.dumps(write(first)))), second.settings)
     # The report tells some of the plans, and a surprise on the way makes more evaluations.
     assert -1 <= second.evaluations - foreseen.evaluations <= 3 and second.evaluations < second.rows
+    # The distance is the plan's: what surprised came no nearer by its evaluations.
+    distances = [run.profile["foretold"] for run in (foreseen, second)]
+    assert distances[0] <= distances[1] <= second.settings["threshold"]
 
 
 def carried(store, **changed):
