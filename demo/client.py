@@ -34,7 +34,7 @@ WORKFLOW = Path(__file__).with_name("workflow_api.json")
 PAIRS = 5  # timed runs of each kind, by turns; the pair with the median speed-up counts
 WARM_UP_STEPS = 6
 PATIENCE = 600.0  # seconds without any message from the server
-ZOOM = 3  # the pictures are small
+ZOOM = 2  # the pictures are small
 GAIN = 10  # of the difference
 INK, PAPER, FAINT = "#E6E6E6", "#1F1F23", "#9A9AA2"
 

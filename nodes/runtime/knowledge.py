@@ -130,11 +130,11 @@ class Knowledge:
                 told = [len(plan), float(f"{distance:.4g}")]
                 report.profile.setdefault("fewer_steps", []).append(told)
         if self.gatherer is None:
-            # A picture that surprised got more than the plan has, and comes no nearer for it.
+            foretold = plans.distance(path.turns * report.evaluations / report.rows)
             policy = self.config.budget.policy(self.config.threshold, path)
-            planned = isinstance(policy, PlannedPolicy)
-            computed = path.turns * report.evaluations / report.rows
-            foretold = path.distance(policy.plan) if planned else plans.distance(computed)
+            if isinstance(policy, PlannedPolicy):
+                # A picture that surprised got more than the plan has, and comes no nearer for it.
+                foretold = path.distance(policy.plan)
             report.profile |= {"foretold": foretold}
 
     def _taught(self) -> PathModel | None:

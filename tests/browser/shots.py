@@ -124,7 +124,7 @@ def pictured(page, node):
 def measured(page, **options):
     """A run of the demo that has ended, and only the node."""
     teach(page)
-    page.load(fresh(**{"steps": 28, **options}))
+    page.load(fresh(**{"steps": 28, "pixels": 192, **options}))
     place(page)
     assert page.queue() == "execution_success"
     page.await_state(ACCELERATE, "measured")
@@ -258,7 +258,7 @@ def contact(studio):
 @picture(DOCS, "graph.png")
 def graph(studio):
     """The graph of the demo, as the template has it."""
-    return whole(studio, demo(images=4, steps=28, text=spaces()), 2000)
+    return whole(studio, demo(images=4, steps=28, pixels=192, text=spaces()), 2000)
 
 
 def whole(studio, workflow, width):

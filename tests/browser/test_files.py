@@ -161,7 +161,7 @@ def test_example_workflows_say_where_their_models_are():
             for model in node["properties"].get("models", ())
         }
         (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
-        bundled = {"flux_tiny.safetensors", "tiny_vae.safetensors"}
+        bundled = {"flux_scenes.safetensors", "scenes_vae.safetensors"}
         assert set(links) == files - bundled and files
         assert all(url.endswith(f"/{name}") and url in note for name, url in links.items())
 
