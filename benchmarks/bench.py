@@ -141,6 +141,19 @@ def parse() -> argparse.Namespace:
         "--methods", nargs="+", default=[], metavar="NAME", help="with --floor: only these"
     )
     parser.add_argument(
+        "--taught",
+        type=int,
+        default=1,
+        metavar="RUNS",
+        help="with --floor: plain runs learned from",
+    )
+    parser.add_argument(
+        "--school",
+        type=lambda text: (text.partition(":")[0], int(text.partition(":")[2])),
+        metavar="SAMPLER:STEPS",
+        help="with --floor: of these runs; else as what is measured",
+    )
+    parser.add_argument(
         "--bed", choices=BEDS, default="shapes", help="with --gate and --floor: the test bed"
     )
     parser.add_argument(
@@ -165,7 +178,8 @@ def main() -> int:
         write_gate(Testbed(BEDS[options.bed]), options.json)
     elif options.floor:
         bed = Testbed(BEDS[options.bed])
-        floor = Floor(bed, options.prompts_seed, options.images, options.methods)
+        learns = options.taught, options.school
+        floor = Floor(bed, options.prompts_seed, options.images, options.methods, *learns)
         write_floor(floor, settings_of(options), options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")

@@ -2,7 +2,7 @@
 
 Every method makes the same pictures, and each picture is held against the plain one. Fewer steps
 are made with as many steps as a method has computed, rounded up. The profile that SpeCa learned
-comes from one plain run of another prompt.
+comes from one plain run of another prompt, or from several.
 """
 
 import json
@@ -29,7 +29,7 @@ from speca_pack.speca_core.budgets import Distance, Target
 from speca_pack.speca_core.forecasters import Learned
 from speca_pack.speca_core.verifiers import Innovation
 
-TAUGHT_BY = 55_001  # seed of the caption and the image of the run that is learned from
+TAUGHT_BY = 55_001  # seed of the captions and the first image of the runs that are learned from
 SHARES = (0.75, 0.5, 0.4, 0.33, 0.25)  # of the steps that are computed
 IMAGE_SEED = 70_000
 CALLS = {"heun": 2}  # of the model, per step; one elsewhere
@@ -88,12 +88,22 @@ class Floor:
         bed: the test bed.
         prompts_seed: of the captions. images: how many.
         wanted: beginnings of the names of methods; empty: all.
+        taught: how many plain runs the profile is learned from.
+        school: sampler and steps of those runs; None: those that are measured.
     """
 
     def __init__(
-        self, bed: Testbed, prompts_seed: int, images: int, wanted: Sequence[str] = ()
+        self,
+        bed: Testbed,
+        prompts_seed: int,
+        images: int,
+        wanted: Sequence[str] = (),
+        taught: int = 1,
+        school: tuple[str, int] | None = None,
     ) -> None:
         self.wanted = tuple(wanted) or ("",)
+        self.school = school
+        self.lessons = [*enumerate(bed.bed.captions(TAUGHT_BY, taught), TAUGHT_BY)]
         self.bed = bed
         self.captions = bed.bed.captions(prompts_seed, images)
         self.seeds = [IMAGE_SEED + prompts_seed + image for image in range(images)]
@@ -113,9 +123,14 @@ class Floor:
 
         with tempfile.TemporaryDirectory() as folder:
             store, taught = ProfileStore(Path(folder, "store")), Path(folder, "taught")
-            teach = accelerate(self.bed.model, SpecaConfig(**LEARNED), profiles=store)
-            caption = self.bed.bed.captions(TAUGHT_BY, 1)[0]
-            self.bed.make(setting, caption, TAUGHT_BY, lambda _: teach)
+            # At threshold 0 every run is plain, and teaches.
+            teach = accelerate(
+                self.bed.model, SpecaConfig(**LEARNED, threshold=0.0), profiles=store
+            )
+            sampler, steps = self.school or (setting.sampler, setting.steps)
+            lesson = replace(setting, sampler=sampler, steps=steps)
+            for seed, caption in self.lessons:
+                self.bed.make(lesson, caption, seed, lambda _: teach)
             shutil.copytree(store.folder, taught)
             for name, patch in methods(store):
                 if not name.startswith(self.wanted):
