@@ -25,7 +25,18 @@ from gate import write_gate
 from methods import METHODS, QUICK, Method
 from page import PICTURE, PICTURED, table, write_page
 from pictures import draw, draw_all
-from results import KEYS, MEASURED, Measured, Row, aggregate, collect, images_of, load, of_images
+from results import (
+    KEYS,
+    MEASURED,
+    Measured,
+    Row,
+    aggregate,
+    collect,
+    folder_of,
+    images_of,
+    load,
+    of_images,
+)
 from scale import measure_scale
 from study import measure_checks
 from transfer import measure_transfer
@@ -57,6 +68,7 @@ def rows_of(
 
 
 def measure(
+    bed: Testbed,
     settings: list[Setting],
     methods: list[Method],
     images: int,
@@ -72,11 +84,11 @@ def measure(
     work = [
         (setting, image, caption, missing(setting, image))
         for setting in settings
-        for image, caption in enumerate(BEDS["shapes"].captions(CAPTIONS_SEED, images))
+        for image, caption in enumerate(bed.bed.captions(CAPTIONS_SEED, images))
     ]
     total = sum(len(left) for *_, left in work)
     print(f"{total} images to make; {len(work) * len(methods) - total} are there", flush=True)
-    bed, begun, made = Testbed(), time.monotonic(), 0
+    begun, made = time.monotonic(), 0
     for setting, image, caption, left in work:
         if left:
             found.add(rows_of(bed, setting, left, image, caption))
@@ -154,7 +166,7 @@ def parse() -> argparse.Namespace:
         help="with --floor: of these runs; else as what is measured",
     )
     parser.add_argument(
-        "--bed", choices=BEDS, default="shapes", help="with --gate and --floor: the test bed"
+        "--bed", choices=BEDS, default="shapes", help="the test bed; the page is of shapes"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="with --gate and --floor: the numbers"
@@ -175,21 +187,25 @@ def main() -> int:
     elif options.pictures:
         print(f"pictures: {draw_all(load()['methods'], MEASURED)}")
     elif options.gate:
-        write_gate(Testbed(BEDS[options.bed]), options.json)
+        write_gate(bed_of(options), options.json)
     elif options.floor:
-        bed = Testbed(BEDS[options.bed])
-        learns = options.taught, options.school
-        floor = Floor(bed, options.prompts_seed, options.images, options.methods, *learns)
+        pictures, learns = (options.prompts_seed, options.images), (options.taught, options.school)
+        floor = Floor(bed_of(options), *pictures, options.methods, *learns)
         write_floor(floor, settings_of(options), options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:
-        measure_checks(options.images)
+        measure_checks(bed_of(options), options.images)
     elif options.transfer:
-        measure_transfer(options.images)
+        measure_transfer(bed_of(options), options.images)
     else:
         measure_methods(options)
     return 0
+
+
+def bed_of(options: argparse.Namespace) -> Testbed:
+    """The bed that is asked for."""
+    return Testbed(BEDS[options.bed])
 
 
 def settings_of(options: argparse.Namespace) -> list[Setting]:
@@ -210,16 +226,17 @@ def measure_methods(options: argparse.Namespace) -> None:
         settings, methods, images = [Setting(28, 3.5)], QUICK, 4
     if options.only:
         methods = [method for method in methods if method.group in options.only]
-    found = of_images("quick" if options.quick else "methods")
+    folder = folder_of(options.bed)
+    found = of_images("quick" if options.quick else "methods", folder)
     kept = {
         (*(row[field] for field in KEYS["methods"]), image)
         for row in (load()["methods"] if options.new else [])
         for image in range(images_of(row))
     }
-    measure(settings, methods, images, found, kept)
+    measure(bed_of(options), settings, methods, images, found, kept)
     rows = aggregate(found.rows.values())
     print(table([row for row in rows if row["setting"] == settings[0].name]))
-    print(f"pictures: {draw_all(rows, MEASURED)}")
+    print(f"pictures: {draw_all(rows, folder)}")
 
 
 if __name__ == "__main__":

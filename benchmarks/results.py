@@ -64,6 +64,11 @@ class Measured:
                 self.rows[self._key(row)] = row
 
 
+def folder_of(bed: str) -> Path:
+    """Where the rows of a bed go. The page is made of those of the first one."""
+    return MEASURED if bed == "shapes" else MEASURED / bed
+
+
 def of_images(name: str, folder: Path = MEASURED) -> Measured:
     """Methods, one row per image."""
     return Measured(name, (*KEYS["methods"], "image"), folder)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
-from results import Row, of_part
+from results import Row, folder_of, of_part
 from scipy.stats import spearmanr
 from sources import Through
 from speca_pack.nodes.runtime.attach import accelerate
@@ -187,9 +187,9 @@ def summed_up(pairs: Sequence[Pair]) -> Row:
     }
 
 
-def measure_checks(images: int) -> None:
+def measure_checks(bed: Testbed, images: int) -> None:
     """Measure what was not measured yet."""
-    found, bed = of_part("checks"), Testbed()
+    found = of_part("checks", folder_of(bed.bed.name))
     for cfg in (3.5, 1.0):
         if found.has(cfg, "embedded", images=images):
             continue

@@ -12,7 +12,7 @@ import comfy.sample
 import comfy.sd
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from results import Measured, Row, of_part
+from results import Measured, Row, folder_of, of_part
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.run import Run
 from speca_pack.nodes.runtime.targets.prediction import PredictionRun, PredictionTarget
@@ -161,7 +161,7 @@ def measure_thresholds(bed: Testbed, images: int) -> None:
         (f"tiny Wan, {steps} steps, CFG 3", min(images, len(CLIPS)), lambda n, s=steps: clips(s, n))
         for steps in VIDEO_STEPS
     ]
-    found = of_part("thresholds")
+    found = of_part("thresholds", folder_of(bed.bed.name))
     for name, count, make in work:
         if found.has(name, images=count):
             continue
@@ -185,7 +185,7 @@ def measure_targets(bed: Testbed, images: int) -> None:
         for cfg in (1.0, 3.5)
         for steps in (20, 28, 50)
     ]
-    found = of_part("targets")
+    found = of_part("targets", folder_of(bed.bed.name))
     for setting in settings:
         if found.has(setting.name, images=images):
             continue
@@ -207,7 +207,7 @@ def measure_targets(bed: Testbed, images: int) -> None:
 
 def measure_batches(bed: Testbed, images: int) -> None:
     """Batches of four images of one prompt: one row for each threshold and way to decide."""
-    found, setting = of_part("batches"), Setting(28, 3.5)
+    found, setting = of_part("batches", folder_of(bed.bed.name)), Setting(28, 3.5)
     for threshold in (0.1, 0.2):
         config = replace(CHECKED, threshold=threshold)
         for decides, run in (("each image", None), ("whole batch", WholeBatchRun)):
@@ -238,9 +238,8 @@ def keep(found: Measured, row: Row) -> None:
     print(row, flush=True)
 
 
-def measure_transfer(images: int) -> None:
+def measure_transfer(bed: Testbed, images: int) -> None:
     """Measure what was not measured yet."""
-    bed = Testbed()
     measure_thresholds(bed, images)
     measure_targets(bed, min(images, 8))
     measure_batches(bed, min(images, 8))
