@@ -38,6 +38,11 @@ PINNED = {
 COMFYUI = "0.30.0"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
+# The sizes of the wheels that ComfyUI's requirements lead to, and of the folder on Linux.
+COST = (
+    "Setting up: 3.4 GB of packages are fetched (on macOS and Windows 0.7 GB), which takes five "
+    "minutes at 100 Mbit/s. .runtime/ grows to 6 GB."
+)
 
 ONLINE = (
     "check the network, the proxy and the free disk space, then start again; what is finished is "
@@ -128,6 +133,7 @@ class Environment:
         if self.python.exists() and self._record.exists() and self._read()["made by"] == maker:
             return
         shutil.rmtree(self.home, ignore_errors=True)
+        print(COST, flush=True)
         advice = (
             "install Python's venv module (Debian, Ubuntu: apt install python3-venv), then start "
             "again"
@@ -317,7 +323,7 @@ def prepare(
     own.make()
     comfyui = comfyui or fetch_comfyui(own.python, version or COMFYUI)
     needs = comfyui / "requirements.txt"
-    own.install(f"{TORCH[0]} (several GB on Linux)", *TORCH, inputs=str(TORCH))
+    own.install(TORCH[0], *TORCH, inputs=str(TORCH))
     own.install(
         "ComfyUI's requirements", "-r", str(needs), inputs=needs.read_text(encoding="utf-8")
     )

@@ -11,6 +11,7 @@ from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, TEMPLATES, fresh
 
 RECORDED = json.loads((PACK / "tests/web/report_0_1_0.json").read_text(encoding="utf-8"))
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
+SHIPPED = json.loads((Path(__file__).parent / "compare_0_1_0.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted([*(PACK / "example_workflows").glob("*.json"), *TEMPLATES.glob("*.json")])
 
@@ -91,6 +92,33 @@ def test_a_workflow_saved_by_0_1_0_opens_with_its_values_and_runs(page):
     assert page.queue() == "execution_success"
     page.until("([id, old]) => timelineOf(id).dataset.run !== old", [str(ACCELERATE), shown["run"]])
     assert page.await_state(ACCELERATE, "measured")["bars"]
+
+
+@once
+def test_an_example_of_0_1_0_opens_with_its_values_and_runs(page):
+    """Its nodes list their inputs in another order than their values."""
+    page.load(SHIPPED)
+    prompt = page.run("() => app.graphToPrompt()")["output"].values()
+    made = [node["inputs"] for node in prompt if node["class_type"] == "SpeCaAccelerate"]
+    values = {
+        "forecaster": "newton",
+        "forecaster.order": 2,
+        "forecaster.damping": 0.5,
+        "verifier": "embedded",
+        "budget": "accumulated",
+        "budget.warmup": 3,
+        "budget.max_streak": 6,
+        "budget.protect_last": True,
+        "budget.give_up": 4,
+        "start": 0,
+        "end": 1,
+        "hindsight": True,
+        "guided": True,
+        "level": "auto",
+    }
+    assert {node["threshold"] for node in made} == {0, 0.1}
+    assert [node | values for node in made] == made
+    assert page.queue() == "execution_success"
 
 
 @once

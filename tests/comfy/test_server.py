@@ -56,6 +56,40 @@ def test_the_demos_workflow_runs_and_reports(comfy):
     assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
 
 
+def test_a_prompt_of_0_1_0_runs_as_it_did(comfy):
+    """Its demo: another model, and the settings of its node."""
+    prompt = graph()
+    prompt["1"]["inputs"]["unet_name"] = "flux_tiny.safetensors"
+    prompt["2"]["inputs"] = {}
+    prompt["3"]["inputs"]["vae_name"] = "tiny_vae.safetensors"
+    prompt["4"]["inputs"]["text"] = "a big cyan circle on brown rings"
+    prompt["6"]["inputs"] |= {"width": 128, "height": 128}
+    prompt["8"]["inputs"] |= {"steps": 28, "cfg": 3.0}
+    prompt["7"]["inputs"] = {
+        "model": ["1", 0],
+        "threshold": 0.1,
+        "forecaster": "newton",
+        "forecaster.order": 2,
+        "forecaster.damping": 0.5,
+        "verifier": "embedded",
+        "budget": "accumulated",
+        "budget.warmup": 3,
+        "budget.max_streak": 6,
+        "budget.protect_last": 1,
+        "budget.give_up": 4,
+        "start": 0.0,
+        "end": 1.0,
+        "hindsight": True,
+        "guided": True,
+        "level": "auto",
+    }
+    shown = finish(comfy, prompt)["outputs"]["9"]
+    calls = json.loads(shown["speca_report"][0])["calls"]
+    verdicts = "".join(row["verdict"][0] for call in calls for row in call["rows"])
+    # Accepted, computed, rejected, as release 0.1.0 decided. No error is near its tolerance.
+    assert verdicts == "cccararararacacacacacacararc"
+
+
 def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
     prompt = graph(threshold=0.19)
     bare = {name: node for name, node in prompt.items() if name not in ("9", "12")}

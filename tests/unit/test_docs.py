@@ -28,9 +28,11 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("demo/**/*.md"),
+        *ROOT.glob("tests/*.md"),
         *ROOT.glob("web/docs/**/*.md"),
     ]
 )
+GITHUB = "https://github.com/speca-comfyui/speca/blob/main/"
 # `threshold` is a budget here, with its settings in brackets.
 TABLES = {**FORECASTERS, **VERIFIERS, **BUDGETS}
 
@@ -82,10 +84,12 @@ def anchors(page):
 @every_page
 def test_links_and_pictures_exist(page):
     for target in LINK.findall(prose(page)):
-        if target.startswith("https://"):
+        ours = target.removeprefix(GITHUB)
+        if ours.startswith("https://"):
             continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
+        path, _, anchor = ours.partition("#")
+        folder = page.parent if ours == target else ROOT
+        file = (folder / path).resolve() if path else page
         if page.is_relative_to(ROOT / "web/docs") and not file.exists():
             # ComfyUI resolves a translated page's pictures as it does the page's own.
             file = ROOT / "web/docs" / path
