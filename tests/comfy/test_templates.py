@@ -42,7 +42,6 @@ TEMPLATES = {
     "audio_ace_step_1_t2a_song": ("ace", {}),
 }
 SMALL = {"width": 64, "height": 64, "length": 9, "batch_size": 1, "seconds": 1.0}
-LOADED = ("MODEL", "CLIP", "VAE")
 
 
 class TinyModel:
