@@ -85,9 +85,9 @@ class SpeCaAccelerate(io.ComfyNode):
             node_id="SpeCaAccelerate",
             display_name="SpeCa",
             category="SpeCa",
-            description="Faster sampling: predicts most of the model's outputs from earlier steps, "
-            "checks each prediction, and runs the model when a check fails. Place it between the "
-            "model loader and the sampler.",
+            description="Faster sampling: learns the model from the first picture, then predicts "
+            "most of its outputs from earlier steps, and runs it more often where a picture needs "
+            "that. Place it between the model loader and the sampler.",
             search_aliases=[
                 "speca",
                 "speed",

@@ -42,7 +42,6 @@ TEMPLATES = {
     "audio_ace_step_1_t2a_song": ("ace", {}),
 }
 SMALL = {"width": 64, "height": 64, "length": 9, "batch_size": 1, "seconds": 1.0}
-LOADED = ("MODEL", "CLIP", "VAE")
 
 
 class TinyModel:
@@ -177,6 +176,5 @@ def test_a_template_with_speca_before_its_samplers(executor, template):
     for latent in latents:
         report = find(latent)
         assert torch.isfinite(latent).all() and report.finished, report.summary
-        # Some versions' templates have a LoRA for two steps: nothing is left between warm-up and
-        # the last one.
-        assert (report.count("accepted") > 0) == (report.steps > 4), report.summary
+        # Some versions' templates have a LoRA for two steps, which may leave nothing to draft.
+        assert report.count("accepted") > 0 or report.steps <= 4, report.summary

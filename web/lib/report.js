@@ -76,7 +76,7 @@ function upgraded(report) {
 }
 
 /** An image in a call: its branches' worst verdict and error, under their strictest tolerance. */
-export function barOf(rows) {
+function barOf(rows) {
   const known = (name) => rows.map((row) => row[name]).filter((value) => value !== null);
   const pick = (name, choose) => (known(name).length ? choose(...known(name)) : null);
   const severity = (verdict) => style.severity.indexOf(verdict);
