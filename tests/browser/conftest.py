@@ -236,14 +236,18 @@ class Page:
         self.tab.wait_for_function(script, arg=argument)
 
     def start(self):
-        """Queue the graph."""
+        """Queue the graph. It has ended once nothing is executed any more: the history has it."""
         self.run(
             """() => {
-                window.ended = '';
+                let how = window.ended = '';
                 for (const end of ['success', 'error', 'interrupted']) {
                     const name = `execution_${end}`;
-                    app.api.addEventListener(name, () => (window.ended = name), {once: true});
+                    app.api.addEventListener(name, () => (how = name), {once: true});
                 }
+                app.api.addEventListener('executing', function over() {
+                    if (how) app.api.removeEventListener('executing', over);
+                    window.ended = how;
+                });
                 app.queuePrompt(0);
             }"""
         )
@@ -312,16 +316,17 @@ class Page:
     def badge(self, node):
         """What the title of a node shows besides its name: the styles of Nodes 2.0 have it, and
         what the classic canvas writes is seen by writing it."""
+        title = "document.querySelector(`[data-testid='node-header-${id}'] > div`)"
+        self.until(f"id => !LiteGraph.vueNodesMode || {title}", node)
         return self.run(
-            """id => {
+            f"""id => {{
                 const node = app.graph.getNodeById(id), said = [];
-                const title = document.querySelector(`[data-testid="node-header-${id}"] > div`);
-                if (LiteGraph.vueNodesMode) return getComputedStyle(title, '::after').content;
+                if (LiteGraph.vueNodesMode) return getComputedStyle({title}, '::after').content;
                 const context = document.createElement('canvas').getContext('2d');
                 context.fillText = (text) => said.push(text);
                 node.onDrawTitle?.(context);
                 return said.join();
-            }""",
+            }}""",
             node,
         )
 

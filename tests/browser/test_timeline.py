@@ -275,10 +275,9 @@ def test_inside_a_subgraph(page):
     assert page.chart(f"{outer}:{inner}")["run"] == done["run"]
     assert f"{done['gain']:.1f}×" in page.badge(outer)
     page.run("id => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", outer)
-    page.frames(20)
+    page.frames()
     page.run("() => app.canvas.setGraph(app.rootGraph)")
-    page.until("id => app.graph.getNodeById(id)", outer)
-    page.frames(20)
+    page.frames()
     assert f"{done['gain']:.1f}×" in page.badge(outer)
 
 
