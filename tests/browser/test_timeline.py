@@ -281,6 +281,28 @@ def test_inside_a_subgraph(page):
     assert f"{done['gain']:.1f}×" in page.badge(outer)
 
 
+@once
+def test_wheel_and_middle_button_over_it_move_the_canvas(page):
+    page.load(fresh())
+    page.show(ACCELERATE)
+    view = "() => ({scale: app.canvas.ds.scale, top: app.canvas.ds.offset[1]})"
+    mouse = page.tab.mouse
+    page.tab.get_by_label("SpeCa timeline", exact=True).hover()
+    mouse.wheel(0, -120)
+    page.until("() => app.canvas.ds.scale > 1")
+    before = page.run(view)
+    page.tab.get_by_label("SpeCa timeline", exact=True).hover()
+    mouse.down(button="middle")
+    mouse.move(700, 60, steps=4)
+    mouse.up(button="middle")
+    page.frames()
+    after = page.run(view)
+    assert after["scale"] == before["scale"] and after["top"] < before["top"] - 100
+    mouse.move(800, 450)  # it has let go
+    page.frames()
+    assert page.run(view) == after
+
+
 def test_settings_hide_it_and_choose_colours(page):
     page.load(fresh())
     change = "([name, value]) => app.extensionManager.setting.set('SpeCa.Timeline.' + name, value)"
