@@ -1,5 +1,5 @@
 // What a node says of a run, as a person would: one big line, one below it, and what helps. Pure.
-import { expectedCalls, gainOf, whyNothing } from "./report.js";
+import { expectedCalls, gainOf, hardestOf, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
@@ -111,7 +111,9 @@ export const gains = (gain) => Boolean(gain) && gain.speedup >= 1.05;
 function outcome(facts, gain, words) {
   if (!gains(gain)) return nothing(facts, words, words.nothing);
   const saved = words.saved(clock(gain.saved), clock(gain.plain));
-  const line = joined(saved, words.quality[qualityOf(facts.psnr)]);
+  const hardest = hardestOf(facts.report);
+  const which = hardest && words.hardest(hardest.image + 1, hardest.calls);
+  const line = joined(saved, words.quality[qualityOf(facts.psnr)], which);
   return { head: words.faster(times(gain.speedup)), line };
 }
 
