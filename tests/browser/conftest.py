@@ -303,6 +303,7 @@ class Page:
                     head: shown('.head'), line: shown('.line'), tone: find('.body').dataset.tone,
                     gain: parseFloat(shown('.head').match(/([\\d.]+)×/)?.[1]),
                     counts: shown('.counts .computed') + ', ' + shown('.counts .accepted'),
+                    legend: [shown('.count.rejected'), shown('.count.limit')].filter(Boolean),
                     sampler: shown('.sampler'), cure: shown('.cure'), original: shown('.original'),
                     advanced: shown('.advanced'),
                     qualities: Object.fromEntries([...inside.querySelectorAll('.quality')]
@@ -312,6 +313,12 @@ class Page:
             }""",
             str(node),
         )
+
+    def press(self, node, selector):
+        """Press a button in the timeline of a node."""
+        press = "([path, name]) => timelineOf(path).shadowRoot.querySelector(name).click()"
+        self.run(press, [str(node), selector])
+        self.frames()
 
     def badge(self, node):
         """What the title of a node shows besides its name: the styles of Nodes 2.0 have it, and

@@ -30,11 +30,6 @@ def face(page, selector):
     return f"timelineOf('{ACCELERATE}').shadowRoot.querySelector('{selector}')"
 
 
-def click(page, selector):
-    page.run(f"() => {face(page, selector)}.click()")
-    page.frames()
-
-
 def test_the_threshold_and_three_choices_are_in_sight_and_the_rest_is_folded(page):
     page.load(fresh())
     page.show(ACCELERATE)
@@ -52,13 +47,13 @@ def test_the_threshold_and_three_choices_are_in_sight_and_the_rest_is_folded(pag
         toggle.click()
     else:
         assert page.chart(ACCELERATE)["advanced"] == "Show advanced settings"
-        click(page, ".advanced")
+        page.press(ACCELERATE, ".advanced")
     page.frames()
     every = page.run(DRAWN, ACCELERATE)
     assert {*IN_SIGHT, "verifier.bar", "start", "end", "hindsight", "guided", "level"} == {*every}
     if not page.run("() => !!LiteGraph.vueNodesMode"):
         assert page.run(height, ACCELERATE) > folded + 80
-        click(page, ".advanced")
+        page.press(ACCELERATE, ".advanced")
         assert page.run(DRAWN, ACCELERATE) == IN_SIGHT
         assert page.run(height, ACCELERATE) == folded
 
@@ -171,7 +166,7 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
     widgets = """() => app.graph.serialize().nodes.map(({id, mode, widgets_values}) =>
         JSON.stringify([id, mode, widgets_values])).sort()"""
     before = page.run(widgets)
-    click(page, ".original")
+    page.press(ACCELERATE, ".original")
     dialog = page.tab.locator("dialog")
     dialog.locator("img").nth(1).wait_for()
     told = {
@@ -194,7 +189,7 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     assert page.queue() == "execution_success"
     done = page.await_state(ACCELERATE, "measured")
     page.until(f"() => !{face(page, '.original')}.hidden")
-    click(page, ".original")
+    page.press(ACCELERATE, ".original")
     dialog = page.tab.locator("dialog")
     dialog.locator(".sheet").click()
     tiles = dialog.locator(".tile")

@@ -110,14 +110,17 @@ export class Face {
   _counts({ state, samplers, sampler, words }, report, count) {
     this.counts.hidden = !report;
     if (!report) return;
-    const { rows, accepted } = report.totals;
+    const { rows, accepted, rejected } = report.totals;
     const live = state === "live";
     const computed = `${words.computed} ${rows - accepted}`;
     say(this.computed, live ? words.step(report.calls.length, count) : computed);
     this.computed.classList.toggle("sign", !live);
     say(this.accepted, `${words.accepted} ${accepted}`);
-    say(this.rejected, this.open && words.rejected);
-    say(this.limit, this.open && words.tolerance);
+    const judged = report.calls.some(({ rows }) =>
+      rows.some(({ tolerance }) => tolerance !== null),
+    );
+    say(this.rejected, this.open && rejected && words.rejected);
+    say(this.limit, this.open && judged && words.tolerance);
     say(this.sampler, samplers.length > 1 && words.sampler(sampler));
     say(this.details, words.details);
     this.details.setAttribute("aria-expanded", String(this.open));
