@@ -1,14 +1,24 @@
 // The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { ask } from "./lib/ask.js";
+import { askIfAny } from "./lib/ask.js";
 import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
-import { addElement, currentWorkflow, EVENT, feeder, nodeAt, perFrame, words } from "./lib/page.js";
+import {
+  addElement,
+  also,
+  currentWorkflow,
+  EVENT,
+  feeder,
+  nodeAt,
+  perFrame,
+  redraw,
+  words,
+} from "./lib/page.js";
 import { showProfiles } from "./lib/profiles.js";
 import { unpack } from "./lib/report.js";
-import { Waiting, workflowKey } from "./lib/runs.js";
+import { Waiting } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
 import style from "./lib/style.js";
@@ -22,10 +32,8 @@ const waiting = new Waiting();
 const presets = {}; // name -> settings, once the server has sent them
 
 function onRun({ detail: run }) {
-  const workflow = workflowKey(run.ids.workflow);
-  const timeline = workflow === currentWorkflow() ? timelines.get(nodeAt(run.ids.node)) : null;
-  if (timeline) timeline.take(run);
-  else waiting.add(run);
+  waiting.add(run);
+  deliver();
 }
 
 /** An error in the node, or one that SpeCa raised while a sampler ran. */
@@ -58,50 +66,38 @@ function onExecuting({ detail }) {
     for (const timeline of timelines.values()) timeline.original.ended();
 }
 
-/** A workflow was opened: give its nodes the runs that they missed. */
+/** Give the nodes of the workflow on screen their runs. */
 function deliver() {
-  showBadges();
   for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
 /** A block of text below the node's other widgets. */
 function addNote(node, word) {
-  const note = new Note(word, words()[word], () => {
+  const note = new Note(word, words(), () => {
     node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
-    node.graph?.setDirtyCanvas(true, true);
+    redraw(node);
   });
   addElement(node, word, note.host, {
     getMinHeight: () => note.height,
     getMaxHeight: () => note.height + 24,
   });
-  const { onExecuted } = node;
-  node.onExecuted = function (output, ...rest) {
-    onExecuted?.call(this, output, ...rest);
+  also(node, "onExecuted", (output) => {
     if (!output?.text) return;
     const [run] = output.speca_run ?? [];
     const lines = run ? [oneLine(unpack(run), words()), ...output.text] : output.text;
-    note.say(lines.join("\n"), output.speca_diagnosis?.join("\n"), words());
-  };
+    note.say(lines.join("\n"), output.speca_diagnosis?.join("\n"));
+  });
 }
 
 function addTimeline(node) {
   const timeline = new Timeline(node, presets);
   timelines.set(node, timeline);
-  const { onConfigure, onRemoved, onSerialize } = node;
-  node.onSerialize = function (saved) {
-    onSerialize?.call(this, saved);
-    keepNames(this, saved);
-  };
-  node.onConfigure = function (...values) {
-    const result = onConfigure?.apply(this, values);
-    timeline.configured(values[0]);
-    return result;
-  };
-  node.onRemoved = function (...values) {
+  also(node, "onSerialize", (saved) => keepNames(node, saved));
+  also(node, "onConfigure", (saved) => timeline.configured(saved));
+  also(node, "onRemoved", () => {
     timelines.delete(node);
     setBadge(node, "");
-    return onRemoved?.apply(this, values);
-  };
+  });
   const [width, height] = node.computeSize();
   node.setSize([Math.max(340, width, node.size[0]), Math.max(height, node.size[1])]);
   timeline.refresh();
@@ -112,22 +108,13 @@ function addTimeline(node) {
  * so the work waits for the next frame.
  */
 const redrawAll = perFrame(() => {
-  for (const [node, timeline] of timelines) {
-    timeline.showOrHide();
-    node.setSize([node.size[0], node.computeSize()[1]]);
-    timeline.refresh();
-    node.graph?.setDirtyCanvas(true, true);
-  }
+  for (const timeline of timelines.values()) timeline.showOrHide();
 });
 
 /** Without presets the face works all the same: it has no buttons then. */
 async function fetchPresets() {
-  try {
-    Object.assign(presets, await ask("/speca/presets"));
-    for (const timeline of timelines.values()) timeline.refresh();
-  } catch (error) {
-    console.warn("SpeCa: the server did not send the presets:", error);
-  }
+  Object.assign(presets, await askIfAny("send the presets", "/speca/presets"));
+  for (const timeline of timelines.values()) timeline.refresh();
 }
 
 app.registerExtension({
@@ -160,7 +147,10 @@ app.registerExtension({
       ? [{ content: words().profiles, callback: showProfiles }]
       : menuItems(node),
   beforeConfigureGraph: (workflow) => noteNames(workflow, KIND),
-  afterConfigureGraph: deliver,
+  afterConfigureGraph() {
+    showBadges();
+    deliver();
+  },
   setup() {
     app.canvas.canvas.addEventListener("litegraph:set-graph", perFrame(showBadges));
     api.addEventListener(EVENT, onRun);

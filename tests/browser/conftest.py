@@ -236,14 +236,18 @@ class Page:
         self.tab.wait_for_function(script, arg=argument)
 
     def start(self):
-        """Queue the graph."""
+        """Queue the graph. It has ended once nothing is executed any more: the history has it."""
         self.run(
             """() => {
-                window.ended = '';
+                let how = window.ended = '';
                 for (const end of ['success', 'error', 'interrupted']) {
                     const name = `execution_${end}`;
-                    app.api.addEventListener(name, () => (window.ended = name), {once: true});
+                    app.api.addEventListener(name, () => (how = name), {once: true});
                 }
+                app.api.addEventListener('executing', function over() {
+                    if (how) app.api.removeEventListener('executing', over);
+                    window.ended = how;
+                });
                 app.queuePrompt(0);
             }"""
         )
@@ -299,6 +303,7 @@ class Page:
                     head: shown('.head'), line: shown('.line'), tone: find('.body').dataset.tone,
                     gain: parseFloat(shown('.head').match(/([\\d.]+)×/)?.[1]),
                     counts: shown('.counts .computed') + ', ' + shown('.counts .accepted'),
+                    legend: [shown('.count.rejected'), shown('.count.limit')].filter(Boolean),
                     sampler: shown('.sampler'), cure: shown('.cure'), original: shown('.original'),
                     advanced: shown('.advanced'),
                     qualities: Object.fromEntries([...inside.querySelectorAll('.quality')]
@@ -309,19 +314,26 @@ class Page:
             str(node),
         )
 
+    def press(self, node, selector):
+        """Press a button in the timeline of a node."""
+        press = "([path, name]) => timelineOf(path).shadowRoot.querySelector(name).click()"
+        self.run(press, [str(node), selector])
+        self.frames()
+
     def badge(self, node):
         """What the title of a node shows besides its name: the styles of Nodes 2.0 have it, and
         what the classic canvas writes is seen by writing it."""
+        title = "document.querySelector(`[data-testid='node-header-${id}'] > div`)"
+        self.until(f"id => !LiteGraph.vueNodesMode || {title}", node)
         return self.run(
-            """id => {
+            f"""id => {{
                 const node = app.graph.getNodeById(id), said = [];
-                const title = document.querySelector(`[data-testid="node-header-${id}"] > div`);
-                if (LiteGraph.vueNodesMode) return getComputedStyle(title, '::after').content;
+                if (LiteGraph.vueNodesMode) return getComputedStyle({title}, '::after').content;
                 const context = document.createElement('canvas').getContext('2d');
                 context.fillText = (text) => said.push(text);
                 node.onDrawTitle?.(context);
                 return said.join();
-            }""",
+            }}""",
             node,
         )
 

@@ -133,6 +133,9 @@ def test_a_run_recorded_by_0_1_0_is_drawn_in_todays_words(page):
     shown = page.await_state(ACCELERATE, "measured")
     assert shown["counts"] == "computed 52, skipped 28"
     assert set(shown["bars"]) == {"accepted", "computed", "rejected"} and len(shown["bars"]) == 40
+    assert shown["legend"] == []
+    page.press(ACCELERATE, ".details")
+    assert page.chart(ACCELERATE)["legend"] == ["tried, then computed", "tolerance"]
 
 
 @once

@@ -112,13 +112,12 @@ def test_each_quality_shows_its_speed_on_this_graph(page):
     speeds = [float(text.rstrip("×")) for text in shown["qualities"].values()]
     assert list(shown["qualities"]) == list(CONFIG.PRESETS)
     assert speeds == sorted(speeds) and speeds[0] >= 1 and speeds[-1] > speeds[0] + 0.3
-    press(page, "draft")
+    page.press(ACCELERATE, "[data-preset=draft]")
     page.answered()
     guess = page.await_state(ACCELERATE, "whatif")
     assert guess["gain"] == speeds[-1] and guess["preset"] == "draft"
     if guess["tone"] == "bad":  # the one button that helps
-        page.run("id => timelineOf(id).shadowRoot.querySelector('.cure').click()", str(ACCELERATE))
-        page.frames()
+        page.press(ACCELERATE, ".cure")
         assert page.chart(ACCELERATE)["preset"] in ("fast", "balanced", "faithful")
 
 
@@ -150,15 +149,6 @@ def test_a_knob_has_its_what_if_and_another_verifier_has_none(page):
     assert page.chart(ACCELERATE)["bars"] == before["bars"]
 
 
-def press(page, name):
-    """The button of a quality."""
-    page.run(
-        """([id, name]) => timelineOf(id).shadowRoot
-            .querySelector(`[data-preset='${name}']`).click()""",
-        [ACCELERATE, name],
-    )
-
-
 @once
 def test_presets_write_the_widgets(page):
     page.load(fresh())
@@ -166,7 +156,7 @@ def test_presets_write_the_widgets(page):
         settings = CONFIG.SpecaConfig.build(changed).to_dict()
         button = """([id, name]) => timelineOf(id).shadowRoot
             .querySelector(`[data-preset='${name}']`)"""
-        press(page, name)
+        page.press(ACCELERATE, f"[data-preset={name}]")
         page.until(f"(which) => ({button})(which).ariaPressed === 'true'", [ACCELERATE, name])
         prompt = page.run("() => app.graphToPrompt()")["output"][str(ACCELERATE)]["inputs"]
         for part in ("forecaster", "verifier", "budget"):

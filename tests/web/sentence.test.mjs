@@ -71,6 +71,22 @@ test("a run too large to be sent whole tells its totals", () => {
   assert.doesNotMatch(say({ state: "measured", report: slow }).line, /asks the model past SpeCa/);
 });
 
+test("of a batch it says which image was hardest, if one was", () => {
+  const batch = (...skipped) => {
+    const calls = Array.from({ length: 10 }, (_, position) => ({
+      position,
+      rows: skipped.map((count, image) => ({
+        image,
+        verdict: position < count ? "accepted" : "computed",
+        reason: "",
+      })),
+    }));
+    return say({ state: "measured", report: { ...GAINED, calls } }).line;
+  };
+  assert.match(batch(6, 4, 5), / · image 2 was hardest \(6 computed\)$/);
+  for (const line of [batch(6, 4, 4), batch(6)]) assert.doesNotMatch(line, /hardest/);
+});
+
 test("after a run it says what was gained, and what that did to the picture", () => {
   const told = (psnr) => say({ state: "measured", report: GAINED, psnr });
   const { head, line, tone } = told([40, 49]);

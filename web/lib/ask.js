@@ -10,3 +10,13 @@ export async function ask(path, sent, method = sent ? "POST" : "GET") {
   if (answer.ok) return told;
   throw new Error(told.error?.message ?? told.error ?? answer.statusText);
 }
+
+/** The same where the page can do without: null, and a warning that the server "did not ...". */
+export async function askIfAny(what, ...question) {
+  try {
+    return await ask(...question);
+  } catch (error) {
+    console.warn(`SpeCa: the server did not ${what}:`, error);
+    return null;
+  }
+}

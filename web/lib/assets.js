@@ -6,6 +6,14 @@ export const text = async (path) => {
   return answer.text();
 };
 
-/** For a shadow root: no style leaks in or out. */
-export const styles = new CSSStyleSheet();
+const styles = new CSSStyleSheet();
 await styles.replace(await text("speca.css"));
+
+/** An element with others in its shadow root: no style leaks in or out. */
+export function shadowed(...children) {
+  const host = document.createElement("div");
+  const root = host.attachShadow({ mode: "open" });
+  root.adoptedStyleSheets = [styles];
+  root.append(...children);
+  return host;
+}

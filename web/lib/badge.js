@@ -1,6 +1,6 @@
 // The speed-up in a node's title, also when the node is collapsed.
 import { app } from "../../../scripts/app.js";
-import { nodes2 } from "./page.js";
+import { also, nodes2, redraw } from "./page.js";
 
 const INK = "#4fe0b5";
 const PAPER = "#12382e";
@@ -17,7 +17,7 @@ export function setBadge(node, text) {
   const changed = texts.get(node) !== text;
   texts.set(node, text);
   showBadges();
-  if (changed) node.graph?.setDirtyCanvas(true, true);
+  if (changed) redraw(node);
 }
 
 /** Nodes 2.0 makes titles anew at times: styles stay. They name the nodes of the graph in sight. */
@@ -32,17 +32,15 @@ export function showBadges() {
 
 /** On the canvas at the right of the title; of a collapsed node, which the title fills, above. */
 function paintTitle(node) {
-  const { onDrawTitle } = node;
-  node.onDrawTitle = function (context, ...rest) {
-    onDrawTitle?.call(this, context, ...rest);
+  also(node, "onDrawTitle", (context) => {
     const text = texts.get(node);
     if (!text || nodes2()) return;
     context.save();
     context.font = "12px sans-serif";
     const width = context.measureText(text).width + 14;
-    const left = this.width - width - 8;
+    const left = node.width - width - 8;
     const title = globalThis.LiteGraph.NODE_TITLE_HEIGHT;
-    const top = this.flags.collapsed ? -title - TALL - 3 : -(title + TALL) / 2;
+    const top = node.flags.collapsed ? -title - TALL - 3 : -(title + TALL) / 2;
     context.fillStyle = PAPER;
     context.beginPath();
     context.roundRect(left, top, width, TALL, TALL / 2);
@@ -50,5 +48,5 @@ function paintTitle(node) {
     Object.assign(context, { fillStyle: INK, textAlign: "left", textBaseline: "middle" });
     context.fillText(text, left + 7, top + TALL / 2 + 1);
     context.restore();
-  };
+  });
 }

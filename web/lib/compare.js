@@ -2,7 +2,7 @@
 // between, and a row of all qualities to choose from. Knows the DOM, not ComfyUI.
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
-import { clock, times } from "./sentence.js";
+import { clock, joined, times } from "./sentence.js";
 
 /**
  * `plain`, `speca`: {image, seconds: or null}. `others`:
@@ -33,14 +33,14 @@ async function makeAll(dialog, tiles, words, plain, others, show) {
   for (const { label, make } of others) {
     const said = html("small", "", words.sheetMakes);
     let made = null;
-    const tile = button("tile", () => show(made));
+    const wait = html("div", "wait", "…");
+    const tile = button("tile", () => show(made), wait, html("b", "", label), said);
     tile.disabled = true;
-    tile.append(html("div", "wait", "…"), html("b", "", label), said);
     tiles.append(tile);
     made = await make();
     if (!dialog.open) return;
-    tile.firstChild.replaceWith(made.image.cloneNode());
-    said.textContent = [timed(made), apart(words, plain, made)].filter(Boolean).join(" · ");
+    wait.replaceWith(made.image.cloneNode());
+    said.textContent = joined(timed(made), apart(words, plain, made));
     tile.disabled = false;
   }
 }
@@ -50,7 +50,7 @@ const timed = ({ seconds }) => (seconds ? clock(seconds) : "");
 /** How much faster a picture was made, and how far it is from the original. */
 function apart(words, plain, made) {
   const faster = plain.seconds && made.seconds && words.faster(times(plain.seconds / made.seconds));
-  return [faster, distance(words, plain.image, made.image)].filter(Boolean).join(" · ");
+  return joined(faster, distance(words, plain.image, made.image));
 }
 
 function fill(stage, words, plain, made, share) {
@@ -59,8 +59,7 @@ function fill(stage, words, plain, made, share) {
   const room = Math.min((0.86 * innerWidth) / width, (share * innerHeight) / height);
   const scale = Math.min(room, Math.max(1, 512 / width));
   Object.assign(stage.style, { width: `${width * scale}px`, height: `${height * scale}px` });
-  const label = (name, picture) =>
-    html("span", name, [words[name], timed(picture)].filter(Boolean).join(" · "));
+  const label = (name, picture) => html("span", name, joined(words[name], timed(picture)));
   stage.replaceChildren(plain.image.cloneNode(), made.image.cloneNode(), html("i"));
   stage.append(label("plain", plain), label("speca", made));
   stage.onpointermove = stage.onpointerdown = ({ clientX }) => {

@@ -2,8 +2,12 @@
 
 const NS = "http://www.w3.org/2000/svg";
 
-export const html = (tag, className = "", text = "") =>
-  Object.assign(document.createElement(tag), { className, textContent: text });
+/** `children`: elements and texts. */
+export function html(tag, className = "", ...children) {
+  const element = Object.assign(document.createElement(tag), { className });
+  element.append(...children);
+  return element;
+}
 
 export function shape(tag, attributes = {}, ...children) {
   const element = document.createElementNS(NS, tag);
@@ -18,8 +22,8 @@ export function write(element, text) {
 }
 
 /** A button that hands on its clicks alone, not the drag of a node. */
-export function button(className, onClick, text) {
-  const element = html("button", className, text);
+export function button(className, onClick, ...children) {
+  const element = html("button", className, ...children);
   element.type = "button";
   element.addEventListener("click", onClick);
   return element;

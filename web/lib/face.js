@@ -1,12 +1,13 @@
 // What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
 // qualities, the sentence, the strip, the counts and the buttons.
 // Knows the DOM, not ComfyUI.
-import { styles } from "./assets.js";
+import { shadowed } from "./assets.js";
 import { button, html, write } from "./dom.js";
 import { expectedCalls } from "./report.js";
 import { Strip } from "./strip.js";
 import style from "./style.js";
 
+const PARTS = ["qualities", "head", "line", "progress", "counts", "buttons"];
 const COUNTS = ["computed", "accepted", "rejected", "limit"];
 
 /**
@@ -27,43 +28,28 @@ const COUNTS = ["computed", "accepted", "rejected", "limit"];
 export class Face {
   constructor(handlers) {
     this.handlers = handlers;
-    this.host = html("div");
-    this.host.setAttribute("aria-label", "SpeCa timeline");
-    this.body = html("div", "body");
-    this.progress = html("div", "progress");
-    this.progress.append(html("i"));
+    for (const name of PARTS) this[name] = html("div", name);
+    for (const name of COUNTS) this[name] = html("span", `count ${name}`);
+    this.done = html("i");
+    this.progress.append(this.done);
     this.strip = new Strip();
-    this.qualities = this._add(this.body, "qualities");
-    this.head = this._add(this.body, "head");
-    this.line = this._add(this.body, "line");
-    this.body.append(this.progress, this.strip.host);
-    this.counts = this._add(this.body, "counts");
-    for (const name of COUNTS) this[name] = this._add(this.counts, `count ${name}`, "span");
     this.sampler = button("link sampler", handlers.onSampler);
     this.details = button("link details", () => {
       this.open = !this.open;
       this.draw(this.model);
     });
-    this.counts.append(this.sampler, this.details);
-    this.buttons = this._add(this.body, "buttons");
+    this.counts.append(...COUNTS.map((name) => this[name]), this.sampler, this.details);
     this.cure = button("pill cure", () => handlers.onQuality(this.model.said.cure));
     this.original = button("pill original", handlers.onOriginal);
     this.advanced = button("link advanced", handlers.onAdvanced);
     this.buttons.append(this.cure, this.original, this.advanced);
-    const card = html("div", "card");
-    card.append(this.body);
-    const root = this.host.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styles];
-    root.append(card);
+    this.body = html("div", "body", ...PARTS.map((name) => this[name]));
+    this.progress.after(this.strip.host);
+    this.host = shadowed(html("div", "card", this.body));
+    this.host.setAttribute("aria-label", "SpeCa timeline");
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
     new ResizeObserver(() => this._resized()).observe(this.body);
-  }
-
-  _add(parent, name, tag = "div") {
-    const made = html(tag, name);
-    parent.append(made);
-    return made;
   }
 
   _resized() {
@@ -95,7 +81,8 @@ export class Face {
     this.strip.host.classList.toggle("guess", state === "whatif");
     this.strip.draw(drawn, width, this.open && drawn ? words : null);
     this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
-    this._progress(state === "live" && count ? drawn.calls.length / count : null);
+    this.progress.hidden = state !== "live" || !count;
+    if (count) this.done.style.width = `${(100 * drawn.calls.length) / count}%`;
     this._counts(model, drawn, count);
     this._buttons(model);
   }
@@ -104,9 +91,9 @@ export class Face {
     if (this.qualities.childElementCount !== qualities.length)
       this.qualities.replaceChildren(
         ...qualities.map(({ name }) => {
-          const made = button("quality", () => this.handlers.onQuality(name));
+          const press = () => this.handlers.onQuality(name);
+          const made = button("quality", press, html("b"), html("i"));
           made.dataset.preset = name;
-          made.append(html("b"), html("i"));
           return made;
         }),
       );
@@ -120,22 +107,20 @@ export class Face {
     });
   }
 
-  _progress(share) {
-    this.progress.hidden = share === null;
-    if (share !== null) this.progress.firstChild.style.width = `${(100 * share).toFixed(1)}%`;
-  }
-
   _counts({ state, samplers, sampler, words }, report, count) {
     this.counts.hidden = !report;
     if (!report) return;
-    const { rows, accepted } = report.totals;
+    const { rows, accepted, rejected } = report.totals;
     const live = state === "live";
     const computed = `${words.computed} ${rows - accepted}`;
     say(this.computed, live ? words.step(report.calls.length, count) : computed);
     this.computed.classList.toggle("sign", !live);
     say(this.accepted, `${words.accepted} ${accepted}`);
-    say(this.rejected, this.open && words.rejected);
-    say(this.limit, this.open && words.tolerance);
+    const judged = report.calls.some(({ rows }) =>
+      rows.some(({ tolerance }) => tolerance !== null),
+    );
+    say(this.rejected, this.open && rejected && words.rejected);
+    say(this.limit, this.open && judged && words.tolerance);
     say(this.sampler, samplers.length > 1 && words.sampler(sampler));
     say(this.details, words.details);
     this.details.setAttribute("aria-expanded", String(this.open));

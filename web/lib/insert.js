@@ -1,6 +1,6 @@
 // "Speed up with SpeCa": puts the node into a model's link, from the menu of a sampler or a loader.
 import { app } from "../../../scripts/app.js";
-import { feeder, tracker, words } from "./page.js";
+import { feeder, redraw, tracked, words } from "./page.js";
 
 const KIND = "SpeCaAccelerate";
 const GUIDED = "guider"; // an input behind which the model goes on
@@ -46,6 +46,6 @@ function insert({ from, slot, to }) {
   from.connect(slot, made, 0);
   for (const end of to) made.connect(0, end.node, end.slot);
   app.canvas.selectNode?.(made);
-  graph.setDirtyCanvas(true, true);
-  tracker()?.checkState?.();
+  redraw(made);
+  tracked();
 }

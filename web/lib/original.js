@@ -3,6 +3,7 @@
 import { api } from "../../../scripts/api.js";
 import { ask } from "./ask.js";
 import { compare } from "./compare.js";
+import { orAlert } from "./dialog.js";
 import { EVENT, words } from "./page.js";
 import { pictureNode, withInputs } from "./prompt.js";
 import { unpack } from "./report.js";
@@ -69,15 +70,9 @@ export class Original {
     if (this.busy) return;
     this.busy = true;
     this.changed();
-    try {
-      await work();
-    } catch (error) {
-      console.warn("SpeCa: the picture could not be made:", error);
-      globalThis.alert?.(`${words().pictureFailed} ${error.message}`);
-    } finally {
-      this.busy = false;
-      this.changed();
-    }
+    await orAlert(work, words().pictureFailed);
+    this.busy = false;
+    this.changed();
   }
 }
 

@@ -8,10 +8,9 @@ const languages = wordsIn(await text("words.json"));
 export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
 export const words = () => wordsOf(languages, setting("Comfy.Locale"));
-export const rootGraph = () => app.rootGraph ?? app.graph;
-export const currentWorkflow = () => workflowKey(rootGraph()?.id);
+export const currentWorkflow = () => workflowKey(app.rootGraph?.id);
 export const nodes2 = () => Boolean(globalThis.LiteGraph?.vueNodesMode);
-export const tracker = () => app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+const tracker = () => app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
 
 /** Called once per frame at most. */
 export function perFrame(work) {
@@ -26,12 +25,27 @@ export function perFrame(work) {
   };
 }
 
+/** After what a method of an object does, if it has one, do more with the same values. */
+export function also(object, name, more) {
+  const before = object[name];
+  object[name] = function (...values) {
+    const result = before?.apply(this, values);
+    more.apply(this, values);
+    return result;
+  };
+}
+
+export const redraw = (node) => node.graph?.setDirtyCanvas(true, true);
+
+/** The user changed the graph: an undo step. */
+export const tracked = () => tracker()?.checkState?.();
+
 /** The node at a path such as "5:2": node 2 in the subgraph of node 5. */
 export function nodeAt(path) {
-  let graph = rootGraph();
+  let graph = app.rootGraph;
   let node = null;
   for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(id) ?? graph?.getNodeById(Number(id)) ?? null;
+    node = graph?.getNodeById(id) ?? null;
     graph = node?.subgraph;
   }
   return node;
@@ -63,12 +77,7 @@ export function addElement(node, name, element, options) {
     ...options,
   });
   widget.serialize = false;
-  const { onConfigure } = node;
-  node.onConfigure = function (...values) {
-    const result = onConfigure?.apply(this, values);
-    requestAnimationFrame(() => replaceStale(node, element));
-    return result;
-  };
+  also(node, "onConfigure", () => requestAnimationFrame(() => replaceStale(node, element)));
   return widget;
 }
 
@@ -90,12 +99,11 @@ export function fit(node, before) {
   const [, least] = node.computeSize();
   const [width, height] = node.size;
   const wanted = height > before + 2 ? Math.max(height, least) : least;
-  if (Math.abs(wanted - height) > 1)
-    silently(node, (each) => {
-      if (each === node) node.setSize([width, wanted]);
-      else each.size = [width, wanted];
-    });
-  node.graph.setDirtyCanvas(true, true);
+  if (Math.abs(wanted - height) > 1) {
+    node.setSize([width, wanted]);
+    silently(node, (each) => Object.assign(each, { size: [width, wanted] }));
+  }
+  redraw(node);
 }
 
 /**
@@ -103,20 +111,22 @@ export function fit(node, before) {
  * Nodes 2.0 passes them on.
  */
 export function handOnNavigation(element) {
-  const handOn = (type, handler, wanted) =>
-    element.addEventListener(
-      type,
-      (event) => {
-        if (nodes2() || !wanted(event)) return;
-        event.preventDefault();
-        app.canvas[handler](event);
-      },
-      { passive: false },
-    );
-  handOn("wheel", "processMouseWheel", () => true);
-  handOn("pointerdown", "processMouseDown", (event) => event.button === 1);
-  handOn("pointermove", "processMouseMove", (event) => event.buttons & 4);
-  handOn("pointerup", "processMouseUp", (event) => event.button === 1);
+  const handOn = (event) => {
+    const middle = event.button === 1 || event.buttons & 4;
+    if (nodes2() || !(middle || event.type === "wheel")) return;
+    event.preventDefault();
+    app.canvas.canvas.dispatchEvent(new event.constructor(event.type, event));
+  };
+  for (const type of ["wheel", "pointerdown", "pointermove", "pointerup"])
+    element.addEventListener(type, handOn, { passive: false });
+}
+
+/** Keep a value in the workflow, at a node. */
+export function keep(node, name, value) {
+  silently(node, (each) => {
+    each.properties ??= {};
+    each.properties[name] = structuredClone(value);
+  });
 }
 
 /**
@@ -125,14 +135,14 @@ export function handOnNavigation(element) {
  * these are changed as well. Where they cannot be reached (an internal interface), the node is
  * changed all the same, at the price of one undo step.
  */
-export function silently(node, change) {
+function silently(node, change) {
   change(node);
   const kept = tracker();
   const queued = [...(kept?.undoQueue ?? []), ...(kept?.redoQueue ?? [])];
   for (const state of [kept?.activeState, kept?.initialState, ...queued]) {
     const graphs = [state, ...(state?.definitions?.subgraphs ?? [])];
     const inside = (candidate) => candidate?.id === node.graph?.id;
-    const graph = node.graph === rootGraph() ? state : graphs.find(inside);
+    const graph = node.graph === app.rootGraph ? state : graphs.find(inside);
     const saved = graph?.nodes?.find(
       (other) => String(other.id) === String(node.id) && other.type === node.type,
     );

@@ -1,10 +1,10 @@
 // What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
 // has the same model need not teach SpeCa again; and listed.
 import { api } from "../../../scripts/api.js";
-import { ask } from "./ask.js";
-import { openDialog } from "./dialog.js";
+import { ask, askIfAny } from "./ask.js";
+import { openDialog, orAlert } from "./dialog.js";
 import { button, html } from "./dom.js";
-import { silently, words } from "./page.js";
+import { keep, words } from "./page.js";
 
 const PATH = "/speca/profiles";
 const CARRIED = "speca_profile"; // of the node; nodes/runtime/page/workflow_metadata.py reads it
@@ -13,16 +13,8 @@ const MOST_CHARACTERS = 16_384;
 /** Put the profile of a run's model into the workflow, at its node. */
 export async function carryProfile(node, name) {
   if (!name) return;
-  try {
-    const profile = await ask(`${PATH}/${name}`);
-    if (JSON.stringify(profile).length > MOST_CHARACTERS) return;
-    silently(node, (each) => {
-      each.properties ??= {};
-      each.properties[CARRIED] = structuredClone(profile);
-    });
-  } catch (error) {
-    console.warn("SpeCa: the server did not send the profile:", error);
-  }
+  const profile = await askIfAny("send the profile", `${PATH}/${name}`);
+  if (profile && JSON.stringify(profile).length <= MOST_CHARACTERS) keep(node, CARRIED, profile);
 }
 
 /** A dialog that lists what is known, to be deleted, or handed on as a file. */
@@ -30,13 +22,13 @@ export async function showProfiles() {
   const told = words();
   const list = html("div", "profiles");
   const fill = async () => list.replaceChildren(...(await rows(told, fill)));
-  await working(fill);
+  await orAlert(fill);
   const file = Object.assign(html("input"), { type: "file", accept: ".json", hidden: true });
   const take = async () => {
     await ask(PATH, JSON.parse(await file.files[0].text()));
     await fill();
   };
-  file.addEventListener("change", () => working(take));
+  file.addEventListener("change", () => orAlert(take));
   const open = button("pill", () => file.click(), told.openProfile);
   openDialog(told, [html("h3", "", told.profiles), list], [file, open, html("i")]);
 }
@@ -45,7 +37,6 @@ async function rows(told, fill) {
   const known = Object.entries(await ask(PATH));
   if (!known.length) return [told.noProfiles];
   return known.map(([name, { model, changed, profiles }]) => {
-    const row = html("div", "told");
     const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
     const day = new Date(1000 * changed).toLocaleString();
     const save = Object.assign(html("a", "pill", told.saveProfile), {
@@ -56,19 +47,8 @@ async function rows(told, fill) {
       await ask(`${PATH}/${name}`, null, "DELETE");
       await fill();
     };
-    row.append(html("b", "", model), html("small", "", [...scales, day].join(" · ")), html("i"));
-    row.append(
-      save,
-      button("pill forget", () => working(forget), told.deleteProfile),
-    );
-    return row;
+    const remove = button("pill forget", () => orAlert(forget), told.deleteProfile);
+    const known = html("small", "", [...scales, day].join(" · "));
+    return html("div", "told", html("b", "", model), known, html("i"), save, remove);
   });
-}
-
-async function working(work) {
-  try {
-    await work();
-  } catch (error) {
-    globalThis.alert(error.message);
-  }
 }

@@ -105,6 +105,17 @@ export function panelsOf(report) {
     }));
 }
 
+/** Of a batch, the image that took the most calls: {image, calls}; null if none stands out. */
+export function hardestOf(report) {
+  const [most, next] = panelsOf(report)
+    .map(({ image, bars }) => ({
+      image,
+      calls: bars.filter((bar) => bar && bar.verdict !== "accepted").length,
+    }))
+    .sort((a, b) => b.calls - a.calls);
+  return next && most.calls > next.calls ? most : null;
+}
+
 /** The error at the top of all panels; see style.js. */
 export function scaleOf(panels) {
   const largest = (name) =>

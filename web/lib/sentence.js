@@ -1,5 +1,5 @@
 // What a node says of a run, as a person would: one big line, one below it, and what helps. Pure.
-import { expectedCalls, gainOf, whyNothing } from "./report.js";
+import { expectedCalls, gainOf, hardestOf, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
@@ -47,6 +47,9 @@ export function sentence(facts, words) {
   return { tone: "", head: "", line: "", cure: null, ...said };
 }
 
+/** What is known of several things, on one line. */
+export const joined = (...parts) => parts.filter(Boolean).join(" · ");
+
 /** What SpeCa Report says of a run that has ended. */
 export function oneLine(report, words) {
   const { head, line } = sentence(
@@ -84,7 +87,6 @@ const SAY = {
     const gain = gainOf(report);
     if (!gains(gain)) return nothing(facts, words, words.nothingAgain);
     const quality = qualityOf(psnr);
-    const known = now ? [words.now(times(now))] : [];
     const better = steps && words.stepsAreBetter(steps);
     if (quality === "visible")
       return {
@@ -93,10 +95,11 @@ const SAY = {
         line: better ?? words.fasterIsWorse,
         cure: fastestGood(facts),
       };
-    if (quality) known.push(words.quality[quality]);
-    if (better) known.push(better);
-    const tone = better ? "warn" : "";
-    return { tone, head: words.again(times(gain.speedup)), line: known.join(" · ") };
+    return {
+      tone: better ? "warn" : "",
+      head: words.again(times(gain.speedup)),
+      line: joined(now && words.now(times(now)), words.quality[quality], better),
+    };
   },
 };
 
@@ -107,10 +110,11 @@ export const gains = (gain) => Boolean(gain) && gain.speedup >= 1.05;
 
 function outcome(facts, gain, words) {
   if (!gains(gain)) return nothing(facts, words, words.nothing);
-  const quality = qualityOf(facts.psnr);
-  const line = [words.saved(clock(gain.saved), clock(gain.plain))];
-  if (quality) line.push(words.quality[quality]);
-  return { head: words.faster(times(gain.speedup)), line: line.join(" · ") };
+  const saved = words.saved(clock(gain.saved), clock(gain.plain));
+  const hardest = hardestOf(facts.report);
+  const which = hardest && words.hardest(hardest.image + 1, hardest.calls);
+  const line = joined(saved, words.quality[qualityOf(facts.psnr)], which);
+  return { head: words.faster(times(gain.speedup)), line };
 }
 
 function learned({ outlook, quality, report }, words) {

@@ -1,21 +1,23 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
-import { ask } from "./ask.js";
+import { askIfAny } from "./ask.js";
 import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
 import {
   addElement,
+  also,
   feeder,
   fit,
   handOnNavigation,
+  keep,
   nodeAt,
-  outerNodes,
   nodes2,
+  outerNodes,
   perFrame,
+  redraw,
   setting,
-  silently,
-  tracker,
+  tracked,
   words,
 } from "./page.js";
 import { carryProfile } from "./profiles.js";
@@ -67,9 +69,12 @@ export class Timeline {
     this.watchWidgets();
   }
 
+  /** As the page's settings want it. */
   showOrHide() {
     this.widget.hidden = !setting(SHOW);
     this.face.host.style.display = setting(SHOW) ? "" : "none";
+    this._fit();
+    this.refresh();
   }
 
   _fit() {
@@ -82,16 +87,12 @@ export class Timeline {
     markAdvanced(this.node);
     for (const widget of settingWidgets(this.node)) {
       if (widget.callback?.speca) continue;
-      const before = widget.callback;
-      const timeline = this;
-      widget.callback = function (...values) {
-        const result = before?.apply(this, values);
-        timeline.failure = null;
-        timeline.watchWidgets();
-        timeline._fit();
-        timeline.refresh();
-        return result;
-      };
+      also(widget, "callback", () => {
+        this.failure = null;
+        this.watchWidgets();
+        this._fit();
+        this.refresh();
+      });
       widget.callback.speca = true;
     }
   }
@@ -110,7 +111,6 @@ export class Timeline {
 
   /** `message`: of an error; null: it runs again. */
   fail(message) {
-    if (this.failure === message) return;
     this.failure = message;
     this.refresh();
   }
@@ -118,25 +118,17 @@ export class Timeline {
   take(run) {
     this.runs.take(run);
     if (run.ended) {
-      this._keep();
+      keep(this.node, PROPERTY, this.runs.saved);
       carryProfile(this.node, unpack(run.report).profile?.name);
     }
     this.refresh();
   }
 
-  /** The runs that have ended go with the workflow. */
-  _keep() {
-    silently(this.node, (each) => {
-      each.properties ??= {};
-      each.properties[PROPERTY] = structuredClone(this.runs.saved);
-    });
-  }
-
   /** A quality's button was pressed: its settings go into the widgets. */
   _choose(name) {
     writeSettings(this.node, this.presets[name]);
-    this.node.graph?.setDirtyCanvas(true, true);
-    tracker()?.checkState?.();
+    redraw(this.node);
+    tracked();
     this.refresh();
   }
 
@@ -203,14 +195,13 @@ export class Timeline {
       sampler: run?.ids.sampler,
       original: RAN.includes(state) ? this.original.button(run, report, told) : null,
       busy: this.original.busy,
-      advanced: nodes2() || !hasAdvanced(this.node) ? null : this._foldText(told),
+      advanced:
+        nodes2() || !hasAdvanced(this.node)
+          ? null
+          : told.advanced[this.node.showAdvanced ? "hide" : "show"],
       words: told,
       colours: setting(COLOURS),
     });
-  }
-
-  _foldText({ advanced }) {
-    return this.node.showAdvanced ? advanced.hide : advanced.show;
   }
 
   /** What each quality would bring on this graph: asked once per run. */
@@ -247,16 +238,12 @@ export class Timeline {
   /** The report travels only if the server knows the run no more. */
   async _ask({ ids, report }, settings, brief) {
     const question = { run: ids.run, settings, brief };
+    const put = (more) => askIfAny("answer what-if", "/speca/what_if", { ...question, ...more });
     this.asking = true;
-    try {
-      const answer = await ask("/speca/what_if", question);
-      return answer.unknown ? await ask("/speca/what_if", { ...question, report }) : answer;
-    } catch (error) {
-      console.warn("SpeCa: the server did not answer what-if:", error);
-      return null;
-    } finally {
-      this.asking = false;
-    }
+    const answer = await put();
+    const known = answer?.unknown ? await put({ report }) : answer;
+    this.asking = false;
+    return known;
   }
 }
 
