@@ -26,7 +26,7 @@ from functools import lru_cache
 
 import torch
 
-from .plans import Plans
+from .plans import Plans, searched
 from .reaction import Reaction
 from .sampler_response import SamplerResponse
 from .trial import Trial, lead_at, ratio_at
@@ -37,12 +37,7 @@ WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more me
 RIDGE = 1e-5  # for one that is sure
 DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
 REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
-# Where at least every second turn was computed, slopes are taken to be smooth besides: what the
-# last turns show then counts for more against what earlier runs did. Elsewhere it loses pictures.
-SMOOTH = 1.0  # of the mean square of a slope
-SMOOTH_LENGTH = 0.35  # of the path's coordinate
 TINY = 1e-12
-SAME_ERROR = 1e-6  # relative: a search goes on for no less
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
 # Per cent of the turns that reports have plans for.
 TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100
@@ -52,13 +47,12 @@ REMEMBERED = 4096  # courses of which the arithmetic is kept
 @dataclass(frozen=True)
 class Courses:
     """M courses up to their newest computed turn. Index 0 of a regressor is x_0, index j the slope
-    that was computed at the j-th computed turn. Inner products come twice: as measured, and with
-    the smooth part.
+    that was computed at the j-th computed turn.
 
     Attributes:
         now: [M], the newest computed turn.
-        inner: [2, M, R, R], inner products of the regressors.
-        cross: [2, M, R, T + 1], inner products of the regressors with z.
+        inner: [M, R, R], inner products of the regressors.
+        cross: [M, R, T + 1], inner products of the regressors with z.
         here: [M, R], x_now - x_0 in terms of the regressors.
     """
 
@@ -77,7 +71,6 @@ class PathModel:
         reaction: of the model to a latent that is off, at the sampler's T noise levels.
         trials: of plans on this very model; they know the best first turns, and distances.
         surprise: of accelerated runs so far, see `Profile`; may be changed between runs.
-        places: coordinate of each turn, rising, along which slopes are smooth; None: they are not.
     """
 
     def __init__(
@@ -85,9 +78,8 @@ class PathModel:
         gram: torch.Tensor,
         response: SamplerResponse,
         reaction: Reaction,
-        surprise: float = 1.0,
-        places: Sequence[float] | None = None,
         trials: Sequence[Trial] = (),
+        surprise: float = 1.0,
     ) -> None:
         self.gram = gram
         self.response = response
@@ -104,10 +96,6 @@ class PathModel:
         last[0] += 1
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
         self.slope_scale = float(gram.diagonal()[1:].mean())
-        smoothed = gram.clone()
-        if places is not None:
-            smoothed[1:, 1:] += SMOOTH * self.slope_scale * _smooth(places)
-        self.grams = torch.stack([gram, smoothed])
         remembered = lru_cache(maxsize=REMEMBERED)
         self._course = remembered(self._follow)
         self._weights = remembered(self._slope_weights)
@@ -124,8 +112,8 @@ class PathModel:
         z = torch.arange(2).expand(courses, 2)
         return Courses(
             now=torch.zeros(courses, dtype=torch.long),
-            inner=self.grams[:, z[:, :, None], z[:, None, :]],
-            cross=self.grams[:, z],
+            inner=self.gram[z[:, :, None], z[:, None, :]],
+            cross=self.gram[z],
             here=torch.zeros(courses, 2, dtype=torch.float64),
         )
 
@@ -135,24 +123,24 @@ class PathModel:
         here = self._latent(courses, turn, held)
         # e, the latent minus the plain one, against z, the regressors and itself.
         moved = self.moves[turn]
-        e_z = self._bilinear(here, courses.cross) - moved @ self.grams
+        e_z = self._bilinear(here, courses.cross) - moved @ self.gram
         e_r = self._bilinear(here, courses.inner) - self._bilinear(moved, courses.cross.mT)
         e_e = ((e_r * here).sum(-1) - (e_z * moved).sum(-1)).clamp_min(0)
         slope, each = 1 + turn, torch.arange(len(turn))
         linear, noise = self.reaction.linear[turn], self.reaction.noise[turn]
-        new_z = self.grams[:, slope] + linear[:, None] * e_z
-        new_r = courses.cross.mT[:, each, slope] + linear[:, None] * e_r
+        new_z = self.gram[slope] + linear[:, None] * e_z
+        new_r = courses.cross.mT[each, slope] + linear[:, None] * e_r
         square = (
-            self.grams[:, slope, slope]
-            + 2 * linear * e_z[:, each, slope]
+            self.gram[slope, slope]
+            + 2 * linear * e_z[each, slope]
             + (linear.square() + noise.square()) * e_e
         )
-        inner = torch.cat([courses.inner, new_r[:, :, None, :]], 2)
-        column = torch.cat([new_r, square[..., None]], 2)
+        inner = torch.cat([courses.inner, new_r[:, None, :]], 1)
+        column = torch.cat([new_r, square[:, None]], 1)
         return Courses(
             now=turn,
-            inner=torch.cat([inner, column[..., None]], 3),
-            cross=torch.cat([courses.cross, new_z[:, :, None, :]], 2),
+            inner=torch.cat([inner, column[:, :, None]], 2),
+            cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
             here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
         )
 
@@ -188,8 +176,8 @@ class PathModel:
         """How far an estimate [M, R] is expected to be from `wanted` [M, T + 1], which is given in
         z: mean squares, [M]."""
         return (
-            (self._bilinear(estimate, courses.inner[0]) * estimate).sum(1)
-            - 2 * (self._bilinear(estimate, courses.cross[0]) * wanted).sum(1)
+            (self._bilinear(estimate, courses.inner) * estimate).sum(1)
+            - 2 * (self._bilinear(estimate, courses.cross) * wanted).sum(1)
             + self._square(wanted)
         )
 
@@ -199,8 +187,8 @@ class PathModel:
 
     @staticmethod
     def _bilinear(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-        """[M, R] x [..., M, R, S] -> [..., M, S]."""
-        return (rows[:, None, :] @ matrices)[..., 0, :]
+        """[M, R] x [M, R, S] -> [M, S]."""
+        return (rows[:, None, :] @ matrices)[:, 0, :]
 
     def _latent(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> torch.Tensor:
         """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: along
@@ -218,9 +206,7 @@ class PathModel:
         corrections of the regressors that are used. `size` [M] is the mean square of what is
         unknown of it."""
         used = _used(prior.shape[1])
-        dense = 2 * (courses.cross.shape[2] - 1) > courses.now
-        inner = torch.where(dense[:, None, None], courses.inner[1], courses.inner[0])[:, used]
-        cross = torch.where(dense[:, None, None], courses.cross[1], courses.cross[0])[:, used]
+        inner, cross = courses.inner[:, used], courses.cross[:, used]
         missing = self._bilinear(wanted, cross.mT) - self._bilinear(prior, inner.mT)
         unit = self.slope_scale * torch.eye(len(used), dtype=torch.float64)
 
@@ -287,13 +273,13 @@ class PathModel:
 
     def _expected_innovation(self, turns: tuple[int, ...], turn: int) -> float:
         before, after = self._course(turns), self._course((*turns, turn))
-        size = float(after.inner[0, 0, -1, -1].clamp_min(TINY))
+        size = float(after.inner[0, -1, -1].clamp_min(TINY))
         used = _used(before.here.shape[1])
         w = torch.tensor(self.slope_weights(turns, turn), dtype=torch.float64)
         off = (
             size
-            - 2 * float(w @ after.inner[0, 0, used, -1])
-            + float(w @ before.inner[0, 0][used][:, used] @ w)
+            - 2 * float(w @ after.inner[0, used, -1])
+            + float(w @ before.inner[0][used][:, used] @ w)
         )
         return math.sqrt(max(off, TINY) / size)
 
@@ -317,14 +303,14 @@ class PathModel:
         return self._plans(count)
 
     def _plan(self, count: int) -> tuple[int, ...]:
-        lead = min(lead_at(self.trials, count / self.turns), count)
+        lead = min(lead_at(self.trials, count, self.turns), count)
         later = count - lead
         # Two starts: turns evenly spread over the run, and over what the lead leaves.
         even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})
         spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
         starts = [tuple(even), (*range(lead), *spread)]
         if count * self.turns <= SEARCHED:
-            starts = [self.search(start, lead) for start in starts]
+            starts = [searched(self.foretell, self.turns, start, lead) for start in starts]
         return min(starts, key=self._distances)
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
@@ -344,41 +330,7 @@ class PathModel:
         plans = [self.plan(count) for count in counts]
         return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
 
-    def search(
-        self, plan: Sequence[int], lead: int, rounds: int = 12, reach: int = 4
-    ) -> tuple[int, ...]:
-        """The best plan of as many turns that is found by moving one turn at a time, by up to
-        `reach`, from `plan`; its first `lead` turns stay."""
-        best = tuple(plan)
-        error = float(self.foretell(torch.tensor([best])))
-        for _ in range(rounds):
-            moved = {
-                tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
-                for i in range(lead, len(best))
-                for by in range(-reach, reach + 1)
-            }
-            found = sorted(
-                plan
-                for plan in moved
-                if len(plan) == len(best) and plan[:lead] == best[:lead] and plan[-1] < self.turns
-            )
-            if not found:
-                break
-            errors = self.foretell(torch.tensor(found))
-            index = int(errors.argmin())
-            if float(errors[index]) >= error * (1 - SAME_ERROR):
-                break
-            best, error = found[index], float(errors[index])
-        return best
-
 
 def _used(regressors: int) -> list[int]:
     """Which regressors an estimate uses: x_0 and the newest slopes."""
     return [0, *range(max(1, regressors - WINDOW), regressors)]
-
-
-def _smooth(places: Sequence[float]) -> torch.Tensor:
-    """[T, T]: exp(-(distance / `SMOOTH_LENGTH`)^2 / 2), the whole way being 1."""
-    at = torch.tensor(places, dtype=torch.float64)
-    at = at / (at[-1] - at[0]).clamp_min(TINY)
-    return (((at[:, None] - at) / SMOOTH_LENGTH).square() / -2).exp()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from .errors import ConfigError
 
 MOST_TURNS, MOST_PLANS = 1000, 64  # that a report may tell
+ROUNDS = 12  # of a search
+REACH = 4  # turns by which one is moved in a round
+SAME_ERROR = 1e-6  # relative: a search goes on for no less
 
 
 class Planner(Protocol):
@@ -85,3 +89,36 @@ class Plans:
         """The foretold distance for a number of computed turns, not necessarily a whole one."""
         counts = [len(plan) for _, plan in self.ladder]
         return float(np.interp(computed, counts, [foretold for foretold, _ in self.ladder]))
+
+
+def searched(
+    foretell: Callable[[torch.Tensor], torch.Tensor], turns: int, plan: Sequence[int], lead: int
+) -> tuple[int, ...]:
+    """The best plan of as many turns that is found by moving one turn at a time, from `plan`; its
+    first `lead` turns stay.
+
+    Args:
+        foretell: errors [M] of plans [M, K].
+        turns: of the sampler.
+    """
+    best = tuple(plan)
+    error = float(foretell(torch.tensor([best])))
+    for _ in range(ROUNDS):
+        moved = {
+            tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
+            for i in range(lead, len(best))
+            for by in range(-REACH, REACH + 1)
+        }
+        found = sorted(
+            plan
+            for plan in moved
+            if len(plan) == len(best) and plan[:lead] == best[:lead] and plan[-1] < turns
+        )
+        if not found:
+            break
+        errors = foretell(torch.tensor(found))
+        index = int(errors.argmin())
+        if float(errors[index]) >= error * (1 - SAME_ERROR):
+            break
+        best, error = found[index], float(errors[index])
+    return best

@@ -24,10 +24,16 @@ class Trial:
     ratio: float
 
 
-def lead_at(trials: Sequence[Trial], share: float) -> int:
-    """The lead of the plan tried at the nearest share; 1 if none was."""
-    nearest = min(trials, key=lambda trial: abs(trial.share - share), default=None)
-    return nearest.lead if nearest else 1
+def lead_at(trials: Sequence[Trial], count: int, turns: int) -> int:
+    """How many of `count` computed turns stand at the beginning of a plan.
+
+    As many as in the trial at the nearest share. Without trials it is one turn; if more than half
+    of the turns are computed, it is half of the plan: a model that tolerates no error at high noise
+    needs them there (ADR 19).
+    """
+    usual = count // 2 if 2 * count > turns else 1
+    nearest = min(trials, key=lambda trial: abs(trial.share - count / turns), default=None)
+    return nearest.lead if nearest else usual
 
 
 def ratio_at(trials: Sequence[Trial], share: float) -> float:

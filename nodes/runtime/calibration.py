@@ -18,7 +18,7 @@ from ...speca_core.errors import SpecaError
 from ...speca_core.profile import Profile, some_numbers
 from ...speca_core.reaction import Reactions, Row
 from ...speca_core.sampler_response import SamplerResponse
-from ...speca_core.trial import Trial
+from ...speca_core.trial import Trial, lead_at
 from .attach import accelerate
 from .fingerprint import Key, fingerprint
 from .profiles import STORE, ProfileStore
@@ -26,8 +26,8 @@ from .run import Run
 from .targets.prediction import PredictionRun, PredictionTarget
 
 SHARES = 0.7, 0.5, 0.4, 0.3, 0.25  # of the turns that a tried plan computes
-LEADS = 1, 2, 3  # turns that a tried plan begins with
-USUAL = 1  # of those, where none was tried
+USUAL = 0  # as many turns at the beginning of a plan as without trials
+LEADS = 1, 3  # others that are tried
 MARGIN = 0.9  # what takes the place of the usual must bring pictures so much nearer
 TINY = 1e-9
 T = TypeVar("T")
@@ -234,31 +234,30 @@ class Calibration:
             for sigma, (x, slope) in trial.seen.items():
                 if sigma in seen:
                     reactions.add(sigma, x - seen[sigma][0], slope - seen[sigma][1])
-        own = replace(base, reaction=reactions.rows())
-        led = {
-            lead: {n: self._trial(n, own.reaction, (Trial(1, lead, 1),)) for n in counts}
-            for lead in LEADS
+        reaction = reactions.rows()
+        usual = {count: self._trial(count, reaction) for count in counts}
+        if _off(usual.values()) > MARGIN * _off(before.values()):
+            reaction, usual = (), before
+        led = {USUAL: usual} | {
+            lead: {n: self._trial(n, reaction, led_by(lead)) for n in counts} for lead in LEADS
         }
         fewer = {count: self._fewer(count, turns) for count in counts}
-        results = led
-        if _off(led[USUAL].values()) > MARGIN * _off(before.values()):
-            own, results = base, {USUAL: before}
         kept, points = [], []
         for count in counts:
-            lead = best_lead({lead: found[count] for lead, found in results.items()}, USUAL)
-            found = results[lead][count]
+            lead = best_lead({lead: found[count] for lead, found in led.items()}, USUAL)
+            found = led[lead][count]
             ratio = _mean([one.off / one.foretold for one in found])
-            kept.append(Trial(count / turns, lead, ratio))
+            kept.append(Trial(count / turns, lead_at(led_by(lead), count, turns), ratio))
             points.append(
                 Point(count / turns, _off([found]), _off([before[count]]), _mean(fewer[count]))
             )
-        self.store.keep(self.key, replace(own, trials=tuple(kept)))
+        self.store.keep(self.key, replace(base, reaction=reaction, trials=tuple(kept)))
         del self.unfinished[digest]
         return points
 
     def _runs(self, turns: int) -> int:
         """In all: plain ones, trials with two reactions and some leads, and fewer steps."""
-        return len(self.seeds) * (1 + len(counts_of(turns)) * (2 + len(LEADS)))
+        return len(self.seeds) * (1 + len(counts_of(turns)) * (3 + len(LEADS)))
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -320,6 +319,11 @@ class Calibration:
 def counts_of(turns: int) -> list[int]:
     """The numbers of computed turns that are tried."""
     return sorted({max(2, round(share * turns)) for share in SHARES}, reverse=True)
+
+
+def led_by(lead: int) -> tuple[Trial, ...]:
+    """What makes plans begin so."""
+    return (Trial(1, lead, 1),) if lead != USUAL else ()
 
 
 def best_lead(trials: Mapping[int, Sequence["TrialRun"]], usual: int) -> int:

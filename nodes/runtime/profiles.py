@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
-from ...speca_core.axis import blended
 from ...speca_core.errors import ConfigError
 from ...speca_core.path_model import PathModel
 from ...speca_core.profile import Profile
@@ -98,8 +97,7 @@ class ProfileStore:
             if gram is None:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow, profile.reaction)
-            places = blended([*response.sigmas, 0.0], key.flow)[:-1]
-            path = PathModel(gram, response, expected, places=places, trials=profile.trials)
+            path = PathModel(gram, response, expected, profile.trials)
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)

@@ -68,28 +68,6 @@ def test_without_any_relation_little_is_foreseen():
     )
 
 
-def test_slopes_are_taken_to_be_smooth_where_every_second_turn_was_computed():
-    white = torch.eye(TURNS + 1, dtype=torch.float64)
-    smooth = PathModel(white, EULER, CALM, places=range(TURNS))
-    near, far = (math.exp(-((turns / 7 / 0.35) ** 2) / 2) for turns in (1, 2))
-    # Each slope is alike to itself by 1, as measured, and by 1, the smooth part:
-    # 2 a + near b = far; near a + 2 b = near.
-    a = (2 * far - near * near) / (4 - near * near)
-    b = (2 * near - near * far) / (4 - near * near)
-    # In doubt by what that is off, of a movement of two turns, a and b - 1 are made smaller.
-    two = 2 + DOUBT * (1 + a * a + b * b) / 2
-    a, b = (
-        (two * (far - near) - near * (near - 2)) / (two * two - near * near),
-        1 + (two * (near - 2) - near * (far - near)) / (two * two - near * near),
-    )
-    assert smooth.slope_weights((0, 1), 2) == pytest.approx([0, a, b], abs=1e-3)
-    kept = 1 - 1 / (1 + DOUBT)
-    assert smooth.slope_weights((0, 5), 3) == pytest.approx([0, 0, kept], abs=1e-3)
-    # What it is off by is foretold without the smooth part: a miss of 1, and a, and b.
-    expected = math.sqrt(1 + a * a + b * b)
-    assert smooth.expected_innovation((0, 1), 2) == pytest.approx(expected, abs=1e-3)
-
-
 def test_a_computed_turn_takes_back_what_the_drafts_did():
     rising = model([turn * RISE for turn in range(TURNS)])
     # At turn 1 the slope 0 was served for 1; at turn 2 the slope is 2, and 1 has to be made up for.
