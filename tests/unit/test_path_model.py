@@ -112,6 +112,11 @@ def test_every_plan_begins_with_the_lead():
     assert stair.plan(1) == (0,)
 
 
+def test_a_plan_of_more_than_half_of_the_turns_begins_without_gaps():
+    late = model([LEVEL] * (TURNS - 2) + [RISE, START])  # all that is unknown comes at the end
+    assert late.plan(6)[:3] == (0, 1, 2) and late.plan(4)[1] > 1
+
+
 def test_trials_know_the_lead_and_the_distance_better():
     trials = (Trial(0.25, 3, 2.0), Trial(1.0, 1, 1.0))
     tried, untried = model(STAIR, trials=trials), model(STAIR)
