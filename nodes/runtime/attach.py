@@ -16,7 +16,7 @@ from ...speca_core.config import SpecaConfig
 from ...speca_core.report import RunReport
 from .compat import memory_compiler_off
 from .harmless import harmless
-from .knowledge import Knowledge
+from .knowledge import MOVES_MASK, Knowledge
 from .machine import free_memory, machine_of
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .other_caches import check_other_caches
@@ -135,6 +135,9 @@ def _sample(
     live: LiveRun | None = None
     with harmless("telling the page of the run"):
         live = LiveRun(run.session, node)
+    mask = kwargs.get("denoise_mask", args[0] if args else None)
+    if mask is not None and MOVES_MASK not in guider.model_options:
+        run.session.draw(mask)
     shapes = kwargs.get("latent_shapes") or ()
     run.take_apart([math.prod(shape[1:]) for shape in shapes] if len(shapes) > 1 else ())
     with harmless("describing the machine"):

@@ -17,6 +17,7 @@ from .harmless import harmless
 from .profiles import ProfileStore
 from .windows import changes_in
 
+MOVES_MASK = "denoise_mask_function"  # of a model's options, as DifferentialDiffusion has it
 log = logging.getLogger("speca")
 
 
@@ -70,6 +71,8 @@ class Knowledge:
             self.trouble = "another sampler goes on with the latent"
         elif changes_in(getattr(guider, "conds", {})):
             self.trouble = "prompts, controls or LoRAs change on the way"
+        elif MOVES_MASK in guider.model_options:  # what was not drawn has no slope to be repaired
+            self.trouble = "the mask changes on the way"
         elif self._key is None:
             self.trouble = "the model could not be read, or its guidance is not one number"
         if self.trouble or response is None or self._key is None:
