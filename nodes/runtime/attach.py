@@ -110,9 +110,7 @@ def _sample(
     levels = patcher.get_model_object("model_sampling")
     flow = isinstance(levels, CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    knowledge = Knowledge(
-        profiles, config, guider, flow, response, carried, finishes=not sigmas[-1] > 0
-    )
+    knowledge = Knowledge(profiles, config, guider, flow, response, carried, end=float(sigmas[-1]))
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,

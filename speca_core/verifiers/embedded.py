@@ -16,7 +16,7 @@ class Embedded(Verifier):
     """error = ||v_2 - v_1|| / ||v_1||, with v_m the model's output from the polynomial of degree m.
 
     The polynomials go through the newest m + 1 anchors. No block runs; at level features a draft
-    costs the head once per forecast, and if the sizes of the features are further apart that counts.
+    costs the head once per forecast, and the sizes of the features count if they are further apart.
     It measures how far curvature bends the forecast, and sees nothing that no anchor shows.
     docs/methods.md says how well it foretells the true error.
     """
