@@ -21,7 +21,7 @@ from .axis import SchedulePoint
 from .jumps import TINY, lengths
 from .lane import START, Lane
 from .path_model import WINDOW, PathModel
-from .tensors import weighted_sum
+from .tensors import weighed, weighted_sum
 
 
 class Landing:
@@ -35,6 +35,7 @@ class Landing:
     def __init__(self, path: PathModel, store: torch.device | None = None) -> None:
         self.path = path
         self.store = store
+        self.drawn: torch.Tensor | None = None  # see `Session.draw`
         self.lags = max(len(strides) for strides in path.response.strides) - 1
         self.served: dict[int, torch.Tensor] = {}  # slopes [images, ...] float32, by turn
         # Where the sampler arrives next, and how far it moves there: [images, ...], [images].
@@ -46,7 +47,8 @@ class Landing:
         self._next = None
         if foreseen is not None and foreseen[0].shape == x.shape:
             arrival, moved = foreseen
-            misses = lengths(arrival.sub_(x.to(arrival.device))) / moved.clamp_min(TINY)
+            miss = weighed(arrival.sub_(x.to(arrival.device)), self.drawn)
+            misses = lengths(miss) / moved.clamp_min(TINY)
             numbers.append(misses.to(sigma.device))
         level, *ratios = torch.cat(numbers).tolist()
         return level, {image for image, miss in enumerate(ratios) if not miss <= 1}
@@ -98,7 +100,7 @@ class Landing:
             terms = [(stride, self.served[turn - lag]) for lag, stride in strides if stride]
             movement = torch.empty_like(self.served[turn])
             weighted_sum([w for w, _ in terms], [slopes for _, slopes in terms], movement)
-            moved = lengths(movement)
+            moved = lengths(weighed(movement, self.drawn))
             self._next = movement.add_(x.to(movement.device)), moved
         self.served = {at: kept for at, kept in self.served.items() if at > turn - self.lags}
 

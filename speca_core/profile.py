@@ -18,7 +18,7 @@ import torch
 from .axis import SAME_SIGMA
 from .errors import ConfigError
 from .reaction import Row
-from .tensors import parts_of
+from .tensors import parts_of, weighed
 from .trial import Trial
 
 SCHEMA = 1
@@ -250,6 +250,7 @@ class Gatherer:
         self._sigmas: list[float] = []
         self.whole = True  # nothing has gone by unheard
         self.parts: Sequence[int] = ()  # see `Session`; each counts as much as any other
+        self.drawn: torch.Tensor | None = None  # see `Session.draw`; nothing is learned of the rest
         self.store: torch.device | None = None  # where numbers are kept; None: where they are
 
     def hear(self, sigma: float, x: torch.Tensor, slopes: torch.Tensor) -> None:
@@ -261,9 +262,12 @@ class Gatherer:
             self.whole = False
             return
         if not self._kept:
-            self._kept.append(some_numbers(x, self.parts).to(self.store or x.device))
-        self._kept.append(some_numbers(slopes, self.parts).to(self.store or x.device))
+            self._kept.append(self._numbers(x))
+        self._kept.append(self._numbers(slopes))
         self._sigmas.append(sigma)
+
+    def _numbers(self, x: torch.Tensor) -> torch.Tensor:
+        return some_numbers(weighed(x, self.drawn), self.parts).to(self.store or x.device)
 
     def profile(self, guidance: float, flow: bool) -> Profile | None:
         """What was heard; None if that was no whole run."""
@@ -273,7 +277,7 @@ class Gatherer:
         z = torch.stack(self._kept).transpose(0, 1)  # [images, levels + 1, numbers]
         # Not float64 before: some devices have none.
         gram = (z @ z.transpose(1, 2)).mean(0).cpu().double() / z.shape[2]
-        if not bool(torch.isfinite(gram).all()):
+        if not bool(torch.isfinite(gram).all()) or not gram.any():  # of a mask that draws nothing
             return None
         rows, columns = torch.triu_indices(levels + 1, levels + 1)
         return Profile(guidance, flow, tuple(self._sigmas), tuple(gram[rows, columns].tolist()))

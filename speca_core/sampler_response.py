@@ -12,9 +12,12 @@ Sampling latents of which each is served one unit slope, at a turn of its own, g
 once.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,6 +53,12 @@ class SamplerResponse:
             (turn for turn in later if math.isclose(self.sigmas[turn], sigma, rel_tol=SAME_SIGMA)),
             None,
         )
+
+    def onward(self, sigmas: Sequence[float]) -> SamplerResponse:
+        """The same, with Euler's steps after it: through these noise levels, and to none."""
+        none = (0.0,) * (len(self.strides[0]) - 1)
+        steps = [(low - high, *none) for high, low in pairwise([*sigmas, 0.0])]
+        return SamplerResponse((*self.sigmas, *sigmas), (*self.strides, *steps))
 
     @property
     def feedback_gain(self) -> float:

@@ -30,7 +30,7 @@ from .path_model import PathModel
 from .profile import Gatherer
 from .report import CallRecord, RunReport
 from .sampler_response import SamplerResponse
-from .tensors import Holder
+from .tensors import Holder, weighed
 
 FORGET_AFTER = 2  # predictions without a lane; context windows that shift leave lanes behind
 
@@ -64,6 +64,7 @@ class Session:
         self.schedule = Schedule(sigmas, flow)
         self.path, self.gatherer = path, gatherer
         self.parts: Sequence[int] = ()  # sizes of what lies end to end in a row; () if all is one
+        self.drawn: torch.Tensor | None = None  # see `draw`
         self.holders: list[Holder] = []  # others who keep tensors for this run
         self.landing = Landing(path) if path is not None else None
         self.correction = DeferredCorrection(None if path is not None else response)
@@ -110,7 +111,7 @@ class Session:
             return float(sigma), set()
         if self.landing is not None:  # it knows the sampler, and what drafts do to it
             return self.landing.observe(sigma, x)
-        level, jumped = self.jumps.observe(sigma, x)
+        level, jumped = self.jumps.observe(sigma, weighed(x, self.drawn))
         own = self._self_inflicted(jumped) if self.config.budget.ignores_own_jumps else set()
         self._jumped = jumped
         return level, jumped - own
@@ -156,6 +157,18 @@ class Session:
         self._turn = turn
         return replace(point, coordinate=float(turn))
 
+    def draw(self, share: torch.Tensor) -> None:
+        """Only a part of what is predicted is used, as where a picture is inpainted. Errors, jumps
+        and what is learned are measured there: a given part would hide them, or look like a jump.
+
+        Args:
+            share: of each number that is used, [images, ...] from 0 to 1, as the latents are.
+        """
+        self.drawn = share
+        for watch in (self.landing, self.gatherer):
+            if watch is not None:
+                watch.drawn = share
+
     def place_anchors_on(self, store: torch.device) -> None:
         """Keep all tensors there, whatever their device; before the first prediction."""
         self.store = store
@@ -164,8 +177,8 @@ class Session:
         if self.gatherer is not None:
             self.gatherer.store = store
         self.correction = DeferredCorrection(self.correction.response, store)
-        if self.path is not None:
-            self.landing = Landing(self.path, store)
+        if self.landing is not None:
+            self.landing.store = store
 
     def stop_caching(self) -> None:
         """Memory ran out: drop the newest prediction, which will be asked for again, and all that
@@ -204,7 +217,7 @@ class Session:
         for lane in self.lanes.values():
             lane.forget()
         self.correction, self.landing = DeferredCorrection(None), None
-        self.jumps, self.shown = JumpDetector(), (None, None)
+        self.jumps, self.shown, self.drawn = JumpDetector(), (None, None), None
 
     @property
     def speculates(self) -> bool:
@@ -292,7 +305,7 @@ class Prediction:
             served = session.landing.serve(self.point, x, denoised, self.drafted, lanes)
         else:
             served = session.correction.serve(self.point, x, denoised, self.drafted)
-            session.jumps.record_served(served)
+            session.jumps.record_served(weighed(served, session.drawn))
         session.report.repaired += served is not denoised
         session.shown = served, denoised
         session.weigh()

@@ -53,6 +53,12 @@ def weighted_sum(
     return result
 
 
+def weighed(x: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
+    """A tensor with the given share of each of its numbers; None: all of each. One of another shape
+    is left whole."""
+    return x if share is None or share.shape != x.shape else x * share.to(x.device)
+
+
 def parts_of(rows: torch.Tensor, sizes: Sequence[int]) -> Sequence[torch.Tensor]:
     """The parts that rows [rows, ...] are laid end to end of, [rows, size] each; rows of another
     size are one part."""

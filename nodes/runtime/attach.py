@@ -16,7 +16,7 @@ from ...speca_core.config import SpecaConfig
 from ...speca_core.report import RunReport
 from .compat import memory_compiler_off
 from .harmless import harmless
-from .knowledge import Knowledge
+from .knowledge import MOVES_MASK, Knowledge
 from .machine import free_memory, machine_of
 from .memory import announced, attempt, expected, measured, need_of, on_host, ran_out
 from .other_caches import check_other_caches
@@ -110,9 +110,7 @@ def _sample(
     levels = patcher.get_model_object("model_sampling")
     flow = isinstance(levels, CONST)
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
-    knowledge = Knowledge(
-        profiles, config, guider, flow, response, carried, finishes=not sigmas[-1] > 0
-    )
+    knowledge = Knowledge(profiles, config, guider, flow, response, carried, end=float(sigmas[-1]))
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
         knowledge.config,
         patcher.model,
@@ -135,6 +133,9 @@ def _sample(
     live: LiveRun | None = None
     with harmless("telling the page of the run"):
         live = LiveRun(run.session, node)
+    mask = kwargs.get("denoise_mask", args[0] if args else None)
+    if mask is not None and MOVES_MASK not in guider.model_options:
+        run.session.draw(mask)
     shapes = kwargs.get("latent_shapes") or ()
     run.take_apart([math.prod(shape[1:]) for shape in shapes] if len(shapes) > 1 else ())
     with harmless("describing the machine"):

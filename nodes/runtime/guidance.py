@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.call import Call
 from ...speca_core.target import Head
-from ...speca_core.tensors import parts_of
+from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY
 
@@ -184,14 +184,42 @@ class PartedHead:
         return parts_of(measured, self.sizes)
 
 
+class DrawnHead:
+    """A head of whose output only a part is used.
+
+    Args:
+        share: of each number, [rows, ...]; see `Session.draw`.
+    """
+
+    def __init__(self, head: Head, share: torch.Tensor) -> None:
+        self.head = head
+        self.share = share
+
+    def __call__(self, stream: torch.Tensor | None = None) -> Any:
+        return self.head(stream)
+
+    def measured(self, result: Any) -> torch.Tensor:
+        """The model's output, as far as it is used."""
+        return weighed(self.head.measured(result), self.share)
+
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """That leaves them as they are."""
+        return self.head.parts(measured)
+
+
 def measured_in(call: Call) -> Callable[[Sequence[int], Any], Head]:
-    """Per prompt, unless the scale of guidance is known and the user wants it combined; and each
-    part of the output for itself."""
+    """Per prompt, unless the scale of guidance is known and the user wants it combined; each part
+    of the output for itself; and only as far as it is used."""
     guidance, sizes = call.prediction.guidance, call.session.parts
+    drawn = call.session.drawn
+    if drawn is not None and len(drawn) <= max(call.images):
+        drawn = None  # tiles, or copies in the batch
 
     def measured(rows: Sequence[int], head: Any) -> Head:
         if sizes:
             head = PartedHead(head, sizes)
+        if drawn is not None:
+            head = DrawnHead(head, torch.stack([drawn[call.images[row]] for row in rows]))
         if guidance is None or not call.session.config.guided:
             return head  # type: ignore[no-any-return]
         return GuidedHead(head, call, rows, guidance)

@@ -18,6 +18,7 @@ from .harmless import harmless
 from .profiles import ProfileStore
 from .windows import changes_in
 
+MOVES_MASK = "denoise_mask_function"  # of a model's options, as DifferentialDiffusion has it
 log = logging.getLogger("speca")
 
 
@@ -33,7 +34,7 @@ class Knowledge:
 
     Args:
         carried: the profile that a workflow brings along, or anything else.
-        finishes: the schedule ends without noise.
+        end: the noise level at which the schedule ends.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Knowledge:
         flow: bool,
         response: SamplerResponse | None,
         carried: Any = None,
-        finishes: bool = True,
+        end: float = 0.0,
     ) -> None:
         self.config = config = config.judged
         self.path: PathModel | None = None
@@ -67,10 +68,10 @@ class Knowledge:
             self.trouble = "hindsight is off"
         elif response is None:
             self.trouble = "this sampler's steps do not follow from the model's answers alone"
-        elif not finishes:  # what is far from it now may be farther when another sampler is done
-            self.trouble = "another sampler goes on with the latent"
         elif changes_in(getattr(guider, "conds", {})):
             self.trouble = "prompts, controls or LoRAs change on the way"
+        elif MOVES_MASK in guider.model_options:  # what was not drawn has no slope to be repaired
+            self.trouble = "the mask changes on the way"
         elif self._key is None:
             self.trouble = "the model could not be read, or its guidance is not one number"
         if self.trouble or response is None or self._key is None:
@@ -82,8 +83,11 @@ class Knowledge:
                     carried, response
                 )
             if self._profile is not None:
-                self.path = store.path(self._key, self._profile, response)
-        if self.path is None:
+                self.path = store.path(self._key, self._profile, response, end)
+        if self.path is None and end > 0:  # of a stage alone nothing is learned
+            self.trouble = "another sampler goes on with the latent"
+            self.config = config.without_profile
+        elif self.path is None:
             self.gatherer = Gatherer()
 
     def _brought(self, carried: Any, response: SamplerResponse) -> Profile | None:

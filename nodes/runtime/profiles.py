@@ -88,16 +88,21 @@ class ProfileStore:
         self.keep(key, profile)
         return profile
 
-    def path(self, key: Key, profile: Profile, response: SamplerResponse) -> PathModel | None:
-        """What the profile says of a run; None if nothing."""
-        told = (replace(profile, surprise=1.0, judged=0), key.guidance, response)
+    def path(
+        self, key: Key, profile: Profile, response: SamplerResponse, end: float = 0.0
+    ) -> PathModel | None:
+        """What the profile says of a run that ends at a noise level, where another sampler goes on
+        if it is above 0; None if nothing."""
+        rest = [end, *(sigma for sigma in profile.sigmas if sigma < end)] if end > 0 else []
+        response = response.onward(rest)
+        told = (replace(profile, surprise=1.0, judged=0), key.guidance, response, len(rest))
         path = self._paths.pop(told, None)
         if path is None:
             gram = profile.carried(response.sigmas)
             if gram is None:
                 return None
             expected = reaction(response.sigmas, key.guidance, key.flow, profile.reaction)
-            path = PathModel(gram, response, expected, profile.trials)
+            path = PathModel(gram, response, expected, profile.trials, onward=len(rest))
         self._paths[told] = path
         while len(self._paths) > KEEP:
             self._paths.popitem(last=False)

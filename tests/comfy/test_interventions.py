@@ -7,12 +7,12 @@ import comfy.model_patcher
 import comfy.samplers
 import pytest
 import torch
-from comfy_extras import nodes_apg, nodes_model_patch, nodes_slg
+from comfy_extras import nodes_apg, nodes_model_advanced, nodes_model_patch, nodes_slg
 from graphs import with_node
 from models import CAPTIONS, CPU, caption, checked, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from test_foreign import IMAGES, LEVELS, distances, fast, sample
+from test_foreign import IMAGES, LEVELS, STEPS, distances, fast, sample
 from tiny import random
 
 
@@ -86,6 +86,17 @@ def test_a_sampler_with_functions_of_its_own_gets_the_plain_answers(flux, change
     made = sample(fast(flux, level), sampler=sampler)
     assert torch.equal(made, sample(flux, sampler=sampler))
     assert caplog.text.count("or changes it. Nothing is drafted") == 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_shift_of_another_family(flux, ordinary, level):
+    """It tells the model a time a thousand times as large: what the blocks say is of another size
+    at each step, and a head that normalises does not see that."""
+    model = with_node(nodes_model_advanced.ModelSamplingSD3, 3.0)(flux)
+    levels = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(levels, "simple", STEPS)
+    made, plain = (sample(each, sigmas=sigmas) for each in (fast(model, level), model))
+    assert max(distances(made, plain)) < 2 * ordinary
 
 
 class Swapping(comfy.samplers.CFGGuider):
