@@ -149,7 +149,7 @@ def untried(flux, store):
 
 
 def test_images_of_a_batch_decide_for_themselves(flux, untried):
-    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(6))
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(4))
     fast = learned(flux, untried, 0.1, verifier=Innovation(bar=1.0))
     together = sample_flux(fast, noise=noise)
     plans = [computed(find(together), image) for image in (0, 1)]
