@@ -124,6 +124,16 @@ def floor_table() -> str:
     return table(("bed", "setting", "method", *["budget"] * most), rows)
 
 
+def marks_table() -> str:
+    """What others have published of real models."""
+    marks = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["marks"]
+    rows = [
+        (m["model"], m["method"], f"{m['speedup']:g}x", f"{m['psnr']:g}", m["source"])
+        for m in marks
+    ]
+    return table(("model, steps", "method", "by the clock", "PSNR, dB", "arXiv"), rows)
+
+
 def fewer_steps(found: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any] | None:
     """The row of as many plain steps as `row` has evaluations, rounded up; None if that is the
     plain run, or was not measured."""
@@ -150,7 +160,7 @@ def mean_worst(values: Sequence[float]) -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guide.md": {"settings": settings_table},
-    "docs/beds.md": {"gate": gate_table, "floor": floor_table},
+    "docs/beds.md": {"gate": gate_table, "floor": floor_table, "marks": marks_table},
     "docs/models.md": {"families": families_table},
 }
 
