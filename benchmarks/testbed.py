@@ -217,7 +217,7 @@ class Testbed:
         seed: int,
         patch: Callable[[Any], Any],
     ) -> Made:
-        """Evaluations are counted where the model's own forward begins, below every cache. At level
+        """Evaluations are counted where the model takes in the latents, below every cache. At level
         features a draft comes as far as that, so there SpeCa's report counts. A wrapper would count
         as well, but SpeCa takes it for a patch that looks at the images."""
         rows = 0
@@ -227,7 +227,7 @@ class Testbed:
             rows += inputs[0].shape[0]
 
         model = patch(self.model)
-        counter = self.model.model.diffusion_model.register_forward_pre_hook(count)
+        counter = self.model.model.diffusion_model.img_in.register_forward_pre_hook(count)
         empty = torch.zeros_like(noise)
         prompts = prompt, self.bed.conditioning("")
         how = setting.steps, setting.cfg, setting.sampler, setting.scheduler
