@@ -7,8 +7,6 @@ picture are moved, each by what a fixed random network says of the noisy latent.
 like any other part of the model, the same in every run.
 """
 
-from typing import Any
-
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, interpolate
 
@@ -16,7 +14,7 @@ WIDTH = 64
 
 
 class Roughness:
-    """A forward hook of a diffusion model that answers with slopes.
+    """Changes what a diffusion model answers: slopes.
 
     Args:
         share: size of the component at sigma 1, relative to the answer. It falls with sigma: the
@@ -36,10 +34,12 @@ class Roughness:
         self.last = torch.randn(2, WIDTH, 3, 3, generator=random)
         self.phase = 6.2832 * torch.rand(1, WIDTH, 1, 1, generator=random)
 
-    def __call__(self, _: Any, inputs: tuple[Any, ...], answer: torch.Tensor) -> torch.Tensor:
-        """The answer [rows, channels, h, w] with the component; inputs begin with latent, sigma."""
-        latent, sigma = inputs[0].float(), inputs[1].float().view(-1, 1, 1, 1)
-        slope = answer.float()
+    def __call__(
+        self, latent: torch.Tensor, sigma: torch.Tensor, answer: torch.Tensor
+    ) -> torch.Tensor:
+        """The answer [rows, channels, h, w] to a latent of that shape at `sigma` [rows], with the
+        component."""
+        latent, sigma, slope = latent.float(), sigma.float().view(-1, 1, 1, 1), answer.float()
         across, down = torch.gradient(latent - sigma * slope, dim=(3, 2))
         shift = self.shift(latent)
         rough = shift[:, :1] * across + shift[:, 1:] * down

@@ -169,10 +169,20 @@ class Testbed:
         weights = models / f"diffusion_models/{self.bed.weights}.safetensors"
         self.model = comfy.sd.load_diffusion_model(str(weights))
         if self.bed.roughness:
-            self.model.model.diffusion_model.register_forward_hook(self.bed.roughness)
+            self._roughen(self.model.model.diffusion_model, self.bed.roughness)
         decoder = models / f"vae/{self.bed.decoder}.safetensors"
         self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(decoder)))
         self.make(Setting(4, 3.5), self.bed.captions(0, 1)[0], 1)  # the first one is slow
+
+    @staticmethod
+    def _roughen(module: Any, roughness: Roughness) -> None:
+        """Below the wrappers of other caches: what they answer has no roughness of its own."""
+        smooth = module._forward
+
+        def rough(x: torch.Tensor, sigma: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+            return roughness(x, sigma, smooth(x, sigma, *rest, **named))
+
+        module._forward = rough
 
     def make(
         self,

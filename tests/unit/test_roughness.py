@@ -22,15 +22,15 @@ def latent():
 
 def test_its_size_is_a_share_of_the_answer_and_falls_with_sigma(rough, latent):
     slope = torch.randn(latent.shape, generator=torch.Generator().manual_seed(2))
-    component = rough(None, (latent, SIGMAS), slope) - slope
+    component = rough(latent, SIGMAS, slope) - slope
     sizes = component.flatten(1).norm(dim=1) / slope.flatten(1).norm(dim=1)
     torch.testing.assert_close(sizes, 0.2 * SIGMAS)
 
 
 def test_it_is_a_function_of_its_own_row(rough, latent):
     slope = latent.flip(2)
-    both = rough(None, (latent, SIGMAS), slope)
-    torch.testing.assert_close(rough(None, (latent[1:], SIGMAS[1:]), slope[1:]), both[1:])
+    both = rough(latent, SIGMAS, slope)
+    torch.testing.assert_close(rough(latent[1:], SIGMAS[1:], slope[1:]), both[1:])
 
 
 def test_what_is_flat_in_the_estimate_stays(rough, latent):
@@ -38,7 +38,7 @@ def test_what_is_flat_in_the_estimate_stays(rough, latent):
     estimate[..., :10] = 1.0
     sigma = SIGMAS.view(-1, 1, 1, 1)
     slope = (latent - estimate) / sigma
-    moved = latent - sigma * rough(None, (latent, SIGMAS), slope)
+    moved = latent - sigma * rough(latent, SIGMAS, slope)
     torch.testing.assert_close(moved[..., :9], estimate[..., :9])
     assert (moved - estimate)[..., 11:].abs().mean() > 0.01
 
