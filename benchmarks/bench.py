@@ -20,7 +20,7 @@ os.environ.setdefault(
 
 from testbed import BEDS, Setting, Testbed, psnr  # first: it makes ComfyUI importable
 
-from floor import Floor, write_floor
+from floor import Floor, ours_and_others, write_floor
 from gate import write_gate
 from methods import METHODS, QUICK, Method
 from page import PICTURE, PICTURED, table, write_page
@@ -39,6 +39,7 @@ from results import (
 )
 from scale import measure_scale
 from study import measure_checks
+from systems import STEPS, systems
 from transfer import measure_transfer
 
 CAPTIONS_SEED = 20  # prompts that tuned nothing; seeds of the images likewise
@@ -148,6 +149,12 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="is SpeCa ever worse than fewer steps? With --steps, --cfg and\n--sampler",
     )
+    parts.add_argument(
+        "--systems",
+        action="store_true",
+        help="published systems in their settings, beside fewer steps, at 28 steps;\n"
+        "with --cfg, --sampler and all options of --floor",
+    )
     parser.add_argument("--prompts-seed", type=int, default=123, help="with --floor")
     parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="with --floor: only these"
@@ -188,10 +195,14 @@ def main() -> int:
         print(f"pictures: {draw_all(load()['methods'], MEASURED)}")
     elif options.gate:
         write_gate(bed_of(options), options.json)
-    elif options.floor:
+    elif options.floor or options.systems:
         pictures, learns = (options.prompts_seed, options.images), (options.taught, options.school)
-        floor = Floor(bed_of(options), *pictures, options.methods, *learns)
-        write_floor(floor, settings_of(options), options.json)
+        methods, settings = ours_and_others, settings_of(options)
+        if options.systems:
+            methods = systems
+            settings = [setting for setting in settings if setting.steps == STEPS]
+        floor = Floor(bed_of(options), methods, *pictures, options.methods, *learns)
+        write_floor(floor, settings, options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:

@@ -62,10 +62,14 @@ class Row:
     foretold: float | None = None
 
 
-def methods(store: ProfileStore) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    """(name, patch) of everything but fewer steps."""
+Patch = Callable[[Any], Any]
+Methods = Callable[[ProfileStore], Iterator[tuple[str, Patch]]]  # (name, what is done to a model)
 
-    def speca(**config: Any) -> Callable[[Any], Any]:
+
+def ours_and_others(store: ProfileStore) -> Iterator[tuple[str, Patch]]:
+    """The node with and without a profile, and EasyCache."""
+
+    def speca(**config: Any) -> Patch:
         settings = SpecaConfig(**{**WITHOUT_PROFILE, **config})
         return lambda model: accelerate(model, settings, profiles=store)
 
@@ -86,6 +90,7 @@ class Floor:
 
     Args:
         bed: the test bed.
+        methods: what is measured, beside fewer steps.
         prompts_seed: of the captions. images: how many.
         wanted: beginnings of the names of methods; empty: all.
         taught: how many plain runs the profile is learned from.
@@ -95,12 +100,14 @@ class Floor:
     def __init__(
         self,
         bed: Testbed,
+        methods: Methods,
         prompts_seed: int,
         images: int,
         wanted: Sequence[str] = (),
         taught: int = 1,
         school: tuple[str, int] | None = None,
     ) -> None:
+        self.methods = methods
         self.wanted = tuple(wanted) or ("",)
         self.school = school
         self.lessons = [*enumerate(bed.bed.captions(TAUGHT_BY, taught), TAUGHT_BY)]
@@ -114,7 +121,7 @@ class Floor:
         calls = CALLS.get(setting.sampler, 1)
         seen: set[int] = set()
 
-        def row(method: str, changed: Setting, patch: Callable[[Any], Any]) -> Row:
+        def row(method: str, changed: Setting, patch: Patch) -> Row:
             made = self.bed.make_each(changed, self.captions, self.seeds, patch)
             spent = made.evaluations / len(self.captions) / (2 if setting.cfg != 1 else 1)
             values = [round(value, 3) for value in psnr(made, plain)]
@@ -132,7 +139,7 @@ class Floor:
             for seed, caption in self.lessons:
                 self.bed.make(lesson, caption, seed, lambda _: teach)
             shutil.copytree(store.folder, taught)
-            for name, patch in methods(store):
+            for name, patch in self.methods(store):
                 if not name.startswith(self.wanted):
                     continue
                 # Each begins with what one run has taught.

@@ -187,15 +187,45 @@ def summed_up(pairs: Sequence[Pair]) -> Row:
     }
 
 
+def two_tiers(free: Sequence[Pair], block: Sequence[Pair]) -> dict[str, list[float]]:
+    """How often a draft is misjudged, over all and in each third of the run: by the free check, by
+    the block, and by the block only where the free check is in doubt. Last: how often that is.
+
+    A draft is good if its true error is at most the median of all, and each check is given the
+    threshold at which it is right most often, which is more than a user can do. The free check is
+    in doubt within a factor of 2 of its threshold.
+    """
+    (cheap, true, progress), (dear, same, _) = (np.asarray(found).T for found in (free, block))
+    if not np.allclose(true, same):
+        raise ValueError("the checks have judged different drafts")
+    good = true <= np.median(true)
+
+    def threshold(estimate: Any) -> float:
+        return float(min(estimate, key=lambda tau: np.mean((estimate <= tau) != good)))
+
+    first, second = cheap <= threshold(cheap), dear <= threshold(dear)
+    doubt = abs(np.log(cheap / threshold(cheap))) < math.log(2)
+    verdicts = {"free": first, "block": second, "two tiers": np.where(doubt, second, first)}
+    thirds = [progress * 3 // 1 == third for third in range(3)]
+    parts = [np.full(len(true), True), *thirds]
+
+    def shares(flags: Any) -> list[float]:
+        return [round(float(np.mean(flags[part])), 3) for part in parts]
+
+    wrong = {name: shares(verdict != good) for name, verdict in verdicts.items()}
+    return {**wrong, "in doubt": shares(doubt)}
+
+
 def measure_checks(bed: Testbed, images: int) -> None:
     """Measure what was not measured yet."""
     found = of_part("checks", folder_of(bed.bed.name))
     for cfg in (3.5, 1.0):
         if found.has(cfg, "embedded", images=images):
             continue
+        pairs = pairs_of(bed, cfg, images)
         rows = [
-            {"cfg": cfg, "check": check, "images": images, "drafts": len(pairs), **summed_up(pairs)}
-            for check, pairs in pairs_of(bed, cfg, images).items()
+            {"cfg": cfg, "check": check, "images": images, "drafts": len(told), **summed_up(told)}
+            for check, told in pairs.items()
         ]
         found.add(rows)
-        print(*rows, sep="\n", flush=True)
+        print(*rows, two_tiers(pairs["embedded"], pairs["last_block"]), sep="\n", flush=True)

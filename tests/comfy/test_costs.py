@@ -195,6 +195,37 @@ def test_large_tensors_of_a_draft(model):
         assert max(cost.temporaries for cost in drafts) == temporaries
 
 
+# Of any tensor, at a draft and at a computed turn: the path model's float64 solves on the host, about
+# two thirds of a millisecond and two milliseconds. It remembers them for the next image and run.
+OF_A_DRAFT, OF_A_TURN = 150, 350
+ON_THE_HOST = "path_model", "plans"  # their numbers are there already
+
+
+def test_what_a_profile_costs(model):
+    """A run that teaches takes one copy of some numbers of the slope at each step."""
+    costs = []
+
+    def meter():
+        costs.append(counting.Counting(counting.OURS, LATENT))
+        return costs[-1]
+
+    def waits(cost):
+        return [place for place in cost.waits if not place.startswith(ON_THE_HOST)]
+
+    metered = counting.metered(model("flux"), meter)
+    sample_tiny(accelerate(metered, SpecaConfig()), "flux", steps=12)
+    for taught in [counted.costs for counted in costs][1:]:
+        assert (taught.operations, taught.kernels, len(waits(taught))) == (4, 3, 1)
+    costs.clear()
+    report = find(sample_tiny(accelerate(metered, SpecaConfig(0.2)), "flux", steps=12))
+    first, *others = zip(report.calls, [counted.costs for counted in costs], strict=True)
+    for call, cost in others:  # the first one searches the plan
+        assert cost.operations <= (OF_A_TURN if call.computed else OF_A_DRAFT)
+        assert len(waits(cost)) == (2 if call.computed else 1)
+    assert {call.computed for call, _ in others} == {True, False}
+    assert len(waits(first[1])) == 1
+
+
 def test_bytes_of_a_computed_prediction(model):
     """The anchor; from the third on a hindcast, which is a forecast and what guidance makes of two
     outputs; and hindsight."""
