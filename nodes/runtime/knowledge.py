@@ -97,7 +97,7 @@ class Knowledge:
         if key is None or not isinstance(carried, Mapping) or carried.get("name") != key.name:
             return None
         try:
-            self._store.take(key.name, carried)
+            self._store.take(carried)
         except ConfigError as error:
             log.warning("SpeCa: the workflow's profile is not taken: %s", error)
             return None
