@@ -26,7 +26,7 @@ class Forced:
         self.images = images
         self._lanes = 0
 
-    def policy(self, threshold: float) -> "ForcedPolicy":
+    def policy(self, threshold: float, planner: None = None) -> "ForcedPolicy":
         """Of one lane. Lanes are opened image by image, conditioning by conditioning."""
         self._lanes += 1
         return ForcedPolicy(self.pattern, (self._lanes - 1) % self.images)

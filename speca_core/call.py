@@ -257,7 +257,7 @@ class Call:
             self.prediction.number,
         )
         report.calls.append(call)
-        self.session.weigh()
+        self.session.note_memory()
         for observer in self.session.observers:
             observer(call)
         return call
