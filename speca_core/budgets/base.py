@@ -20,7 +20,7 @@ class Reason(str, Enum):
     DRAFT = "draft"  # the budget allows a draft
     WARMUP = "warmup"  # the first calls of a run are always computed
     WINDOW = "window"  # outside start..end
-    ANCHORS = "anchors"  # too few anchors for the forecaster
+    ANCHORS = "anchors"  # too few for the forecaster or the verifier
     REPEATED = "repeated_sigma"  # this sigma was already computed, and the error of reusing it has
     # not been measured yet
     JUMP = "jump"  # the latent has left its path (fresh noise): anchors lie on another one
