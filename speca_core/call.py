@@ -1,4 +1,4 @@
-"""One evaluation of the model: draft, verify, accept or compute, learn."""
+"""One call of the model: draft, verify, accept or compute, learn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """One evaluation of the model.
+    """The model is asked once, for one or more rows.
 
     Attributes:
         draft_rows, full_rows: the plan, as indices into the call's batch.
