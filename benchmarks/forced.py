@@ -19,7 +19,7 @@ class Forced:
 
     name = "forced"
     help = "For measurements"
-    ignores_own_jumps = False
+    ignores_own_jumps = judges_drafts = False
 
     def __init__(self, pattern: Sequence[int | None], images: int = 1) -> None:
         self.pattern = list(pattern)

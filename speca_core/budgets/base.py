@@ -93,11 +93,13 @@ class Budget(Protocol):
     Attributes:
         ignores_own_jumps: keep drafting after a jump that our own drafts have caused: the number
             of evaluations counts, not the errors.
+        judges_drafts: goes by the errors of drafts, so these have to be checked.
     """
 
     name: ClassVar[str]
     help: ClassVar[str]
     ignores_own_jumps: ClassVar[bool]
+    judges_drafts: ClassVar[bool]
 
     def policy(self, threshold: float, planner: Planner | None = None) -> LanePolicy: ...
 
@@ -153,6 +155,7 @@ class Limits(Settings):
     """Settings that every budget shares, and the safety rules they stand for."""
 
     ignores_own_jumps: ClassVar[bool] = False
+    judges_drafts: ClassVar[bool] = False
     policy_type: ClassVar[type[LimitedPolicy]] = LimitedPolicy
 
     warmup: int = number(3, 1, 50, 1, "Calls that are always computed at the start of a run")
