@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for all that a checkout can do: python3 run.py setup | demo | serve | test | bench |
-check | lint.
+"""One entry for all that a checkout can do: `python3 run.py --help` names the commands.
 
 Everything it makes lies in .runtime/: a ComfyUI, a Python environment, a base directory for the
 server. Deleting that folder undoes it. It needs Python 3.10 or later and, on its first start, the

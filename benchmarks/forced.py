@@ -19,14 +19,14 @@ class Forced:
 
     name = "forced"
     help = "For measurements"
-    ignores_own_jumps = False
+    ignores_own_jumps = judges_drafts = False
 
     def __init__(self, pattern: Sequence[int | None], images: int = 1) -> None:
         self.pattern = list(pattern)
         self.images = images
         self._lanes = 0
 
-    def policy(self, threshold: float) -> "ForcedPolicy":
+    def policy(self, threshold: float, planner: None = None) -> "ForcedPolicy":
         """Of one lane. Lanes are opened image by image, conditioning by conditioning."""
         self._lanes += 1
         return ForcedPolicy(self.pattern, (self._lanes - 1) % self.images)

@@ -2,8 +2,8 @@
 
 A small model can be too kind. Its output may change too smoothly, so that every extrapolation looks
 good. Each check compares one quantity of the bed with what was published of real models, most of it
-of FLUX.1-dev; docs/benchmarks.md names the sources. Everything is measured with Euler at CFG 3.5,
-because that is what people run, and because FLUX's distilled guidance of 3.5 is its counterpart.
+of FLUX.1-dev; docs/beds.md names the sources. Everything is measured with Euler at CFG 3.5, because
+that is what people run, and because FLUX's distilled guidance of 3.5 is its counterpart.
 """
 
 import json

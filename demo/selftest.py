@@ -26,6 +26,7 @@ from ..nodes.runtime.page.report_store import find
 from ..nodes.runtime.profiles import ProfileStore
 from ..nodes.runtime.targets.prediction import PredictionRun
 from ..speca_core import SpecaConfig
+from ..speca_core.config import WITHOUT_PROFILE
 from ..speca_core.report import RunReport
 from .custom_nodes.speca_demo.words import VOCABULARIES
 
@@ -87,10 +88,10 @@ class Checks:
         yield "the same pictures twice without SpeCa", self.repeats
         yield "the first run of a model teaches", self.teaches
         yield "threshold 0 is the plain model", lambda: self.equal(SpecaConfig(0.0))
-        yield "drafts that are all refused leave no trace", lambda: self.equal(refusing())
+        yield "drafts that are all refused leave no trace", lambda: self.equal(checked(1e-6))
         yield "the next run drafts", lambda: self.drafts(SpecaConfig())
         yield "drafts inside the model", lambda: self.drafts(SpecaConfig(level="features"))
-        yield "anchors on the host", lambda: self.drafts(refusing(0.1), run=HostRun)
+        yield "anchors on the host", lambda: self.drafts(checked(0.1), run=HostRun)
         for dtype in (torch.bfloat16, torch.float16):
             yield f"numbers of the kind {str(dtype)[6:]}", functools.partial(self.of, dtype)
 
@@ -131,7 +132,7 @@ class Checks:
         try:
             self.model = load(dtype)
             self.plain = sample(self.model)
-            return self.drafts(refusing(0.1))
+            return self.drafts(checked(0.1))
         finally:
             self.model, self.plain = own, plain
 
@@ -143,9 +144,9 @@ class Checks:
         return made, self.report
 
 
-def refusing(threshold: float = 1e-6) -> SpecaConfig:
+def checked(threshold: float) -> SpecaConfig:
     """Drafts that are checked one by one."""
-    return SpecaConfig(threshold, forecaster="newton", verifier="embedded", budget="accumulated")
+    return SpecaConfig(threshold, **WITHOUT_PROFILE)
 
 
 def distance(made: torch.Tensor, truth: torch.Tensor) -> float:

@@ -7,12 +7,11 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import numpy as np
-import torch
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 
 from .runtime.calibration import Calibration, Point, Recipe
-from .runtime.page.timeline import INK, PAPER
+from .runtime.page.timeline import INK, PAPER, as_image
 
 SIZE, MARGIN = (640, 400), 60
 LINES = ("calibrated", "#009E73"), ("before", "#56B4E9"), ("fewer", "#E69F00")
@@ -89,7 +88,7 @@ class SpeCaCalibrate(io.ComfyNode):
         bar = comfy.utils.ProgressBar(1)
         seeds = [seed + i for i in range(pictures)]
         points = Calibration(recipe, seeds, tell=bar.update_absolute).run()
-        picture = torch.from_numpy(np.asarray(draw(points), dtype=np.float32) / 255.0)[None]
+        picture = as_image(draw(points))[None]
         text = describe(points)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (text,)}
         return io.NodeOutput(picture, text, ui=shown)

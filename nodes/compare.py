@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..speca_core.errors import SpecaError
 from ..speca_core.report import RunReport
 from .runtime.page.report_store import find
+from .runtime.page.timeline import as_image
 
 GAIN = 10  # amplification of the difference
 PAPER, INK = "#1F1F23", "#E6E6E6"
@@ -118,7 +119,7 @@ def sheet(
             ImageFont.load_default(size),
             anchor="lm",
         )
-    return torch.from_numpy(np.asarray(paper, dtype=np.float32) / 255.0)
+    return as_image(paper)
 
 
 def decibel(value: float) -> str:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -12,7 +11,7 @@ from .runtime.harmless import harmless
 from .runtime.page.diagnose import diagnose
 from .runtime.page.events import found
 from .runtime.page.report_store import find
-from .runtime.page.timeline import describe, draw_timeline
+from .runtime.page.timeline import as_image, describe, draw_timeline
 from .runtime.page.workflow_metadata import stamp
 
 NOT_FOUND = (
@@ -75,9 +74,7 @@ class SpeCaReport(io.ComfyNode):
             )
         with harmless("writing the run into the workflow"):
             stamp(found(getattr(cls.hidden, "extra_pnginfo", None), "workflow"), report)
-        picture = torch.from_numpy(np.asarray(draw_timeline(report), dtype=np.float32) / 255.0)[
-            None
-        ]
+        picture = as_image(draw_timeline(report))[None]
         written = write(report)
         text = json.dumps(written)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {

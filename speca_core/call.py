@@ -1,4 +1,4 @@
-"""One evaluation of the model: draft, verify, accept or compute, learn."""
+"""One call of the model: draft, verify, accept or compute, learn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """One evaluation of the model.
+    """The model is asked once, for one or more rows.
 
     Attributes:
         draft_rows, full_rows: the plan, as indices into the call's batch.
@@ -257,7 +257,7 @@ class Call:
             self.prediction.number,
         )
         report.calls.append(call)
-        self.session.weigh()
+        self.session.note_memory()
         for observer in self.session.observers:
             observer(call)
         return call

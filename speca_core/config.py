@@ -19,7 +19,6 @@ LEVELS = {
     "Works with every model, U-Nets too",
 }
 
-JUDGE_DRAFTS = "accumulated", "threshold", "hindcast"
 OF_A_PROFILE = "learned", "innovation", "distance"
 # What serves where no profile of the model can be had.
 WITHOUT_PROFILE: dict[str, Settings] = {
@@ -90,7 +89,7 @@ class SpecaConfig(Settings):
     def judged(self) -> SpecaConfig:
         """The same with a check of each draft, if the budget judges drafts: `innovation` judges
         pictures alone."""
-        if self.verifier.name == "innovation" and self.budget.name in JUDGE_DRAFTS:
+        if self.verifier.name == "innovation" and self.budget.judges_drafts:
             return replace(self, verifier=Embedded())
         return self
 

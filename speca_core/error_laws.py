@@ -1,4 +1,4 @@
-"""How the errors of a run's forecasts grow, from its record; see `replay`."""
+"""What a run's record says of its forecasts' errors, and of the seconds of a call; see `replay`."""
 
 import math
 from bisect import bisect_left

@@ -196,8 +196,8 @@ def _impossible(found: str, expected: str) -> ConfigError:
 
 def _number(source: Mapping[str, Any], name: str, low: float, high: float) -> float:
     value = source.get(name)
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:  # type: ignore[operator]
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits or not low <= value <= high:  # type: ignore[operator]
         raise _impossible(f"{name} {str(value)[:40]}", f"a number from {low:g} to {high:g}")
     return float(value)  # type: ignore[arg-type]
 

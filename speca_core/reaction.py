@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
-# (sigma, J, nu) of a small flow model by guidance, measured on 8 pictures: the difference of two
-# answers, regressed on that of the latents.
 TINY = 1e-12
 REACH = 2  # levels to either side
+# (sigma, J, nu) of a small flow model by guidance, measured on 8 pictures: the difference of two
+# answers, regressed on that of the latents.
 MEASURED: dict[float, list[tuple[float, float, float]]] = {
     1.0: [
         (0.0, -0.8, 2.5), (0.407, -0.8, 2.6), (0.513, -1.7, 2.8), (0.637, -2.5, 3.5),

@@ -40,7 +40,6 @@ TINY = 1e-9
 PSNR = 10.0, 26.0
 # The same above a foretold distance of the last latent: all but the worst of twenty pictures.
 PSNR_OF_DISTANCE = 6.0, 15.0
-UNCHECKED = "none", "innovation"  # verifiers that judge no draft
 
 
 def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
@@ -79,7 +78,7 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     if profile.get("state") == "none":
         config = config.without_profile
     clock = Clock(recorded)
-    laws, checked = laws_of(recorded), config.verifier.name not in UNCHECKED
+    laws, checked = laws_of(recorded), config.verifier.judges_drafts
     schedule = recorded.sigmas, recorded.model, recorded.flow
     session = Session(config, *schedule, path=RecordedPath.of(recorded))
     number = None

@@ -43,12 +43,12 @@ class RowRecord:
 
 @dataclass
 class CallRecord:
-    """One evaluation of the model by the sampler.
+    """The model was asked once, for one or more rows.
 
     Attributes:
         index: count of calls in this run, from 0.
         sigma, position: where on the schedule (position in steps).
-        seconds: time of the evaluation, everything of ours included.
+        seconds: time of the call, everything of ours included.
         rows: one record per lane.
         prediction: number of the prediction that the call is part of, from 1; cond and uncond may
             come in two calls.

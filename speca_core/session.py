@@ -134,9 +134,7 @@ class Session:
     def lane(self, key: Hashable, image: int) -> Lane:
         """The lane of a row, new if the run has not seen it."""
         if key not in self.lanes:
-            # A budget that knows no plans is not asked for one.
-            planner = () if self.path is None else (self.path,)
-            policy = self.config.budget.policy(self.config.threshold, *planner)
+            policy = self.config.budget.policy(self.config.threshold, self.path)
             self.lanes[key] = Lane(policy, self._lanes_made, image)
             self._lanes_made += 1
         self.lanes[key].seen = self.predictions
@@ -189,7 +187,7 @@ class Session:
         self.report.out_of_memory = len(calls)
         self.stop(Reason.MEMORY)
 
-    def weigh(self) -> None:
+    def note_memory(self) -> None:
         """Note in the report what is held now, if it is more than ever."""
         self.report.cache_bytes = max(self.report.cache_bytes, self.cache_bytes)
 
@@ -308,5 +306,5 @@ class Prediction:
             session.jumps.record_served(weighed(served, session.drawn))
         session.report.repaired += served is not denoised
         session.shown = served, denoised
-        session.weigh()
+        session.note_memory()
         return served

@@ -1,4 +1,4 @@
-"""The two things that are done with features: sum them with weights, and compare them."""
+"""What is done with features: sum them with weights, compare them, part and join their rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol

@@ -93,7 +93,7 @@ def families_table() -> str:
 
 
 def gate_table() -> str:
-    """What `bench --gate` has measured on both beds, as benchmarks/beds.json keeps it."""
+    """What `bench --gate` has measured on each bed, as benchmarks/beds.json keeps it."""
     beds = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["gate"]
 
     def shown(check: dict[str, Any]) -> str:
@@ -108,7 +108,7 @@ def gate_table() -> str:
 
 
 def floor_table() -> str:
-    """What `bench --floor` has measured on both beds: one row for each method, one cell for each
+    """What `bench --floor` has measured on each bed: one row for each method, one cell for each
     budget, beside fewer steps at as many evaluations, rounded up."""
     floors = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["floor"]
     cells: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)

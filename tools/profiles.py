@@ -50,10 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     store = ProfileStore(options.folder)
     if options.command == "import":
-        source = json.loads(options.file.read_text("utf-8"))
-        name = source.get("name") if isinstance(source, dict) else None
-        store.take(str(name), source)
-        print(f"imported {name}")
+        print(f"imported {store.take(json.loads(options.file.read_text('utf-8')))}")
         return 0
     known = store.all()
     if options.command is None:
@@ -64,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     if options.command == "delete":
         store.delete(options.name)
+        print("deleted")
     else:
-        told = {key: known[options.name][key] for key in ("model", "profiles")}
-        options.file.write_text(json.dumps({"name": options.name, **told}), "utf-8")
-    print(f"{options.command}ed {options.name}" if options.command == "export" else "deleted")
+        options.file.write_text(json.dumps(store.exported(options.name)), "utf-8")
+        print(f"exported {options.name}")
     return 0
 
 

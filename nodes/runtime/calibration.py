@@ -78,7 +78,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class PlainRun:
+class PlainResult:
     """A plain run: its latent, what was seen on the way, and what it teaches."""
 
     latent: torch.Tensor
@@ -89,7 +89,7 @@ class PlainRun:
 
 
 @dataclass(frozen=True)
-class TrialRun:
+class TrialResult:
     """A run with a plan: distance of its latent to the plain one, and the foretold one."""
 
     seed: int
@@ -244,7 +244,7 @@ class Calibration:
         fewer = {count: self._fewer(count, turns) for count in counts}
         kept, points = [], []
         for count in counts:
-            lead = best_lead({lead: found[count] for lead, found in led.items()}, USUAL)
+            lead = best_lead({lead: found[count] for lead, found in led.items()})
             found = led[lead][count]
             ratio = _mean([one.off / one.foretold for one in found])
             kept.append(Trial(count / turns, lead_at(led_by(lead), count, turns), ratio))
@@ -270,21 +270,21 @@ class Calibration:
         found: T = self._known[key]
         return found
 
-    def _plain(self, seed: int) -> "PlainRun":
-        def make() -> PlainRun:
+    def _plain(self, seed: int) -> PlainResult:
+        def make() -> PlainResult:
             witness, store = Witness(), TrialStore()
             plain = SpecaConfig(threshold=0.0)
             model = accelerate(self.recipe.model, plain, run=witness.run, profiles=store)
             latent = self.recipe.sample(model, seed)
             if store.key is None or store.profile is None or witness.response is None:
                 raise SpecaError(NOTHING_LEARNED)
-            return PlainRun(latent, witness.seen, store.key, store.profile, witness.response)
+            return PlainResult(latent, witness.seen, store.key, store.profile, witness.response)
 
         return self._once(("plain", seed), make)
 
     def _trial(
         self, count: int, reaction: tuple[Row, ...] = (), trials: tuple[Trial, ...] = ()
-    ) -> list["TrialRun"]:
+    ) -> list[TrialResult]:
         """Each picture with its profile's plan of `count` turns."""
         found = []
         for seed, taught in self._taught.items():
@@ -297,10 +297,10 @@ class Calibration:
             # Plans of two leads may be the same one.
             key = seed, plan, replace(taught, reaction=reaction)
             off, seen = self._once(key, make)
-            found.append(TrialRun(seed, off, path.distance(plan), seen))
+            found.append(TrialResult(seed, off, path.distance(plan), seen))
         return found
 
-    def _tried(self, store: "TrialStore", seed: int, speedup: float) -> tuple[float, Seen]:
+    def _tried(self, store: TrialStore, seed: int, speedup: float) -> tuple[float, Seen]:
         witness = Witness()
         config = SpecaConfig(threshold=1.0, budget=Target(speedup=speedup))
         model = accelerate(self.recipe.model, config, run=witness.run, profiles=store)
@@ -326,15 +326,15 @@ def led_by(lead: int) -> tuple[Trial, ...]:
     return (Trial(1, lead, 1),) if lead != USUAL else ()
 
 
-def best_lead(trials: Mapping[int, Sequence["TrialRun"]], usual: int) -> int:
+def best_lead(trials: Mapping[int, Sequence[TrialResult]]) -> int:
     """The best of some leads. Another than the usual one must be nearer for every picture, because
     few pictures judge noisily."""
     better = [
         lead
         for lead, runs in trials.items()
-        if all(a.off < MARGIN * b.off for a, b in zip(runs, trials[usual], strict=True))
+        if all(a.off < MARGIN * b.off for a, b in zip(runs, trials[USUAL], strict=True))
     ]
-    return min([usual, *better], key=lambda lead: _off([trials[lead]]))
+    return min([USUAL, *better], key=lambda lead: _off([trials[lead]]))
 
 
 NOTHING_LEARNED = (
@@ -355,7 +355,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def _off(trials: Iterable[Sequence["TrialRun"]]) -> float:
+def _off(trials: Iterable[Sequence[TrialResult]]) -> float:
     """The mean distance of some trials."""
     return _mean([run.off for runs in trials for run in runs])
 

@@ -47,48 +47,49 @@ class Knowledge:
         carried: Any = None,
         end: float = 0.0,
     ) -> None:
-        self.config = config = config.judged
+        config = config.judged
         self.path: PathModel | None = None
         self.gatherer: Gatherer | None = None
-        self.trouble = ""
         self._store = store
         self._response = response
         self._key: Key | None = None
         self._profile: Profile | None = None
+        self.trouble = self._begin(config, guider, flow, carried, end)
+        self.config = config.without_profile if self.trouble else config
+        if self.config == config:  # nothing in the settings asks for a profile
+            self.trouble = ""
+
+    def _begin(self, config: SpecaConfig, guider: Any, flow: bool, carried: Any, end: float) -> str:
+        """Find a profile, or make ready to learn one. Returns why there can be neither."""
+        response = self._response
         if config.forecaster.name != "learned":
-            self.config = config.without_profile
-            if self.config != config:
-                self.trouble = f"the forecaster is {config.forecaster.name}, not learned"
-            return
+            return f"the forecaster is {config.forecaster.name}, not learned"
         with harmless("reading the weights of the model"):
             self._key = key_of(guider, flow)
         if config.effective_level != "prediction":
-            self.trouble = f"level is {config.effective_level}, not prediction"
-        elif not config.hindsight:
-            self.trouble = "hindsight is off"
-        elif response is None:
-            self.trouble = "this sampler's steps do not follow from the model's answers alone"
-        elif changes_in(getattr(guider, "conds", {})):
-            self.trouble = "prompts, controls or LoRAs change on the way"
-        elif MOVES_MASK in guider.model_options:  # what was not drawn has no slope to be repaired
-            self.trouble = "the mask changes on the way"
-        elif self._key is None:
-            self.trouble = "the model could not be read, or its guidance is not one number"
-        if self.trouble or response is None or self._key is None:
-            self.config = config.without_profile
-            return
+            return f"level is {config.effective_level}, not prediction"
+        if not config.hindsight:
+            return "hindsight is off"
+        if response is None:
+            return "this sampler's steps do not follow from the model's answers alone"
+        if changes_in(getattr(guider, "conds", {})):
+            return "prompts, controls or LoRAs change on the way"
+        if MOVES_MASK in guider.model_options:  # what was not drawn has no slope to be repaired
+            return "the mask changes on the way"
+        if self._key is None:
+            return "the model could not be read, or its guidance is not one number"
         with harmless("reading the profile of the model"):
             if config.threshold > 0:
-                self._profile = store.find(self._key, response.sigmas) or self._brought(
+                self._profile = self._store.find(self._key, response.sigmas) or self._brought(
                     carried, response
                 )
             if self._profile is not None:
-                self.path = store.path(self._key, self._profile, response, end)
+                self.path = self._store.path(self._key, self._profile, response, end)
         if self.path is None and end > 0:  # of a stage alone nothing is learned
-            self.trouble = "another sampler goes on with the latent"
-            self.config = config.without_profile
-        elif self.path is None:
+            return "another sampler goes on with the latent"
+        if self.path is None:
             self.gatherer = Gatherer()
+        return ""
 
     def _brought(self, carried: Any, response: SamplerResponse) -> Profile | None:
         """What a workflow carries, if it is of this very model, of which nothing is known here."""
@@ -96,7 +97,7 @@ class Knowledge:
         if key is None or not isinstance(carried, Mapping) or carried.get("name") != key.name:
             return None
         try:
-            self._store.take(key.name, carried)
+            self._store.take(carried)
         except ConfigError as error:
             log.warning("SpeCa: the workflow's profile is not taken: %s", error)
             return None

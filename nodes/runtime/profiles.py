@@ -143,21 +143,28 @@ class ProfileStore:
         file.unlink(missing_ok=True)
         return known
 
-    def take(self, name: str, source: Any) -> None:
+    def exported(self, name: str) -> dict[str, Any] | None:
+        """What `take` takes on another machine: {"name", "model", "profiles"}; None if there is
+        no such file."""
+        told = self.told(name)
+        return told and {"name": name, "model": told["model"], "profiles": told["profiles"]}
+
+    def take(self, source: Any) -> str:
         """Write what another machine has learned, in the place of what is known of its guidance.
+        Returns the name of the file.
 
         Args:
-            name: of the file there.
-            source: as `all` has it.
+            source: what `exported` gave there.
 
         Raises:
             ConfigError: it is something else.
         """
-        told = checked(source)
+        told, name = checked(source), proper(source.get("name"))
         brought = {profile["guidance"] for profile in told["profiles"]}
-        known = (self.told(proper(name)) or {"profiles": []})["profiles"]
+        known = (self.told(name) or {"profiles": []})["profiles"]
         others = [p for p in known if p["guidance"] not in brought]
         self._write(name, told["model"], told["profiles"] + others)
+        return name
 
     def _write(self, name: str, model: str, profiles: Sequence[Mapping[str, Any]]) -> None:
         """As many profiles as a file holds, the first ones."""

@@ -83,4 +83,5 @@ class Accumulated(Limits):
 
     name = "accumulated"
     help = "The errors of consecutive drafts, added up, stay under the threshold"
+    judges_drafts: ClassVar[bool] = True
     policy_type: ClassVar[type[LimitedPolicy]] = AccumulatedPolicy

@@ -20,7 +20,7 @@ class Reason(str, Enum):
     DRAFT = "draft"  # the budget allows a draft
     WARMUP = "warmup"  # the first calls of a run are always computed
     WINDOW = "window"  # outside start..end
-    ANCHORS = "anchors"  # too few anchors for the forecaster
+    ANCHORS = "anchors"  # too few for the forecaster or the verifier
     REPEATED = "repeated_sigma"  # this sigma was already computed, and the error of reusing it has
     # not been measured yet
     JUMP = "jump"  # the latent has left its path (fresh noise): anchors lie on another one
@@ -93,11 +93,13 @@ class Budget(Protocol):
     Attributes:
         ignores_own_jumps: keep drafting after a jump that our own drafts have caused: the number
             of evaluations counts, not the errors.
+        judges_drafts: goes by the errors of drafts, so these have to be checked.
     """
 
     name: ClassVar[str]
     help: ClassVar[str]
     ignores_own_jumps: ClassVar[bool]
+    judges_drafts: ClassVar[bool]
 
     def policy(self, threshold: float, planner: Planner | None = None) -> LanePolicy: ...
 
@@ -153,6 +155,7 @@ class Limits(Settings):
     """Settings that every budget shares, and the safety rules they stand for."""
 
     ignores_own_jumps: ClassVar[bool] = False
+    judges_drafts: ClassVar[bool] = False
     policy_type: ClassVar[type[LimitedPolicy]] = LimitedPolicy
 
     warmup: int = number(3, 1, 50, 1, "Calls that are always computed at the start of a run")

@@ -27,6 +27,7 @@ class Distance(Settings):
         "foretells it. Needs forecaster learned"
     )
     ignores_own_jumps: ClassVar[bool] = True
+    judges_drafts: ClassVar[bool] = False
 
     def policy(self, threshold: float, planner: Planner | None = None) -> LimitedPolicy:
         """The policy of one lane."""

@@ -38,6 +38,7 @@ class Hindcast(Limits):
 
     name = "hindcast"
     help = "Goes by the measured errors of earlier forecasts; the verifier is a veto"
+    judges_drafts: ClassVar[bool] = True
     policy_type: ClassVar[type[LimitedPolicy]] = HindcastPolicy
 
     growth: float = number(

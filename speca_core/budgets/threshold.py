@@ -52,6 +52,7 @@ class Threshold(Limits):
 
     name = "threshold"
     help = "SpeCa's rule: each draft may be off by threshold * decay^progress"
+    judges_drafts: ClassVar[bool] = True
     policy_type: ClassVar[type[LimitedPolicy]] = ThresholdPolicy
 
     decay: float = number(

@@ -13,9 +13,9 @@ from .base import Linear
 
 @dataclass(frozen=True)
 class Chebyshev(Linear):
-    """F(s) = F_0 + (phi(t) - phi(t_0)) (P'P + lambda I)^-1 P' (F - F_0),   P_i = phi(t_i) -
-    phi(t_0),
-    phi = (T_1 .. T_M).
+    """F(s) = F_0 + (phi(t) - phi(t_0)) (P'P + lambda I)^-1 P' (F - F_0).
+
+        P_i = phi(t_i) - phi(t_0),   phi = (T_1 .. T_M)
 
     t runs from -1 at the oldest anchor to 1 at s. Spectrum penalises the constant T_0 too, so that
     its weights sum to less than one; here the fit is made on differences to the newest anchor,

@@ -9,9 +9,8 @@ from .base import Linear
 
 @dataclass(frozen=True)
 class FoCa(Linear):
-    """F(s) = F_0 + k F',   with F' the slope at s_0 of the parabola through the three newest
-    anchors,
-    k = s - s_0.
+    """F(s) = F_0 + k F',   k = s - s_0,   with F' the slope at s_0 of the parabola through the
+    three newest anchors.
 
     FoCa predicts F_p = 4/3 F_0 - 1/3 F_1 + 2/3 k F' and corrects F = F_0 + k/2 (F' + F_p'), where
     F_p' is the BDF2 slope at s. But the predictor is that very BDF2 formula solved for F_p with

@@ -66,11 +66,13 @@ class Verifier(Settings):
             forecast. Empty: none, and the verifier works at every level.
         depth: anchors that it can use itself.
         min_anchors: fewest anchors with which it can judge.
+        judges_drafts: it gives drafts an error.
     """
 
     block: ClassVar[Literal["", "first", "last"]] = ""
     depth: ClassVar[int] = 1
     min_anchors: ClassVar[int] = 1
+    judges_drafts: ClassVar[bool] = True
 
     def runs(self, position: BlockPosition) -> bool:
         """Whether a draft really computes this block."""

@@ -1,6 +1,7 @@
 """Each computed step tells how well the profile knows this picture."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..settings import number
 from .base import Verifier
@@ -21,6 +22,7 @@ class Innovation(Verifier):
         "Free check at each computed step: where a picture surprises the profile, the way to the "
         "next step is halved. Needs forecaster learned"
     )
+    judges_drafts: ClassVar[bool] = False
 
     bar: float = number(
         1.6,

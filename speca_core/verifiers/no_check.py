@@ -1,6 +1,7 @@
 """No check: every draft that the budget allows is served."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .base import Verifier
 
@@ -11,3 +12,4 @@ class NoCheck(Verifier):
 
     name = "none"
     help = "No check: the budget alone decides, as in TaylorSeer and most caches"
+    judges_drafts: ClassVar[bool] = False

@@ -5,7 +5,14 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from models import CAPTIONS, caption, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.nodes.runtime.calibration import Calibration, Recipe, TrialRun, best_lead, counts_of
+from speca_pack.nodes.runtime.calibration import (
+    USUAL,
+    Calibration,
+    Recipe,
+    TrialResult,
+    best_lead,
+    counts_of,
+)
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import STORE, ProfileStore
 from speca_pack.speca_core import SpecaConfig
@@ -118,12 +125,12 @@ def test_where_nothing_can_be_learned_it_says_so_before_a_step_is_made(flux, tmp
 
 def test_a_lead_must_be_better_for_every_picture():
     def runs(*offs):
-        return [TrialRun(seed, off, 1.0, {}) for seed, off in enumerate(offs)]
+        return [TrialResult(seed, off, 1.0, {}) for seed, off in enumerate(offs)]
 
     usual = runs(1.0, 1.0)
-    assert best_lead({2: usual, 1: runs(0.5, 0.5)}, 2) == 1
-    assert best_lead({2: usual, 1: runs(0.1, 0.95)}, 2) == 2
-    assert best_lead({2: usual, 1: runs(0.8, 0.8), 3: runs(0.7, 0.7)}, 2) == 3
+    assert best_lead({USUAL: usual, 1: runs(0.5, 0.5)}) == 1
+    assert best_lead({USUAL: usual, 1: runs(0.1, 0.95)}) == USUAL
+    assert best_lead({USUAL: usual, 1: runs(0.8, 0.8), 3: runs(0.7, 0.7)}) == 3
 
 
 def test_the_node_draws_its_curve_and_keeps_it_where_the_default_looks(flux, nodes):

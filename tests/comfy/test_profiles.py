@@ -99,7 +99,7 @@ def test_the_command_lists_exports_deletes_and_imports(tmp_path, capsys):
     gram = [1.0, 0, 0, 1, 0, 1]
     told = {"schema": 1, "guidance": 3.5, "flow": True, "sigmas": [1.0, 0.5], "gram": gram}
     profile = told | {"runs": 2, "surprise": 1.0, "judged": 0, "trials": [[0.5, 1, 1.2]]}
-    store.take(NAME, {"model": "Flux", "profiles": [profile]})
+    store.take({"name": NAME, "model": "Flux", "profiles": [profile]})
     code, text = run()
     assert code == 0 and text.startswith(NAME)
     assert "Flux: CFG 3.5 from 2 runs, calibrated" in text

@@ -1,4 +1,4 @@
-"""What the demo's two models read: a caption becomes word numbers, and these become one-hot
+"""What the demo's models read: a caption becomes word numbers, and these become one-hot
 vectors.
 
 No weights. The trained models depend on the order of the words: append only.

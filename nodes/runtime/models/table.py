@@ -5,6 +5,8 @@ from ..blocks.family import Family, nothing, nothing_and_unchanged, unchanged
 DOUBLE_SINGLE = ("double_blocks", "single_blocks")
 FINAL = ("final_layer",)
 REFINERS = ("context_refiner", "noise_refiner", "ref_image_refiner", "siglip_refiner")
+# Key of the transformer options of causal video: each call fills caches that the next frames read.
+CAUSAL = "ar_state"
 LONG_SKIPS = "its last blocks read the outputs of its first ones"
 
 FAMILIES = (
@@ -36,7 +38,7 @@ FAMILIES = (
         ),
         ("blocks",),
         ("head",),
-        never_with="ar_state",  # its blocks fill the caches that the next frames read
+        never_with=CAUSAL,
     ),
     Family(
         "Wan VACE",

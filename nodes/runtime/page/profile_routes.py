@@ -38,14 +38,14 @@ async def listed(request: web.Request) -> web.Response:
 
 
 async def exported(request: web.Request) -> web.Response:
-    """{"name", "model", "profiles"}: what `imported` takes; 404 if there is none."""
+    """What `imported` takes; 404 if there is none."""
     name = request.match_info["name"]
 
     def told() -> dict[str, Any]:
-        known = STORE.told(name)
+        known = STORE.exported(name)
         if known is None:
             raise KeyError(name)
-        return {"name": name, **{k: known[k] for k in ("model", "profiles")}}
+        return known
 
     try:
         return await answer_of(told)
@@ -74,7 +74,4 @@ async def imported(request: web.Request) -> web.Response:
 
 
 def _take(body: bytes) -> dict[str, str]:
-    source: Any = json.loads(body)
-    name = source.get("name") if isinstance(source, dict) else None
-    STORE.take(str(name), source)  # which refuses what is no name
-    return {"name": str(name)}
+    return {"name": STORE.take(json.loads(body))}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ....speca_core.report import CallRecord, RowRecord, RunReport, Verdict
@@ -113,6 +115,11 @@ def draw_timeline(report: RunReport) -> Image.Image:
     else:
         draw.text((MARGIN, top + 40), "No call reached the model.", INK, text)
     return picture
+
+
+def as_image(picture: Image.Image) -> torch.Tensor:
+    """An RGB picture in the form of ComfyUI's images: [height, width, 3] float32, 0 to 1."""
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)
 
 
 def describe(report: RunReport, hidden: int = 0) -> str:

@@ -17,10 +17,9 @@ from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
 from ..guidance import made_of, measured_in
 from ..models.lookup import are_coupled
+from ..models.table import CAUSAL
 from ..rows import are_looked_at, rows_of, take
 from ..run import Run
-
-NEVER_WITH = "ar_state"  # causal video: each call fills the caches that the next frames read
 
 
 class PredictionTarget:
@@ -149,7 +148,7 @@ class PredictionRun(Run):
     def stands_aside(self, options: Mapping[str, Any], guider: Any) -> bool:
         """Whether nothing may be drafted: the model's own cache needs every call, or the sampler
         listens."""
-        never = options.get("transformer_options", {}).get(NEVER_WITH) is not None
+        never = options.get("transformer_options", {}).get(CAUSAL) is not None
         return never or self.is_heard(options, guider)
 
     def evaluate(
