@@ -95,7 +95,9 @@ class ProfileStore:
         if it is above 0; None if nothing."""
         rest = [end, *(sigma for sigma in profile.sigmas if sigma < end)] if end > 0 else []
         response = response.onward(rest)
-        told = (replace(profile, surprise=1.0, judged=0), key.guidance, response, len(rest))
+        # As it is stored, so that the plans that the teaching run has told serve the next one.
+        known = _json(replace(profile, surprise=1.0, judged=0).to_dict())
+        told = known, key.guidance, response, len(rest)
         path = self._paths.pop(told, None)
         if path is None:
             gram = profile.carried(response.sigmas)
