@@ -21,7 +21,6 @@ import { unpack } from "./lib/report.js";
 import { Waiting } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
-import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
 const KIND = "SpeCaAccelerate";
@@ -133,8 +132,8 @@ app.registerExtension({
       category: ["SpeCa", "Timeline", "Colours"],
       name: "Colours of the timeline",
       type: "combo",
-      options: Object.keys(style.palettes),
-      defaultValue: Object.keys(style.palettes)[0],
+      options: ["colour-blind safe", "grey"],
+      defaultValue: "colour-blind safe",
       onChange: redrawAll,
     },
   ],

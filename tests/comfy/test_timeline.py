@@ -12,8 +12,10 @@ from conftest import PACK
 from speca_pack.nodes.runtime.page.timeline import (
     COLOURS,
     HEADER,
+    INK,
+    MOST_IMAGES,
+    PAPER,
     ROOM,
-    STYLE,
     WIDTH,
     bar_of,
     draw_timeline,
@@ -139,7 +141,7 @@ def test_every_verdict_has_its_colour_in_the_picture():
     # Without the legend.
     panel = picture.crop((0, HEADER, WIDTH, HEADER + 140))
     colours = {hexadecimal(colour) for _, colour in panel.getcolors(1 << 24)}
-    assert picture.width == WIDTH and {*COLOURS.values(), STYLE["ink"], STYLE["paper"]} <= colours
+    assert picture.width == WIDTH and {*COLOURS.values(), INK, PAPER} <= colours
 
 
 def test_a_rejection_is_crossed_above_its_bar_however_high():
@@ -154,7 +156,7 @@ def test_the_picture_grows_with_the_batch_up_to_a_limit():
         rows = [RowRecord(i, 0, "computed", "warmup") for i in range(images)]
         return draw_timeline(report([CallRecord(0, 1.0, 0, rows=rows)])).height
 
-    most = STYLE["images"]
+    most = MOST_IMAGES
     assert height(1) < height(most - 1) < height(most) == height(most + 3)
 
 

@@ -9,6 +9,7 @@ import {
   gainOf,
   legible,
   panelsOf,
+  SEVERITY,
   same,
   scaleOf,
   shareOf,
@@ -25,7 +26,6 @@ import {
   upgradeSwitches,
   writeSettings,
 } from "../../web/lib/settings.js";
-import style from "../../web/lib/style.js";
 import { wordsIn, wordsOf } from "../../web/lib/words.js";
 
 const PACKED = {
@@ -160,11 +160,6 @@ test("a bar is as tall as its error, or as the error that a draft would have had
   assert.equal(shareOf(bar("computed", { hindcast: null }), 0.4), 0);
   assert.equal(shareOf(bar("rejected"), 0.1), 1, "cut");
   assert.equal(shareOf(bar("rejected", { error: null, infinite: true }), 0.4), 1);
-});
-
-test("each palette has a colour for every verdict", () => {
-  for (const palette of Object.values(style.palettes))
-    assert.deepEqual(Object.keys(palette).sort(), [...style.severity].sort());
 });
 
 test("the length of a run is foreseen", () => {
@@ -355,7 +350,7 @@ test("every language has every word", () => {
   const words = (locale) => wordsOf(wordsIn(WORDS), locale);
   const [english, ...others] = locales.map((locale) => Object.keys(words(locale)).sort());
   for (const other of others) assert.deepEqual(other, english);
-  for (const verdict of style.severity) assert.ok(english.includes(verdict), verdict);
+  for (const verdict of SEVERITY) assert.ok(english.includes(verdict), verdict);
   const inside = (name) => locales.map((locale) => Object.keys(words(locale)[name]).sort());
   for (const name of ["qualities", "quality", "causes", "advanced"]) {
     const [first, ...rest] = inside(name);

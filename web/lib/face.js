@@ -5,7 +5,6 @@ import { shadowed } from "./assets.js";
 import { button, html, write } from "./dom.js";
 import { expectedCalls } from "./report.js";
 import { Strip } from "./strip.js";
-import style from "./style.js";
 
 const PARTS = ["qualities", "head", "line", "progress", "counts", "buttons"];
 const COUNTS = ["computed", "accepted", "rejected", "limit"];
@@ -21,7 +20,7 @@ const COUNTS = ["computed", "accepted", "rejected", "limit"];
  *   samplers: ids, if there is a choice; sampler: the chosen one,
  *   original: text of the button to compare, or null; busy: pictures are being made,
  *   advanced: text of the button that folds settings, or null,
- *   words, colours: name of a palette }
+ *   words, colours: a palette of ../speca.css }
  *
  * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another.
  */
@@ -64,12 +63,7 @@ export class Face {
   draw(model) {
     this.model = model;
     const { state, report, said, words, colours } = model;
-    const palette = style.palettes[colours] ?? Object.values(style.palettes)[0];
-    const { accepted, column } = style.opacity;
-    const opacities = { "accepted-opacity": accepted, "column-opacity": column };
-    for (const [name, value] of Object.entries({ ...palette, ...opacities }))
-      this.host.style.setProperty(`--${name}`, value);
-    Object.assign(this.host.dataset, { state, draws: ++this.draws, run: model.run ?? "" });
+    Object.assign(this.host.dataset, { state, colours, draws: ++this.draws, run: model.run ?? "" });
     this.width = this.body.offsetWidth;
     this._qualities(model);
     this.body.dataset.tone = said.tone;

@@ -1,5 +1,8 @@
-// A run's report as the chart needs it. Pure: no DOM, no ComfyUI.
-import style from "./style.js";
+// A run's report as the chart needs it. nodes/runtime/page/timeline.py has the same rules for the
+// picture of SpeCa Report. Pure: no DOM, no ComfyUI.
+
+export const SEVERITY = ["accepted", "computed", "rejected"]; // an image shows its branches' worst
+export const MOST_IMAGES = 6; // that are drawn in detail
 
 /**
  * A report's JSON, in the words of schema 2, from its packed form. `unpack` and `read` of
@@ -79,9 +82,8 @@ function upgraded(report) {
 function barOf(rows) {
   const known = (name) => rows.map((row) => row[name]).filter((value) => value !== null);
   const pick = (name, choose) => (known(name).length ? choose(...known(name)) : null);
-  const severity = (verdict) => style.severity.indexOf(verdict);
   return {
-    verdict: rows.map((row) => row.verdict).reduce((a, b) => (severity(a) >= severity(b) ? a : b)),
+    verdict: SEVERITY.findLast((verdict) => rows.some((row) => row.verdict === verdict)),
     error: pick("error", Math.max),
     tolerance: pick("tolerance", Math.min),
     hindcast: pick("hindcast", Math.max),
@@ -116,15 +118,14 @@ export function hardestOf(report) {
   return next && most.calls > next.calls ? most : null;
 }
 
-/** The error at the top of all panels; see style.js. */
+/** The error at the top of all panels: room above the tolerances, and bars up to twice as tall. */
 export function scaleOf(panels) {
   const largest = (name) =>
     Math.max(0, ...panels.flatMap(({ bars }) => bars.map((bar) => bar?.[name] ?? 0)));
-  const { headroom, tolerances } = style.scale;
   const tolerance = largest("tolerance");
   const error = Math.max(largest("error"), largest("hindcast"));
-  const most = tolerance * tolerances || Number.POSITIVE_INFINITY;
-  return Math.max(tolerance * headroom, Math.min(error * headroom, most)) || 1;
+  const most = 2 * tolerance || Number.POSITIVE_INFINITY;
+  return Math.max(1.15 * tolerance, Math.min(1.15 * error, most)) || 1;
 }
 
 /**

@@ -2,8 +2,7 @@
 // with a notch where a draft was tried and then computed. With details each cell is as tall as its
 // error, below a line for its tolerance. Knows the DOM, not ComfyUI.
 import { html, shape } from "./dom.js";
-import { expectedCalls, panelsOf, scaleOf, shareOf } from "./report.js";
-import style from "./style.js";
+import { expectedCalls, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
 
 const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
 const DETAILED = { row: 64, rows: 192, gap: 4, axis: 11 }; // rows share what three would take
@@ -23,7 +22,7 @@ export class Strip {
   /** `report`: null if there is none. `words`: for the details; null without. */
   draw(report, width, words) {
     const panels = report ? panelsOf(report) : [];
-    const rows = words ? panels.slice(0, style.images) : panels;
+    const rows = words ? panels.slice(0, MOST_IMAGES) : panels;
     const count = report ? expectedCalls(report) : 0;
     const step = width / Math.max(1, count);
     const tall = words
