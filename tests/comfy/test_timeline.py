@@ -95,18 +95,13 @@ def test_the_page_draws_the_same_bars_on_the_same_scale(page):
 
 
 def test_a_report_of_0_1_0_is_read_alike_by_the_page(page):
-    auto = {**OLD, "settings": {**OLD["settings"], "level": "auto"}, "joint": True}
-    without = {k: v for k, v in OLD["settings"].items() if k != "level"}
-    runs = [OLD, auto, {**OLD, "settings": without}]
-    for old, shown in zip(runs, page(runs), strict=True):
-        ours = json.loads(json.dumps(write(read(unpack(old)))))
-        theirs = shown["report"]
-        for part in ("schema", "settings", "level", "coupled"):
-            assert theirs[part] == ours[part], part
-        for count in ("rows", "drafted", "accepted", "rejected", "computed"):
-            assert theirs["totals"][count] == ours["totals"][count], count
-        rows = [[call["rows"] for call in report["calls"]] for report in (ours, theirs)]
-        assert rows[0] == rows[1]
+    (shown,) = page([OLD])
+    both = json.loads(json.dumps(write(read(unpack(OLD))))), shown["report"]
+    totals, rows = [], []
+    for told in both:
+        totals.append([told["totals"][name] for name in ("rows", "accepted", "rejected")])
+        rows.append([(row["verdict"], row["reason"]) for c in told["calls"] for row in c["rows"]])
+    assert totals[0] == totals[1] and rows[0] == rows[1]
 
 
 def test_a_bar_is_the_worst_of_its_branches():

@@ -4,18 +4,20 @@
 export const SEVERITY = ["accepted", "computed", "rejected"]; // an image shows its branches' worst
 export const MOST_IMAGES = 6; // that are drawn in detail
 
+// Words of release 0.1.0, and their successors.
+const SUCCESSORS = { drafted: "accepted", resting: "backoff", joint: "coupled" };
+
 /**
- * A report's JSON, in the words of schema 2, from its packed form. `unpack` and `read` of
- * speca_core/report_json.py do the same.
+ * A report's JSON from its packed form, as `unpack` of speca_core/report_json.py makes it; what the
+ * page shows of one of 0.1.0 is in today's words.
  */
-export function unpack(packed) {
-  const objects = (columns, values) =>
-    values.map((entry) => Object.fromEntries(columns.map((name, i) => [name, entry[i]])));
-  const { row_columns, ...rest } = packed;
+export function unpack({ row_columns: columns, ...packed }) {
+  const objects = (names, values) =>
+    values.map((entry) => Object.fromEntries(names.map((name, i) => [name, entry[i]])));
+  const today = (row) => row.map((value) => SUCCESSORS[value] ?? value);
   const calls = objects(packed.calls.columns, packed.calls.values);
-  for (const call of calls) call.rows = objects(row_columns, call.rows);
-  const report = { ...rest, calls };
-  return report.schema === 1 ? upgraded(report) : report;
+  for (const call of calls) call.rows = objects(columns, call.rows.map(today));
+  return { ...packed, calls, totals: { accepted: packed.totals.drafted, ...packed.totals } };
 }
 
 const MOST_CALLS = 2000; // and steps
@@ -43,39 +45,6 @@ export function legible(run) {
   } catch {
     return false;
   }
-}
-
-// Words of schema 1, which release 0.1.0 wrote, and their successors.
-const VERDICTS = { drafted: "accepted" };
-const REASONS = { resting: "backoff", joint: "coupled" };
-const SWITCHES = { budget: ["protect_last", "deferred"], forecaster: ["channels"] }; // were 0 and 1
-
-function upgraded(report) {
-  const settings = { level: "features", ...report.settings };
-  for (const [part, switches] of Object.entries(SWITCHES)) {
-    settings[part] = { ...settings[part] };
-    for (const name of switches)
-      if (name in settings[part]) settings[part][name] = Boolean(settings[part][name]);
-  }
-  const runsBlock = ["first_block", "last_block"].includes(settings.verifier.name);
-  const { drafted: accepted, rejected } = report.totals;
-  return {
-    ...report,
-    schema: 2,
-    settings,
-    level: settings.level !== "auto" ? settings.level : runsBlock ? "features" : "prediction",
-    coupled: report.joint ?? false,
-    totals: { ...report.totals, drafted: accepted + rejected, accepted },
-    calls: report.calls.map((call) => ({
-      ...call,
-      rows: call.rows.map((row) => ({
-        ...row,
-        surprise: null,
-        verdict: VERDICTS[row.verdict] ?? row.verdict,
-        reason: REASONS[row.reason] ?? row.reason,
-      })),
-    })),
-  };
 }
 
 /** An image in a call: its branches' worst verdict and error, under their strictest tolerance. */
@@ -170,8 +139,12 @@ export function whyNothing(report) {
 /** Whether two settings (or any plain JSON) are the same. */
 export const same = (a, b) => agrees(a, b) && agrees(b, a);
 
-/** Whether settings are those of a record. A setting that an older record lacks does not count. */
+/**
+ * Whether settings are those of a record. A setting that an older record lacks does not count, and
+ * some of its switches are 0 or 1.
+ */
 export function agrees(recorded, settings) {
+  if (typeof settings === "boolean") return Boolean(recorded) === settings;
   if (recorded === null || typeof recorded !== "object") return recorded === settings;
   return Object.entries(recorded).every(([key, value]) => agrees(value, settings?.[key]));
 }
