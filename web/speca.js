@@ -1,7 +1,6 @@
 // The only file here with side effects: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { askIfAny } from "./lib/ask.js";
 import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
@@ -28,7 +27,6 @@ const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const timelines = new Map(); // node -> Timeline, of the nodes that exist now
 const waiting = new Waiting();
-const presets = {}; // name -> settings, once the server has sent them
 
 function onRun({ detail: run }) {
   waiting.add(run);
@@ -89,7 +87,7 @@ function addNote(node, word) {
 }
 
 function addTimeline(node) {
-  const timeline = new Timeline(node, presets);
+  const timeline = new Timeline(node);
   timelines.set(node, timeline);
   also(node, "onSerialize", (saved) => keepNames(node, saved));
   also(node, "onConfigure", (saved) => timeline.configured(saved));
@@ -109,12 +107,6 @@ function addTimeline(node) {
 const redrawAll = perFrame(() => {
   for (const timeline of timelines.values()) timeline.showOrHide();
 });
-
-/** Without presets the face works all the same: it has no buttons then. */
-async function fetchPresets() {
-  Object.assign(presets, await askIfAny("send the presets", "/speca/presets"));
-  for (const timeline of timelines.values()) timeline.refresh();
-}
 
 app.registerExtension({
   name: "speca.timeline",
@@ -156,6 +148,5 @@ app.registerExtension({
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);
     api.addEventListener("executing", onExecuting);
-    fetchPresets();
   },
 });

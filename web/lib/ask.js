@@ -20,3 +20,6 @@ export async function askIfAny(what, ...question) {
     return null;
   }
 }
+
+/** The settings of each quality. Without them the face works all the same: it has no buttons then. */
+export const presets = (await askIfAny("send the presets", "/speca/presets")) ?? {};

@@ -1,6 +1,6 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
-import { askIfAny } from "./ask.js";
+import { askIfAny, presets } from "./ask.js";
 import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
@@ -38,17 +38,15 @@ export const SHOW = "SpeCa.Timeline.Show";
 export const COLOURS = "SpeCa.Timeline.Colours";
 
 export class Timeline {
-  /** `presets`: name -> settings, as the server sends them; filled later. */
-  constructor(node, presets) {
+  constructor(node) {
     this.node = node;
-    this.presets = presets;
     this.runs = new Runs();
     this.guess = null; // the what-if: {run, settings, report, psnr, steps}
     this.outlook = null; // of a run: {run, psnr, speeds: {quality: {speedup, psnr}}}
     this.failure = null; // the message of an error
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
-    this.original = new Original(presets, this.refresh);
+    this.original = new Original(this.refresh);
     this.face = new Face({
       onQuality: (name) => this._choose(name),
       onSampler: () => {
@@ -126,7 +124,7 @@ export class Timeline {
 
   /** A quality's button was pressed: its settings go into the widgets. */
   _choose(name) {
-    writeSettings(this.node, this.presets[name]);
+    writeSettings(this.node, presets[name]);
     redraw(this.node);
     tracked();
     this.refresh();
@@ -142,12 +140,12 @@ export class Timeline {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
     const report = run ? unpack(run.report) : null;
-    const names = Object.keys(this.presets);
+    const names = Object.keys(presets);
     const facts = {
       state: this._state(run, report),
       report,
       failure: this.failure,
-      quality: settings ? names.find((name) => same(this.presets[name], settings)) : undefined,
+      quality: settings ? names.find((name) => same(presets[name], settings)) : undefined,
       learns: settings?.forecaster.name === "learned",
       sampler: run && samplerName(nodeAt(run.ids.sampler)),
       now: report && gains(gainOf(report)) ? gainOf(report).speedup : null,
@@ -185,7 +183,7 @@ export class Timeline {
       report: this.failure ? null : report,
       said,
       cure: curedBy(said.cure, outlook, told),
-      qualities: Object.keys(this.presets).map((name) => ({
+      qualities: Object.keys(presets).map((name) => ({
         name,
         label: told.qualities[name] ?? name,
         ...speedOf(outlook?.speeds[name]),
@@ -206,9 +204,9 @@ export class Timeline {
 
   /** What each quality would bring on this graph: asked once per run. */
   async _look(run) {
-    const names = Object.keys(this.presets);
+    const names = Object.keys(presets);
     if (this.outlook?.run === run.ids.run || this.asking || !names.length) return;
-    const answer = await this._ask(run, Object.values(this.presets), true);
+    const answer = await this._ask(run, Object.values(presets), true);
     const speeds = names.map((name, i) => [name, answer?.answers[i] ?? {}]);
     this.outlook = {
       run: run.ids.run,
