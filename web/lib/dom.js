@@ -2,9 +2,10 @@
 
 const NS = "http://www.w3.org/2000/svg";
 
-/** `children`: elements and texts. */
-export function html(tag, className = "", ...children) {
-  const element = Object.assign(document.createElement(tag), { className });
+/** `look`: its class, or properties. `children`: elements and texts. */
+export function html(tag, look = "", ...children) {
+  const properties = typeof look === "string" ? { className: look } : look;
+  const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
@@ -14,11 +15,6 @@ export function shape(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
-}
-
-/** Set a text, unless it is there already: a change costs a layout. */
-export function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** A button that hands on its clicks alone, not the drag of a node. */

@@ -93,10 +93,13 @@ function replaceStale(node, element) {
     ?.replaceWith(element);
 }
 
-/** An element needs another height than before: the node follows, unless it was made larger. */
+/**
+ * An element needs another height: the node follows, unless it was made larger than `before`, its
+ * least height then. The one now is returned.
+ */
 export function fit(node, before) {
-  if (!node.graph) return;
   const [, least] = node.computeSize();
+  if (!node.graph) return least;
   const [width, height] = node.size;
   const wanted = height > before + 2 ? Math.max(height, least) : least;
   if (Math.abs(wanted - height) > 1) {
@@ -104,6 +107,7 @@ export function fit(node, before) {
     silently(node, (each) => Object.assign(each, { size: [width, wanted] }));
   }
   redraw(node);
+  return least;
 }
 
 /**

@@ -14,15 +14,11 @@ export function pictureNode(prompt, outputs) {
  * saved.
  */
 export function withInputs(prompt, node, inputs, target) {
-  const { [node]: entry, ...rest } = prompt;
   const id = `${node}_other`;
-  const other = (value) =>
-    Array.isArray(value) && value[0] === String(node) ? [id, ...value.slice(1)] : value;
-  const made = { ...rest, [id]: { ...entry, inputs: { ...inputs, model: entry.inputs.model } } };
-  for (const [name, each] of Object.entries(made)) {
-    const linked = Object.entries(each.inputs).map(([input, value]) => [input, other(value)]);
-    made[name] = { ...each, inputs: Object.fromEntries(linked) };
-  }
+  const { [node]: entry, ...made } = JSON.parse(JSON.stringify(prompt), (_, value) =>
+    Array.isArray(value) && value[0] === node ? [id, value[1]] : value,
+  );
+  made[id] = { ...entry, inputs: { ...inputs, model: entry.inputs.model } };
   const { class_type: kind, inputs: shown } = made[target];
   if (kind === "SaveImage")
     made[target] = { class_type: "PreviewImage", inputs: { images: shown.images } };

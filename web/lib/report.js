@@ -107,13 +107,16 @@ export function shareOf(bar, scale) {
   return Math.min((value ?? 0) / scale, 1);
 }
 
+/** So many steps have begun. */
+export function stepsBegun({ calls, steps }) {
+  return Math.min(steps, Math.floor(calls.at(-1)?.position ?? -1) + 1);
+}
+
 /** The number of calls of the whole run, estimated from the calls so far. */
 export function expectedCalls(report) {
-  const last = report.calls.at(-1);
-  if (report.finished || !last) return report.calls.length;
-  const done = Math.floor(last.position) + 1;
-  const expected = Math.round((report.calls.length / done) * report.steps);
-  return Math.max(report.calls.length, expected);
+  const { length } = report.calls;
+  if (report.finished || !length) return length;
+  return Math.max(length, Math.round((length * report.steps) / (stepsBegun(report) || 1)));
 }
 
 /** The speed-up over the plain model, and the seconds saved; null if no call was fully computed. */

@@ -1,5 +1,5 @@
 // What a node says of a run, as a person would: one big line, one below it, and what helps. Pure.
-import { expectedCalls, gainOf, hardestOf, whyNothing } from "./report.js";
+import { expectedCalls, gainOf, hardestOf, stepsBegun, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
@@ -71,10 +71,10 @@ const SAY = {
     const head = words.left(clock(left.seconds));
     return { head, line: words.plainLeft(clock(left.plain), times(gain.speedup)) };
   },
-  stopped({ report }, words) {
-    const at = Math.min(report.steps, Math.floor(report.calls.at(-1)?.position ?? -1) + 1);
-    return { head: words.stopped, line: words.step(at, report.steps) };
-  },
+  stopped: ({ report }, words) => ({
+    head: words.stopped,
+    line: words.step(stepsBegun(report), report.steps),
+  }),
   measured(facts, words) {
     const { report, psnr, changed } = facts;
     const gain = gainOf(report);
@@ -131,11 +131,9 @@ function learned({ outlook, quality, report }, words) {
 function nothing(facts, words, head) {
   const { report, sampler } = facts;
   const why = causeOf(facts);
-  const cause = words.causes[why];
-  const line =
-    typeof cause === "function"
-      ? cause(why === "jump" ? (sampler ?? words.thisSampler) : report.steps)
-      : (cause ?? words.causes.other(why));
+  const cause = words.causes[why] ?? words.causes.other;
+  const values = [sampler ?? words.thisSampler, report.steps, why];
+  const line = typeof cause === "function" ? cause(...values) : cause;
   const cure = INCURABLE.includes(why) ? null : firstFast(facts);
   return { tone: "warn", head, line, cure };
 }

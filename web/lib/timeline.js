@@ -22,7 +22,7 @@ import {
 } from "./page.js";
 import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
-import { keyOf, Runs } from "./runs.js";
+import { Runs } from "./runs.js";
 import { gains, qualityOf, sentence, times } from "./sentence.js";
 import {
   restoreByName,
@@ -47,16 +47,7 @@ export class Timeline {
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
     this.original = new Original(this.refresh);
-    this.face = new Face({
-      onQuality: (name) => this._choose(name),
-      onSampler: () => {
-        this.runs.next();
-        this.refresh();
-      },
-      onOriginal: () => this.original.make(this.runs.shown),
-      onAdvanced: () => this._fold(),
-      onHeight: () => this._fit(),
-    });
+    this.face = new Face(this, Object.keys(presets));
     handOnNavigation(this.face.host);
     this.height = 0;
     foldAdvanced(node);
@@ -71,13 +62,12 @@ export class Timeline {
   showOrHide() {
     this.widget.hidden = !setting(SHOW);
     this.face.host.style.display = setting(SHOW) ? "" : "none";
-    this._fit();
+    this.fit();
     this.refresh();
   }
 
-  _fit() {
-    fit(this.node, this.height);
-    this.height = this.node.computeSize()[1];
+  fit() {
+    this.height = fit(this.node, this.height);
   }
 
   /** Redraw after every change of a setting, also of widgets that a combo has just made. */
@@ -88,7 +78,7 @@ export class Timeline {
       also(widget, "callback", () => {
         this.failure = null;
         this.watchWidgets();
-        this._fit();
+        this.fit();
         this.refresh();
       });
       widget.callback.speca = true;
@@ -123,34 +113,43 @@ export class Timeline {
   }
 
   /** A quality's button was pressed: its settings go into the widgets. */
-  _choose(name) {
+  choose(name) {
     writeSettings(this.node, presets[name]);
     redraw(this.node);
     tracked();
     this.refresh();
   }
 
-  _fold() {
+  nextSampler() {
+    this.runs.next();
+    this.refresh();
+  }
+
+  compare() {
+    this.original.make(this.runs.shown);
+  }
+
+  fold() {
     this.node.toggleAdvanced?.();
-    this._fit();
+    this.fit();
     this.refresh();
   }
 
   _refresh() {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
-    const report = run ? unpack(run.report) : null;
-    const names = Object.keys(presets);
+    const report = run && !this.failure ? unpack(run.report) : null;
+    const gain = report && gainOf(report);
     const facts = {
       state: this._state(run, report),
       report,
       failure: this.failure,
-      quality: settings ? names.find((name) => same(presets[name], settings)) : undefined,
+      quality: settings && Object.keys(presets).find((name) => same(presets[name], settings)),
       learns: settings?.forecaster.name === "learned",
       sampler: run && samplerName(nodeAt(run.ids.sampler)),
-      now: report && gains(gainOf(report)) ? gainOf(report).speedup : null,
+      now: gains(gain) ? gain.speedup : null,
     };
-    if (run?.ended && !this.failure) {
+    if (report && run.ended) {
       this._look(run);
       if (settings && !agrees(report.settings, settings)) this._whatIf(run, settings, facts);
       else this.guess = null;
@@ -166,37 +165,31 @@ export class Timeline {
 
   _draw(run, facts) {
     const told = words();
-    const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
-    facts.outlook = outlook?.speeds;
-    const guess = facts.state === "whatif" ? this.guess : null;
-    facts.psnr = (guess ?? outlook)?.psnr;
-    facts.steps = guess?.steps ?? null;
-    const said = sentence(facts, told);
     const { state, report, quality } = facts;
-    const gain = report && gainOf(report);
-    const badge = RAN.includes(state) && gains(gain);
-    const text = badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
-    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, text);
+    const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
+    const { psnr, steps } = (state === "whatif" ? this.guess : outlook) ?? {};
+    const said = sentence({ ...facts, outlook: outlook?.speeds, psnr, steps }, told);
+    const ran = RAN.includes(state);
+    const gain = ran && gainOf(report);
+    const badge = gains(gain) ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
+    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, badge);
+    const buttonOf = (name) => ({
+      label: told.qualities[name] ?? name,
+      ...speedOf(outlook?.speeds[name]),
+      pressed: name === quality,
+    });
+    const folds = !nodes2() && hasAdvanced(this.node);
     this.face.draw({
       state,
       run: run?.ids.run,
-      report: this.failure ? null : report,
+      report,
       said,
       cure: curedBy(said.cure, outlook, told),
-      qualities: Object.keys(presets).map((name) => ({
-        name,
-        label: told.qualities[name] ?? name,
-        ...speedOf(outlook?.speeds[name]),
-        pressed: name === quality,
-      })),
-      samplers: this.runs.list.map(keyOf),
-      sampler: run?.ids.sampler,
-      original: RAN.includes(state) ? this.original.button(run, report, told) : null,
+      qualities: Object.fromEntries(Object.keys(presets).map((name) => [name, buttonOf(name)])),
+      chosen: this.runs.list.length > 1 ? told.sampler(run.ids.sampler) : null,
+      original: ran ? this.original.button(run, report, told) : null,
       busy: this.original.busy,
-      advanced:
-        nodes2() || !hasAdvanced(this.node)
-          ? null
-          : told.advanced[this.node.showAdvanced ? "hide" : "show"],
+      advanced: folds ? told.advanced[this.node.showAdvanced ? "hide" : "show"] : null,
       words: told,
       colours: setting(COLOURS),
     });
