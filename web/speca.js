@@ -36,21 +36,18 @@ function onRun({ detail: run }) {
 /** An error in the node, or one that SpeCa raised while a sampler ran. */
 function onError({ detail }) {
   const message = detail.exception_message.trim();
-  // In the workflow on screen, the number may be another node's.
-  if (detail.node_type === KIND) timelines.get(nodeAt(detail.node_id))?.fail(message);
+  const node = nodeAt(detail.node_id); // in the workflow on screen, the number may be another's
+  if (detail.node_type === KIND) timelines.get(node)?.fail(message);
   else if (message.startsWith("SpeCa"))
-    for (const node of sourcesOf(nodeAt(detail.node_id))) timelines.get(node)?.fail(message);
+    for (const each of sourcesOf(node)) timelines.get(each)?.fail(message);
 }
 
-/** The SpeCa nodes from which links lead to a node of the same graph. */
+/** A node, and all of its graph from which links lead to it. */
 function sourcesOf(node) {
-  const seen = new Set(node ? [node] : []);
+  const seen = new Set([node]);
   for (const each of seen)
-    for (const { name } of each.inputs ?? []) {
-      const source = feeder(each, name)?.node;
-      if (source) seen.add(source);
-    }
-  return [...seen].filter((found) => timelines.has(found));
+    for (const { name } of each?.inputs ?? []) seen.add(feeder(each, name)?.node);
+  return seen;
 }
 
 function onStart() {

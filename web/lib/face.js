@@ -73,11 +73,11 @@ export class Face {
     this.body.dataset.tone = said.tone;
     say(this.head, said.head);
     say(this.line, said.line);
-    const drawn = report?.calls.length ? report : null;
-    const count = drawn ? expectedCalls(drawn) : 0;
+    const drawn = report ?? { calls: [] };
+    const count = expectedCalls(drawn);
     const width = this.strip.host.clientWidth || this.width || 300;
     this.strip.host.classList.toggle("guess", state === "whatif");
-    this.strip.draw(drawn, width, this.open && drawn ? words : null);
+    this.strip.draw(drawn, width, this.open && count ? words : null);
     this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
     this.progress.hidden = state !== "live" || !count;
     if (count) this.done.style.width = `${(100 * drawn.calls.length) / count}%`;

@@ -36,12 +36,12 @@ export class Original {
   }
 
   async _find(prompt) {
-    this.known = { prompt };
+    const known = { prompt };
+    this.known = known;
     const entry = await history(prompt);
-    if (!entry || this.known?.prompt !== prompt) return; // meanwhile another run may have ended
-    const graph = entry.prompt[2];
-    const node = pictureNode(graph, entry.outputs);
-    if (node) this.known = { prompt, graph, node, image: entry.outputs[node].images[0] };
+    const node = entry && pictureNode(entry.prompt[2], entry.outputs);
+    if (!node) return;
+    Object.assign(known, { graph: entry.prompt[2], node, image: entry.outputs[node].images[0] });
     this.changed();
   }
 

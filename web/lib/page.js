@@ -40,23 +40,20 @@ export const redraw = (node) => node.graph?.setDirtyCanvas(true, true);
 /** The user changed the graph: an undo step. */
 export const tracked = () => tracker()?.checkState?.();
 
-/** The node at a path such as "5:2": node 2 in the subgraph of node 5. */
-export function nodeAt(path) {
+/** The nodes on a path such as "5:2": node 5, and node 2 in its subgraph. */
+function nodesOn(path) {
   let graph = app.rootGraph;
-  let node = null;
-  for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(id) ?? null;
+  return path.split(":").map((id) => {
+    const node = graph?.getNodeById(id);
     graph = node?.subgraph;
-  }
-  return node;
+    return node;
+  });
 }
 
+export const nodeAt = (path) => nodesOn(path).at(-1);
+
 /** The subgraphs' nodes on the way to a node, outermost first. */
-export function outerNodes(path = "") {
-  const steps = path.split(":");
-  const paths = steps.slice(1).map((_, i) => steps.slice(0, i + 1).join(":"));
-  return paths.map(nodeAt).filter(Boolean);
-}
+export const outerNodes = (path = "") => nodesOn(path).slice(0, -1).filter(Boolean);
 
 /** The node that feeds an input, by its name. */
 export function feeder(node, name) {

@@ -63,17 +63,13 @@ function barOf(rows) {
 }
 
 /** One list of bars per image, in the order of the calls; null where a call lacks the image. */
-export function panelsOf(report) {
-  const images = new Set(report.calls.flatMap((call) => call.rows.map((row) => row.image)));
-  return [...images]
-    .sort((a, b) => a - b)
-    .map((image) => ({
-      image,
-      bars: report.calls.map((call) => {
-        const rows = call.rows.filter((row) => row.image === image);
-        return rows.length ? barOf(rows) : null;
-      }),
-    }));
+export function panelsOf({ calls }) {
+  const byImage = calls.map(({ rows }) => Object.groupBy(rows, ({ image }) => image));
+  const images = Object.keys(Object.assign({}, ...byImage)).map(Number); // which are in order
+  return images.map((image) => ({
+    image,
+    bars: byImage.map((rows) => (rows[image] ? barOf(rows[image]) : null)),
+  }));
 }
 
 /** Of a batch, the image that took the most calls: {image, calls}; null if none stands out. */
@@ -130,13 +126,10 @@ const STRICT = ["rejected", "backoff", "budget"]; // a higher threshold helps
 /** Why a run accepted no draft: the most frequent reason; null if it accepted some. */
 export function whyNothing(report) {
   if (report.totals.accepted) return null;
-  const counts = {};
-  for (const call of report.calls)
-    for (const { reason } of call.rows) {
-      const name = STRICT.includes(reason) ? "threshold" : reason;
-      counts[name] = (counts[name] ?? 0) + 1;
-    }
-  return Object.keys(counts).sort((a, b) => counts[b] - counts[a])[0] ?? null;
+  const reasons = report.calls.flatMap(({ rows }) => rows.map(({ reason }) => reason));
+  const groups = Object.groupBy(reasons, (name) => (STRICT.includes(name) ? "threshold" : name));
+  const [most] = Object.entries(groups).sort(([, a], [, b]) => b.length - a.length);
+  return most?.[0] ?? null;
 }
 
 /** Whether two settings (or any plain JSON) are the same. */

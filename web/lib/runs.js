@@ -1,6 +1,7 @@
 // The runs that a node can show. Pure.
 
 const MOST = 4; // samplers fed by one node
+const MOST_WAITING = 16; // each holds a whole report
 
 /** Of one SpeCa node: the newest of each sampler, oldest first. A run is the event's payload. */
 export class Runs {
@@ -16,13 +17,13 @@ export class Runs {
 
   /** The run to show: of the chosen sampler, else the newest. */
   get shown() {
-    return this.list.find((run) => keyOf(run) === this.chosen) ?? this.list.at(-1) ?? null;
+    return this.list.find((run) => keyOf(run) === this.chosen) ?? this.list.at(-1);
   }
 
   /** Choose the next sampler, round and round. */
   next() {
     const at = this.list.indexOf(this.shown);
-    this.chosen = this.list.length ? keyOf(this.list[(at + 1) % this.list.length]) : null;
+    this.chosen = keyOf(this.list[(at + 1) % this.list.length]);
   }
 
   /** What the workflow keeps. */
@@ -31,12 +32,9 @@ export class Runs {
   }
 }
 
-/**
- * Runs whose workflow is not on screen, until it is: the newest few, as each holds a whole report.
- */
+/** Runs whose workflow is not on screen, until it is: the newest few. */
 export class Waiting {
-  constructor(most = 16) {
-    this.most = most;
+  constructor() {
     this.runs = new Map(); // by workflow, node and sampler; oldest first
   }
 
@@ -44,7 +42,7 @@ export class Waiting {
     const key = `${workflowKey(run.ids.workflow)}/${keyOf(run)}`;
     this.runs.delete(key);
     this.runs.set(key, run);
-    if (this.runs.size > this.most) this.runs.delete(this.runs.keys().next().value);
+    if (this.runs.size > MOST_WAITING) this.runs.delete(this.runs.keys().next().value);
   }
 
   /** Hand over the runs of a workflow. */

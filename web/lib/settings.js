@@ -18,7 +18,7 @@ export function settingsOf(node) {
     else if (part) settings[name] = { ...settings[name], [part]: widget.value };
     else settings[name] = { name: widget.value, ...settings[name] };
   }
-  return CHOICES.every((name) => name in settings) ? settings : null;
+  return settings;
 }
 
 function write(node, name, value) {

@@ -4,7 +4,8 @@
 import { html, shape } from "./dom.js";
 import { expectedCalls, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
 
-const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
+const TALL = [0, 14, 12, 10, 10, 8, 8, 8, 8]; // of a row, by the number of images
+const LEAST = 5; // of more
 const DETAILED = { row: 64, rows: 192, gap: 4, axis: 11 }; // rows share what three would take
 const GAP = 2.5;
 
@@ -19,15 +20,15 @@ export class Strip {
     this.cells = [];
   }
 
-  /** `report`: null if there is none. `words`: for the details; null without. */
+  /** `words`: for the details; null without. */
   draw(report, width, words) {
-    const panels = report ? panelsOf(report) : [];
+    const panels = panelsOf(report);
     const rows = words ? panels.slice(0, MOST_IMAGES) : panels;
-    const count = report ? expectedCalls(report) : 0;
+    const count = expectedCalls(report);
     const step = width / Math.max(1, count);
     const tall = words
       ? Math.min(DETAILED.row, DETAILED.rows / rows.length)
-      : (TALL[Math.min(rows.length, TALL.length) - 1] ?? 0);
+      : (TALL[rows.length] ?? LEAST);
     const pitch = tall + (words ? DETAILED.gap : GAP);
     const bottom = Math.max(0, rows.length * pitch - pitch + tall);
     const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));

@@ -51,11 +51,11 @@ export class Timeline {
     handOnNavigation(this.face.host);
     this.height = 0;
     foldAdvanced(node);
+    this.watchWidgets();
     this.widget = addElement(node, "timeline", this.face.host, {
       getMinHeight: () => (setting(SHOW) ? this.face.height + 16 : 0),
     });
     this.showOrHide();
-    this.watchWidgets();
   }
 
   /** As the page's settings want it. */
