@@ -1,4 +1,4 @@
-// The only file here with side effects: ComfyUI imports every .js below web/, in any order.
+// The only file here that acts on the page: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { setBadge, showBadges } from "./lib/badge.js";
@@ -10,6 +10,7 @@ import {
   currentWorkflow,
   EVENT,
   feeder,
+  KIND,
   nodeAt,
   perFrame,
   redraw,
@@ -22,7 +23,6 @@ import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
-const KIND = "SpeCaAccelerate";
 const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const timelines = new Map(); // node -> Timeline, of the nodes that exist now
@@ -68,7 +68,7 @@ function deliver() {
 /** A block of text below the node's other widgets. */
 function addNote(node, word) {
   const note = new Note(word, words(), () => {
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.expandToFitContent();
     redraw(node);
   });
   addElement(node, word, note.host, {
@@ -92,15 +92,12 @@ function addTimeline(node) {
     timelines.delete(node);
     setBadge(node, "");
   });
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(340, width, node.size[0]), Math.max(height, node.size[1])]);
+  node.setSize([Math.max(340, node.size[0]), node.size[1]]);
+  node.expandToFitContent();
   timeline.refresh();
 }
 
-/**
- * Redraw after a change of the page's settings. The page calls this before it stores the new value,
- * so the work waits for the next frame.
- */
+/** After a change of the page's settings, which is told before the new value is stored. */
 const redrawAll = perFrame(() => {
   for (const timeline of timelines.values()) timeline.showOrHide();
 });
@@ -110,7 +107,6 @@ app.registerExtension({
   settings: [
     {
       id: SHOW,
-      category: ["SpeCa", "Timeline", "Show"],
       name: "Show the timeline in the SpeCa node",
       type: "boolean",
       defaultValue: true,
@@ -118,7 +114,6 @@ app.registerExtension({
     },
     {
       id: COLOURS,
-      category: ["SpeCa", "Timeline", "Colours"],
       name: "Colours of the timeline",
       type: "combo",
       options: ["colour-blind safe", "grey"],

@@ -309,7 +309,7 @@ test("runs wait for their workflow: the newest few, of each sampler the newest",
   const names = (runs) => runs.map((r) => r.ids.run);
   const waiting = new Waiting();
   for (let i = 0; i < 100; i++) waiting.add(run(`w${i}`, "7", i));
-  assert.equal(waiting.runs.size, 16);
+  assert.equal(waiting.list.length, 16);
   assert.deepEqual(names(waiting.take("w83")), []);
   assert.deepEqual(names(waiting.take("w84")), [84]);
   assert.deepEqual(names(waiting.take("w84")), [], "handed over once");

@@ -1,11 +1,9 @@
 // "Speed up with SpeCa": puts the node into a model's link, from the menu of a sampler or a loader.
 import { app } from "../../../scripts/app.js";
-import { feeder, redraw, tracked, words } from "./page.js";
+import { feeder, KIND, redraw, tracked, words } from "./page.js";
 
-const KIND = "SpeCaAccelerate";
 const GUIDED = "guider"; // an input behind which the model goes on
 
-/** The menu's entries for a node. */
 export function menuItems(node) {
   const place = placeOf(node);
   return place ? [{ content: words().menu, callback: () => insert(place) }] : [];
@@ -13,7 +11,7 @@ export function menuItems(node) {
 
 /** Where the node would go: {from, slot, to: [{node, slot}]}; null where no model is near. */
 function placeOf(node) {
-  if (!node || node.type === KIND) return null;
+  if (node.type === KIND) return null;
   const isModel = ({ type }) => type === "MODEL";
   const input = node.inputs?.findIndex(isModel) ?? -1;
   if (input >= 0) {

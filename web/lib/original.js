@@ -45,7 +45,6 @@ export class Original {
     this.changed();
   }
 
-  /** Make it, and show both. */
   async make(run) {
     const { known } = this;
     if (!known?.image) return;

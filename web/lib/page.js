@@ -5,6 +5,7 @@ import { workflowKey } from "./runs.js";
 import { wordsIn, wordsOf } from "./words.js";
 
 const languages = wordsIn(await text("words.json"));
+export const KIND = "SpeCaAccelerate";
 export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
 export const words = () => wordsOf(languages, setting("Comfy.Locale"));
@@ -138,15 +139,11 @@ export function keep(node, name, value) {
  */
 function silently(node, change) {
   change(node);
-  const kept = tracker();
-  const queued = [...(kept?.undoQueue ?? []), ...(kept?.redoQueue ?? [])];
-  for (const state of [kept?.activeState, kept?.initialState, ...queued]) {
-    const graphs = [state, ...(state?.definitions?.subgraphs ?? [])];
-    const inside = (candidate) => candidate?.id === node.graph?.id;
-    const graph = node.graph === app.rootGraph ? state : graphs.find(inside);
-    const saved = graph?.nodes?.find(
-      (other) => String(other.id) === String(node.id) && other.type === node.type,
-    );
+  const { activeState, initialState, undoQueue = [], redoQueue = [] } = tracker() ?? {};
+  const isOurs = ({ id, type }) => String(id) === String(node.id) && type === node.type;
+  for (const state of [activeState, initialState, ...undoQueue, ...redoQueue]) {
+    const subgraph = state?.definitions?.subgraphs?.find(({ id }) => id === node.graph?.id);
+    const saved = (node.graph === app.rootGraph ? state : subgraph)?.nodes?.find(isOurs);
     if (saved) change(saved);
   }
 }

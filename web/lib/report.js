@@ -28,19 +28,14 @@ export function legible(run) {
   try {
     const { ids, report } = run;
     const { calls, steps, settings, totals, seconds } = unpack(report);
-    const rows = calls.reduce((sum, call) => sum + call.rows.length, 0);
-    const counted = [
-      steps,
-      seconds.sampling,
-      ...calls.flatMap((call) => [call.position, call.seconds]),
-    ];
+    const times = calls.flatMap((call) => [call.position, call.seconds]);
+    const numbers = [steps, seconds.sampling, settings.threshold, totals.rows, ...times];
     return (
-      ["node", "sampler", "run"].every((name) => typeof ids[name] === "string") &&
-      [settings, totals].every((part) => part && typeof part === "object") &&
+      [ids.node, ids.sampler, ids.run].every((id) => typeof id === "string") &&
       Math.max(calls.length, steps) <= MOST_CALLS &&
-      rows <= MOST_ROWS &&
-      calls.every((call) => call.rows.length > 0) &&
-      counted.every((number) => Number.isFinite(number) && number >= 0)
+      calls.flatMap(({ rows }) => rows).length <= MOST_ROWS &&
+      calls.every(({ rows }) => rows.length) &&
+      numbers.every((number) => Number.isFinite(number) && number >= 0)
     );
   } catch {
     return false;

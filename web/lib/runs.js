@@ -11,8 +11,7 @@ export class Runs {
   }
 
   take(run) {
-    const others = this.list.filter((other) => keyOf(other) !== keyOf(run));
-    this.list = [...others, run].slice(-MOST);
+    this.list = newest(this.list, run, keyOf, MOST);
   }
 
   /** The run to show: of the chosen sampler, else the newest. */
@@ -25,32 +24,30 @@ export class Runs {
     const at = this.list.indexOf(this.shown);
     this.chosen = keyOf(this.list[(at + 1) % this.list.length]);
   }
-
-  /** What the workflow keeps. */
-  get saved() {
-    return this.list.filter((run) => run.ended);
-  }
 }
 
 /** Runs whose workflow is not on screen, until it is: the newest few. */
 export class Waiting {
   constructor() {
-    this.runs = new Map(); // by workflow, node and sampler; oldest first
+    this.list = [];
   }
 
   add(run) {
-    const key = `${workflowKey(run.ids.workflow)}/${keyOf(run)}`;
-    this.runs.delete(key);
-    this.runs.set(key, run);
-    if (this.runs.size > MOST_WAITING) this.runs.delete(this.runs.keys().next().value);
+    const key = (each) => `${workflowKey(each.ids.workflow)}/${keyOf(each)}`;
+    this.list = newest(this.list, run, key, MOST_WAITING);
   }
 
   /** Hand over the runs of a workflow. */
   take(workflow) {
-    const entries = [...this.runs].filter(([, run]) => workflowKey(run.ids.workflow) === workflow);
-    for (const [key] of entries) this.runs.delete(key);
-    return entries.map(([, run]) => run);
+    const taken = this.list.filter((run) => workflowKey(run.ids.workflow) === workflow);
+    this.list = this.list.filter((run) => !taken.includes(run));
+    return taken;
   }
+}
+
+/** So many runs at most, one of each key: a new one goes behind the others. */
+function newest(runs, run, key, most) {
+  return [...runs.filter((other) => key(other) !== key(run)), run].slice(-most);
 }
 
 /** Identifies a node's run by its node's path (a subgraph may be used twice) and its sampler. */

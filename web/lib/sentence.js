@@ -93,7 +93,7 @@ const SAY = {
         tone: "bad",
         head: words.willChange(times(gain.speedup)),
         line: better ?? words.fasterIsWorse,
-        cure: fastestGood(facts),
+        cure: helpful(facts).at(-1),
       };
     return {
       tone: better ? "warn" : "",
@@ -134,7 +134,7 @@ function nothing(facts, words, head) {
   const cause = words.causes[why] ?? words.causes.other;
   const values = [sampler ?? words.thisSampler, report.steps, why];
   const line = typeof cause === "function" ? cause(...values) : cause;
-  const cure = INCURABLE.includes(why) ? null : firstFast(facts);
+  const cure = INCURABLE.includes(why) ? null : helpful(facts)[0];
   return { tone: "warn", head, line, cure };
 }
 
@@ -144,7 +144,7 @@ function causeOf(facts) {
   const { totals, steps } = facts.report;
   if (!totals.rows) return "calls";
   const why = whyNothing(facts.report) ?? "overhead";
-  return why === "threshold" && steps <= FEW && !firstFast(facts) ? "warmup" : why;
+  return why === "threshold" && steps <= FEW && !helpful(facts).length ? "warmup" : why;
 }
 
 /** The qualities that save time and do not show, the most faithful first. */
@@ -153,6 +153,3 @@ const helpful = ({ outlook, quality }) =>
     .filter(([, { speedup, psnr }]) => speedup >= WORTH && qualityOf(psnr) !== "visible")
     .map(([name]) => name)
     .filter((name) => name !== quality);
-
-const firstFast = (facts) => helpful(facts)[0] ?? null;
-const fastestGood = (facts) => helpful(facts).at(-1) ?? null;

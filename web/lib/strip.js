@@ -15,8 +15,7 @@ export class Strip {
     this.rest = shape("path", { class: "rest" });
     this.details = shape("g");
     this.svg = shape("svg", { role: "img" }, this.rest, this.details);
-    this.host = html("div", "strip");
-    this.host.append(this.svg);
+    this.host = html("div", "strip", this.svg);
     this.cells = [];
   }
 
@@ -59,10 +58,7 @@ export class Strip {
   }
 
   _cell(index, verdict, d) {
-    if (!this.cells[index]) {
-      this.cells[index] = shape("path", { class: "bar" });
-      this.details.before(this.cells[index]);
-    }
+    this.cells[index] ??= this.svg.insertBefore(shape("path", { class: "bar" }), this.details);
     set(this.cells[index], "data-verdict", verdict);
     set(this.cells[index], "d", d);
   }
@@ -117,14 +113,13 @@ function detailsOf(report, panels, rows, place, words) {
       return shape(
         "path",
         { class: "hit", d },
-        shape("title", {}, told(call, i, report.steps, rows, words)),
+        shape("title", {}, tooltip(call, i, report.steps, rows, words)),
       );
     }),
   ];
 }
 
-/** A call's tooltip. */
-function told(call, index, steps, rows, words) {
+function tooltip(call, index, steps, rows, words) {
   const position = (call.position + 1).toFixed(call.position % 1 ? 2 : 0);
   const milliseconds = (1000 * call.seconds).toFixed(0);
   const lines = [`${words.call(index + 1, position, steps)}, ${milliseconds} ms`];

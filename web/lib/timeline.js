@@ -106,7 +106,11 @@ export class Timeline {
   take(run) {
     this.runs.take(run);
     if (run.ended) {
-      keep(this.node, PROPERTY, this.runs.saved);
+      keep(
+        this.node,
+        PROPERTY,
+        this.runs.list.filter(({ ended }) => ended),
+      );
       carryProfile(this.node, unpack(run.report).profile?.name);
     }
     this.refresh();
