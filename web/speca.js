@@ -7,7 +7,6 @@ import { Note } from "./lib/note.js";
 import {
   addElement,
   also,
-  currentWorkflow,
   EVENT,
   feeder,
   KIND,
@@ -18,7 +17,7 @@ import {
 } from "./lib/page.js";
 import { showProfiles } from "./lib/profiles.js";
 import { unpack } from "./lib/report.js";
-import { Waiting } from "./lib/runs.js";
+import { Waiting, workflowKey } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
@@ -62,7 +61,8 @@ function onExecuting({ detail }) {
 
 /** Give the nodes of the workflow on screen their runs. */
 function deliver() {
-  for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
+  const here = workflowKey(app.rootGraph?.id);
+  for (const run of waiting.take(here)) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
 /** A block of text below the node's other widgets. */
@@ -94,10 +94,9 @@ function addTimeline(node) {
   });
   node.setSize([Math.max(340, node.size[0]), node.size[1]]);
   node.expandToFitContent();
-  timeline.refresh();
 }
 
-/** After a change of the page's settings, which is told before the new value is stored. */
+/** The page tells of a changed setting before it stores the value: hence a frame later. */
 const redrawAll = perFrame(() => {
   for (const timeline of timelines.values()) timeline.showOrHide();
 });

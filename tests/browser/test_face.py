@@ -266,6 +266,23 @@ def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(pa
 
 
 @once
+def test_the_menu_offers_nothing_where_the_model_leaves_a_subgraph(page):
+    page.load(fresh())
+    page.run("id => app.graph.remove(app.graph.getNodeById(id))", ACCELERATE)
+    offered = page.run(
+        """id => {
+            const loader = app.graph.nodes.find(({type}) => type === 'UNETLoader');
+            loader.connect(0, app.graph.getNodeById(id), 0);
+            const {subgraph} = app.graph.convertToSubgraph(new Set([loader]));
+            return app.collectNodeMenuItems(subgraph.nodes[0])
+                .some((item) => item?.content === 'Speed up with SpeCa');
+        }""",
+        SAMPLER,
+    )
+    assert not offered
+
+
+@once
 def test_what_was_learned_can_be_seen_handed_on_and_forgotten(page, tmp_path):
     page.load(fresh())
     page.run(

@@ -81,7 +81,7 @@ def test_the_page_draws_the_same_bars_on_the_same_scale(page):
     for run, there in zip(runs, shown, strict=True):
         panels = panels_of(run.calls)
         scale = scale_of(panels)
-        assert there["scale"] == pytest.approx(scale, abs=1e-5)
+        assert there["scale"] == pytest.approx(scale, abs=1e-5) and there["most"] == MOST_IMAGES
         assert [len(bars) for bars in there["panels"]] == [len(bars) for bars in panels]
         bars = (itertools.chain(*shown) for shown in (panels, there["panels"]))
         for ours, theirs in zip(*bars, strict=True):

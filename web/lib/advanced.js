@@ -11,9 +11,8 @@ export function markAdvanced(node) {
 /** Folded widgets take no room either. */
 export function foldAdvanced(node) {
   node.getLayoutWidgets = function () {
-    return (this.widgets ?? []).filter(
-      (widget) => !widget.hidden && (!widget.advanced || this.showAdvanced),
-    );
+    const folded = ({ advanced }) => advanced && !this.showAdvanced;
+    return this.widgets.filter((widget) => !widget.hidden && !folded(widget));
   };
 }
 

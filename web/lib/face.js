@@ -1,6 +1,5 @@
-// What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
-// qualities, the sentence, the strip, the counts and the buttons.
-// Knows the DOM, not ComfyUI.
+// What one node shows. From top to bottom: the qualities, the sentence, the strip, the counts and
+// the buttons. Knows the DOM, not ComfyUI.
 import { shadowed } from "./assets.js";
 import { button, html } from "./dom.js";
 import { expectedCalls, stepsBegun } from "./report.js";
@@ -49,7 +48,7 @@ export class Face {
     this.body = html("div", "body", ...PARTS.map((name) => this[name]));
     this.progress.after(this.strip.host);
     this.host = shadowed(html("div", "card", this.body));
-    this.host.setAttribute("aria-label", "SpeCa timeline");
+    this.host.ariaLabel = "SpeCa timeline";
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
     new ResizeObserver(() => this._resized()).observe(this.body);
@@ -78,7 +77,7 @@ export class Face {
     const width = this.strip.host.clientWidth || this.width || 300;
     this.strip.host.classList.toggle("guess", state === "whatif");
     this.strip.draw(drawn, width, this.open && count ? words : null);
-    this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
+    this.strip.svg.ariaLabel = [said.head, said.line].filter(Boolean).join(". ");
     this.progress.hidden = state !== "live" || !count;
     if (count) this.done.style.width = `${(100 * drawn.calls.length) / count}%`;
     this._counts(model);
@@ -91,7 +90,7 @@ export class Face {
       say(made.firstChild, label);
       say(made.lastChild, gain);
       made.classList.toggle("warn", warn);
-      made.setAttribute("aria-pressed", String(pressed));
+      made.ariaPressed = pressed;
       made.title = words.preset;
     }
   }
@@ -112,7 +111,7 @@ export class Face {
     say(this.limit, this.open && judged && words.tolerance);
     say(this.sampler, chosen);
     say(this.details, words.details);
-    this.details.setAttribute("aria-expanded", String(this.open));
+    this.details.ariaExpanded = this.open;
   }
 
   _buttons({ cure, original, busy, advanced }) {
@@ -120,12 +119,12 @@ export class Face {
     say(this.original, original);
     say(this.advanced, advanced);
     this.original.disabled = busy;
-    this.buttons.hidden = !cure && !original && !advanced;
+    this.buttons.hidden = !(cure || original || advanced);
   }
 }
 
 /** Show a text, unless it is there: a change costs a layout. Hide its element where there is none. */
 function say(element, text) {
   element.hidden = !text;
-  if (element.textContent !== (text || "")) element.textContent = text || "";
+  if (text && element.textContent !== text) element.textContent = text;
 }

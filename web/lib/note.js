@@ -44,13 +44,12 @@ export class Note {
     this.onResize();
   }
 
-  async _copy(event) {
+  _copy(event) {
     event.preventDefault(); // leave the fold as it is
     this.fold.open = true;
+    this.field.focus();
     this.field.select();
     // A page loaded over plain http from another machine has no navigator.clipboard.
-    if (navigator.clipboard) await navigator.clipboard.writeText(this.field.value);
-    else if (!document.execCommand("copy")) return; // the text is selected: Ctrl+C works
-    this.copy.textContent = this.words.copied;
+    if (document.execCommand("copy")) this.copy.textContent = this.words.copied;
   }
 }

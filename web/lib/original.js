@@ -53,7 +53,7 @@ export class Original {
       const speca = await pictured(known.image, run);
       const told = words();
       const others = Object.entries(presets).map(([name, settings]) => ({
-        label: told.qualities[name] ?? name,
+        label: told.qualities[name],
         make: () => remade(run, known, inputsOf(settings)),
       }));
       others.unshift({ label: told.plain, make: async () => known.plain });

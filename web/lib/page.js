@@ -1,7 +1,6 @@
 // What the pack asks of ComfyUI's page.
 import { app } from "../../../scripts/app.js";
 import { text } from "./assets.js";
-import { workflowKey } from "./runs.js";
 import { wordsIn, wordsOf } from "./words.js";
 
 const languages = wordsIn(await text("words.json"));
@@ -9,20 +8,19 @@ export const KIND = "SpeCaAccelerate";
 export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
 export const words = () => wordsOf(languages, setting("Comfy.Locale"));
-export const currentWorkflow = () => workflowKey(app.rootGraph?.id);
-export const nodes2 = () => Boolean(globalThis.LiteGraph?.vueNodesMode);
+export const nodes2 = () => globalThis.LiteGraph.vueNodesMode;
 const tracker = () => app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
 
 /** Called once per frame at most. */
 export function perFrame(work) {
   let asked = false;
+  const paint = () => {
+    asked = false;
+    work();
+  };
   return () => {
-    if (asked) return;
+    if (!asked) requestAnimationFrame(paint);
     asked = true;
-    requestAnimationFrame(() => {
-      asked = false;
-      work();
-    });
   };
 }
 
@@ -58,9 +56,9 @@ export const outerNodes = (path = "") => nodesOn(path).slice(0, -1).filter(Boole
 
 /** The node that feeds an input, by its name. */
 export function feeder(node, name) {
-  const link = node?.inputs?.find((input) => input.name === name)?.link;
-  const found = link == null ? null : node.graph.links.get(link);
-  return found ? { node: node.graph.getNodeById(found.origin_id), slot: found.origin_slot } : null;
+  const id = node?.inputs?.find((input) => input.name === name)?.link;
+  const link = node?.graph.links.get(id);
+  return link && { node: node.graph.getNodeById(link.origin_id), slot: link.origin_slot };
 }
 
 /**
@@ -85,17 +83,15 @@ export function addElement(node, name, element, options) {
  */
 function replaceStale(node, element) {
   if (element.isConnected || !node.graph || !nodes2()) return;
-  const label = element.getAttribute("aria-label");
-  document
-    .querySelector(`[data-node-id="${node.id}"] [aria-label="${label}"]`)
-    ?.replaceWith(element);
+  const stale = `[data-node-id="${node.id}"] [aria-label="${element.ariaLabel}"]`;
+  document.querySelector(stale)?.replaceWith(element);
 }
 
 /**
- * An element needs another height: the node follows, unless it was made larger than `before`, its
- * least height then. The one now is returned.
+ * An element needs another height: the node follows, unless it was made higher than it needed to be
+ * `before`. Returns the height that it needs now.
  */
-export function fit(node, before) {
+export function fit(node, before = 0) {
   const [, least] = node.computeSize();
   if (!node.graph) return least;
   const [width, height] = node.size;
@@ -132,10 +128,9 @@ export function keep(node, name, value) {
 }
 
 /**
- * Change a node without an undo step, a "modified" mark, or a change that "run on change" would
- * answer with a run. The page's change tracker compares the graph with its own copies of it, so
- * these are changed as well. Where they cannot be reached (an internal interface), the node is
- * changed all the same, at the price of one undo step.
+ * Change a node without an undo step, a "modified" mark, or a run by "run on change". The page's
+ * change tracker compares the graph with its own copies of it, so these are changed as well. They
+ * are internal: where they cannot be reached, the price is one undo step.
  */
 function silently(node, change) {
   change(node);

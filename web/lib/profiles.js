@@ -1,5 +1,4 @@
-// What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
-// has the same model need not teach SpeCa again; and listed.
+// Profiles: listed; and carried by workflows, so that whoever has the same model need not teach it.
 import { api } from "../../../scripts/api.js";
 import { ask, askIfAny } from "./ask.js";
 import { openDialog, orAlert } from "./dialog.js";

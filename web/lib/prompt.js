@@ -1,11 +1,10 @@
 // A prompt as ComfyUI's API has it: {node id: {class_type, inputs}}. Pure.
 
-/** The first node that showed or saved a picture, not one of SpeCa's own; null if none did. */
+/** The first node that showed or saved a picture, not one of SpeCa's own. */
 export function pictureNode(prompt, outputs) {
-  const found = Object.keys(outputs).find(
+  return Object.keys(outputs).find(
     (id) => outputs[id].images?.length && !prompt[id]?.class_type.startsWith("SpeCa"),
   );
-  return found ?? null;
 }
 
 /**

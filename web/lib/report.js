@@ -34,7 +34,6 @@ export function legible(run) {
       [ids.node, ids.sampler, ids.run].every((id) => typeof id === "string") &&
       Math.max(calls.length, steps) <= MOST_CALLS &&
       calls.flatMap(({ rows }) => rows).length <= MOST_ROWS &&
-      calls.every(({ rows }) => rows.length) &&
       numbers.every((number) => Number.isFinite(number) && number >= 0)
     );
   } catch {
@@ -136,6 +135,6 @@ export const same = (a, b) => agrees(a, b) && agrees(b, a);
  */
 export function agrees(recorded, settings) {
   if (typeof settings === "boolean") return Boolean(recorded) === settings;
-  if (recorded === null || typeof recorded !== "object") return recorded === settings;
+  if (!(recorded instanceof Object)) return recorded === settings;
   return Object.entries(recorded).every(([key, value]) => agrees(value, settings?.[key]));
 }

@@ -37,7 +37,6 @@ export class Waiting {
     this.list = newest(this.list, run, key, MOST_WAITING);
   }
 
-  /** Hand over the runs of a workflow. */
   take(workflow) {
     const taken = this.list.filter((run) => workflowKey(run.ids.workflow) === workflow);
     this.list = this.list.filter((run) => !taken.includes(run));
@@ -45,7 +44,7 @@ export class Waiting {
   }
 }
 
-/** So many runs at most, one of each key: a new one goes behind the others. */
+/** The newest run of each key, so many at most; the new one goes behind the others. */
 function newest(runs, run, key, most) {
   return [...runs.filter((other) => key(other) !== key(run)), run].slice(-most);
 }

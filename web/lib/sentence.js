@@ -8,7 +8,7 @@ const FEW = 12; // steps of which the first and the last are most
 
 /** 41 -> "0:41"; below ten seconds "4.1 s", as m:ss would hide the difference. */
 export function clock(seconds) {
-  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
@@ -30,7 +30,7 @@ export function leftOf(report) {
   if (!done) return null;
   const rest = (expectedCalls(report) - done) / done;
   const { spent, plain_estimate: plain } = report.seconds;
-  return { seconds: spent * rest, plain: (plain ?? spent) * rest };
+  return { seconds: spent * rest, plain: plain * rest };
 }
 
 /**
@@ -52,10 +52,8 @@ export const joined = (...parts) => parts.filter(Boolean).join(" · ");
 
 /** What SpeCa Report says of a run that has ended. */
 export function oneLine(report, words) {
-  const { head, line } = sentence(
-    { state: report.finished ? "measured" : "stopped", report },
-    words,
-  );
+  const state = report.finished ? "measured" : "stopped";
+  const { head, line } = sentence({ state, report }, words);
   return [head, line].filter(Boolean).join(": ");
 }
 
@@ -64,9 +62,9 @@ const SAY = {
   failed: ({ failure }, words) => ({ tone: "bad", head: words.failed, line: failure }),
   live({ report }, words) {
     if (learning(report)) return { head: words.learning, line: words.learningLine };
-    const left = leftOf(report);
     const gain = gainOf(report);
     if (!gain) return { head: words.starting };
+    const left = leftOf(report);
     if (!left) return { head: words.faster(times(gain.speedup)) }; // its calls are too many to send
     const head = words.left(clock(left.seconds));
     return { head, line: words.plainLeft(clock(left.plain), times(gain.speedup)) };
@@ -106,7 +104,7 @@ const SAY = {
 const learning = (report) => report.profile?.state === "learning";
 
 /** Whether a speed-up is one to speak of. */
-export const gains = (gain) => Boolean(gain) && gain.speedup >= 1.05;
+export const gains = (gain) => gain?.speedup >= 1.05;
 
 function outcome(facts, gain, words) {
   if (!gains(gain)) return nothing(facts, words, words.nothing);

@@ -25,23 +25,17 @@ export class Strip {
     const rows = words ? panels.slice(0, MOST_IMAGES) : panels;
     const count = expectedCalls(report);
     const step = width / Math.max(1, count);
+    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
     const tall = words
       ? Math.min(DETAILED.row, DETAILED.rows / rows.length)
       : (TALL[rows.length] ?? LEAST);
     const pitch = tall + (words ? DETAILED.gap : GAP);
     const bottom = Math.max(0, rows.length * pitch - pitch + tall);
-    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
-    const scale = words && scaleOf(panels);
-    const place = { step, wide, tall, pitch, bottom, width, count, scale };
     const height = bottom + (words ? DETAILED.axis : 0);
+    const scale = words && scaleOf(panels);
     set(this.svg, "height", height);
     set(this.svg, "viewBox", `0 0 ${width} ${height}`);
     this.host.classList.toggle("detailed", Boolean(words));
-    this._cells(rows, place);
-    this.details.replaceChildren(...(words ? detailsOf(report, panels, rows, place, words) : []));
-  }
-
-  _cells(rows, { step, wide, tall, pitch, count, scale }) {
     let used = 0;
     let rest = "";
     rows.forEach(({ bars }, row) => {
@@ -55,6 +49,8 @@ export class Strip {
     });
     for (const cell of this.cells.splice(used)) cell.remove();
     set(this.rest, "d", rest);
+    const place = { step, wide, tall, pitch, bottom, width, count, scale };
+    this.details.replaceChildren(...(words ? detailsOf(report, panels, rows, place, words) : []));
   }
 
   _cell(index, verdict, d) {
@@ -80,7 +76,7 @@ function outline(verdict, x, y, wide, tall) {
   return `M${left} ${top}l${half} ${deep}l${short(across - half)} ${-deep}v${down}h${-across}z`;
 }
 
-const label = (x, y, text, anchor) => shape("text", { x, y, "text-anchor": anchor }, String(text));
+const label = (x, y, text, anchor) => shape("text", { x, y, "text-anchor": anchor }, text);
 
 /** What lies around and on the cells. Where the model ran all of the column is tinted. */
 function detailsOf(report, panels, rows, place, words) {

@@ -24,13 +24,7 @@ import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
 import { Runs } from "./runs.js";
 import { gains, qualityOf, sentence, times } from "./sentence.js";
-import {
-  restoreByName,
-  settingsOf,
-  settingWidgets,
-  upgradeSwitches,
-  writeSettings,
-} from "./settings.js";
+import { restoreSettings, settingsOf, settingWidgets, writeSettings } from "./settings.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
 const RAN = ["measured", "whatif"]; // states with a run that has ended
@@ -49,7 +43,6 @@ export class Timeline {
     this.original = new Original(this.refresh);
     this.face = new Face(this, Object.keys(presets));
     handOnNavigation(this.face.host);
-    this.height = 0;
     foldAdvanced(node);
     this.watchWidgets();
     this.widget = addElement(node, "timeline", this.face.host, {
@@ -58,10 +51,8 @@ export class Timeline {
     this.showOrHide();
   }
 
-  /** As the page's settings want it. */
   showOrHide() {
-    this.widget.hidden = !setting(SHOW);
-    this.face.host.style.display = setting(SHOW) ? "" : "none";
+    this.widget.hidden = this.face.host.hidden = !setting(SHOW);
     this.fit();
     this.refresh();
   }
@@ -76,10 +67,9 @@ export class Timeline {
     for (const widget of settingWidgets(this.node)) {
       if (widget.callback?.speca) continue;
       also(widget, "callback", () => {
-        this.failure = null;
         this.watchWidgets();
         this.fit();
-        this.refresh();
+        this.fail(null);
       });
       widget.callback.speca = true;
     }
@@ -87,8 +77,7 @@ export class Timeline {
 
   /** The node was loaded from a workflow. */
   configured(saved) {
-    restoreByName(this.node, saved);
-    upgradeSwitches(this.node);
+    restoreSettings(this.node, saved);
     this.runs = new Runs();
     const kept = this.node.properties?.[PROPERTY];
     for (const run of Array.isArray(kept) ? kept.filter(legible) : []) this.runs.take(run);
@@ -97,7 +86,7 @@ export class Timeline {
     this.refresh();
   }
 
-  /** `message`: of an error; null: it runs again. */
+  /** `message`: of an error; null: it runs again, or otherwise. */
   fail(message) {
     this.failure = message;
     this.refresh();
@@ -106,11 +95,8 @@ export class Timeline {
   take(run) {
     this.runs.take(run);
     if (run.ended) {
-      keep(
-        this.node,
-        PROPERTY,
-        this.runs.list.filter(({ ended }) => ended),
-      );
+      const ended = this.runs.list.filter((each) => each.ended);
+      keep(this.node, PROPERTY, ended);
       carryProfile(this.node, unpack(run.report).profile?.name);
     }
     this.refresh();
@@ -121,7 +107,6 @@ export class Timeline {
     writeSettings(this.node, presets[name]);
     redraw(this.node);
     tracked();
-    this.refresh();
   }
 
   nextSampler() {
@@ -178,7 +163,7 @@ export class Timeline {
     const badge = gains(gain) ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
     for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, badge);
     const buttonOf = (name) => ({
-      label: told.qualities[name] ?? name,
+      label: told.qualities[name],
       ...speedOf(outlook?.speeds[name]),
       pressed: name === quality,
     });
@@ -201,24 +186,20 @@ export class Timeline {
 
   /** What each quality would bring on this graph: asked once per run. */
   async _look(run) {
-    const names = Object.keys(presets);
-    if (this.outlook?.run === run.ids.run || this.asking || !names.length) return;
+    if (this.outlook?.run === run.ids.run || this.asking) return;
     const answer = await this._ask(run, Object.values(presets), true);
-    const speeds = names.map((name, i) => [name, answer?.answers[i] ?? {}]);
-    this.outlook = {
-      run: run.ids.run,
-      psnr: answer?.psnr,
-      speeds: Object.fromEntries(speeds),
-    };
+    const speeds = Object.keys(presets).map((name, i) => [name, answer?.answers[i] ?? {}]);
+    this.outlook = { run: run.ids.run, psnr: answer?.psnr, speeds: Object.fromEntries(speeds) };
     this.refresh();
   }
 
   /** The widgets differ from the run's settings: predict the run with theirs, and show it. */
   _whatIf(run, settings, facts) {
     const known = this.guess?.run === run.ids.run ? this.guess : null;
+    const asked = known && same(known.settings, settings);
     if (known?.report) Object.assign(facts, { state: "whatif", report: known.report });
-    else if (known && same(known.settings, settings)) facts.changed = true;
-    if (!known || !same(known.settings, settings)) this._guess(run, settings);
+    else facts.changed = asked;
+    if (!asked) this._guess(run, settings);
   }
 
   /** One question at a time; the newest settings are asked for next. */
@@ -257,5 +238,5 @@ function curedBy(cure, outlook, words) {
 /** What a sampling node calls its sampler; that may be a node before it. */
 function samplerName(node) {
   const name = (each) => each?.widgets?.find((widget) => widget.name === "sampler_name")?.value;
-  return name(node) ?? name(feeder(node, "sampler")?.node) ?? null;
+  return name(node) ?? name(feeder(node, "sampler")?.node);
 }
