@@ -210,6 +210,8 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     assert shown.inner_text() in said[-1]  # it is on the stage
     tiles.first.click()
     assert shown.inner_text().endswith("identical")
+    captions = dialog.locator(".stage span").all_inner_texts()
+    assert [each.split(" · ")[0] for each in captions] == ["original", "original"]
     dialog.locator(".close").click()
     expect(dialog).to_have_count(0)
 

@@ -13,25 +13,25 @@ export function compare(words, plain, speca, others, work) {
   const stage = html("div", "stage");
   const tiles = html("div", "tiles");
   const told = html("span");
-  const label = (name, picture) => html("span", "", joined(words[name], timed(picture)));
-  const show = (made) => {
+  const caption = (name, picture) => html("span", "", joined(name, timed(picture)));
+  const show = (made, name) => {
     stage.replaceChildren(plain.image.cloneNode(), made.image.cloneNode(), html("i"));
-    stage.append(label("plain", plain), label("speca", made));
+    stage.append(caption(words.plain, plain), caption(name, made));
     told.textContent = apart(words, plain, made);
   };
-  show(speca);
+  show(speca, words.speca);
   stage.onpointermove = stage.onpointerdown = ({ clientX }) => {
-    const { left, width } = stage.getBoundingClientRect();
-    const at = Math.min(1, Math.max(0, (clientX - left) / width));
+    const { left, width: wide } = stage.getBoundingClientRect();
+    const at = Math.min(1, Math.max(0, (clientX - left) / wide));
     stage.style.setProperty("--at", `${(100 * at).toFixed(1)}%`);
   };
 
-  /** One by one, until the dialog is closed. */
+  // One by one, until the dialog is closed.
   const makeAll = async () => {
     for (const { label, make } of others) {
       const wait = html("div", "wait", "…");
       const said = html("small", "", words.sheetMakes);
-      const tile = button("tile", () => show(made), wait, html("b", "", label), said);
+      const tile = button("tile", () => show(made, label), wait, html("b", "", label), said);
       tile.disabled = true;
       tiles.append(tile);
       const made = await make();

@@ -17,10 +17,5 @@ export function shape(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A button that hands on its clicks alone, not the drag of a node. */
-export function button(className, onClick, ...children) {
-  const element = html("button", className, ...children);
-  element.type = "button";
-  element.addEventListener("click", onClick);
-  return element;
-}
+export const button = (className, onclick, ...children) =>
+  html("button", { className, onclick }, ...children);

@@ -106,11 +106,8 @@ function detailsOf(report, panels, rows, place, words) {
     label(width, under, hidden ? words.more(hidden) : count, "end"),
     ...report.calls.map((call, i) => {
       const d = outline("", i * step, 0, step, bottom);
-      return shape(
-        "path",
-        { class: "hit", d },
-        shape("title", {}, tooltip(call, i, report.steps, rows, words)),
-      );
+      const title = shape("title", {}, tooltip(call, i, report.steps, rows, words));
+      return shape("path", { class: "hit", d }, title);
     }),
   ];
 }
