@@ -1,16 +1,15 @@
-// The only file here with side effects: ComfyUI imports every .js below web/, in any order.
+// The only file here that acts on the page: ComfyUI imports every .js below web/, in any order.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { askIfAny } from "./lib/ask.js";
 import { setBadge, showBadges } from "./lib/badge.js";
 import { menuItems } from "./lib/insert.js";
 import { Note } from "./lib/note.js";
 import {
   addElement,
   also,
-  currentWorkflow,
   EVENT,
   feeder,
+  KIND,
   nodeAt,
   perFrame,
   redraw,
@@ -18,18 +17,15 @@ import {
 } from "./lib/page.js";
 import { showProfiles } from "./lib/profiles.js";
 import { unpack } from "./lib/report.js";
-import { Waiting } from "./lib/runs.js";
+import { Waiting, workflowKey } from "./lib/runs.js";
 import { oneLine } from "./lib/sentence.js";
 import { keepNames, noteNames } from "./lib/settings.js";
-import style from "./lib/style.js";
 import { COLOURS, SHOW, Timeline } from "./lib/timeline.js";
 
-const KIND = "SpeCaAccelerate";
 const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 
 const timelines = new Map(); // node -> Timeline, of the nodes that exist now
 const waiting = new Waiting();
-const presets = {}; // name -> settings, once the server has sent them
 
 function onRun({ detail: run }) {
   waiting.add(run);
@@ -39,21 +35,18 @@ function onRun({ detail: run }) {
 /** An error in the node, or one that SpeCa raised while a sampler ran. */
 function onError({ detail }) {
   const message = detail.exception_message.trim();
-  // In the workflow on screen, the number may be another node's.
-  if (detail.node_type === KIND) timelines.get(nodeAt(detail.node_id))?.fail(message);
+  const node = nodeAt(detail.node_id); // in the workflow on screen, the number may be another's
+  if (detail.node_type === KIND) timelines.get(node)?.fail(message);
   else if (message.startsWith("SpeCa"))
-    for (const node of sourcesOf(nodeAt(detail.node_id))) timelines.get(node)?.fail(message);
+    for (const each of sourcesOf(node)) timelines.get(each)?.fail(message);
 }
 
-/** The SpeCa nodes from which links lead to a node of the same graph. */
+/** A node, and all of its graph from which links lead to it. */
 function sourcesOf(node) {
-  const seen = new Set(node ? [node] : []);
+  const seen = new Set([node]);
   for (const each of seen)
-    for (const { name } of each.inputs ?? []) {
-      const source = feeder(each, name)?.node;
-      if (source) seen.add(source);
-    }
-  return [...seen].filter((found) => timelines.has(found));
+    for (const { name } of each?.inputs ?? []) seen.add(feeder(each, name)?.node);
+  return seen;
 }
 
 function onStart() {
@@ -68,13 +61,14 @@ function onExecuting({ detail }) {
 
 /** Give the nodes of the workflow on screen their runs. */
 function deliver() {
-  for (const run of waiting.take(currentWorkflow())) timelines.get(nodeAt(run.ids.node))?.take(run);
+  const here = workflowKey(app.rootGraph?.id);
+  for (const run of waiting.take(here)) timelines.get(nodeAt(run.ids.node))?.take(run);
 }
 
 /** A block of text below the node's other widgets. */
 function addNote(node, word) {
   const note = new Note(word, words(), () => {
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.expandToFitContent();
     redraw(node);
   });
   addElement(node, word, note.host, {
@@ -90,7 +84,7 @@ function addNote(node, word) {
 }
 
 function addTimeline(node) {
-  const timeline = new Timeline(node, presets);
+  const timeline = new Timeline(node);
   timelines.set(node, timeline);
   also(node, "onSerialize", (saved) => keepNames(node, saved));
   also(node, "onConfigure", (saved) => timeline.configured(saved));
@@ -98,31 +92,20 @@ function addTimeline(node) {
     timelines.delete(node);
     setBadge(node, "");
   });
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(340, width, node.size[0]), Math.max(height, node.size[1])]);
-  timeline.refresh();
+  node.setSize([Math.max(340, node.size[0]), node.size[1]]);
+  node.expandToFitContent();
 }
 
-/**
- * Redraw after a change of the page's settings. The page calls this before it stores the new value,
- * so the work waits for the next frame.
- */
+/** The page tells of a changed setting before it stores the value: hence a frame later. */
 const redrawAll = perFrame(() => {
   for (const timeline of timelines.values()) timeline.showOrHide();
 });
-
-/** Without presets the face works all the same: it has no buttons then. */
-async function fetchPresets() {
-  Object.assign(presets, await askIfAny("send the presets", "/speca/presets"));
-  for (const timeline of timelines.values()) timeline.refresh();
-}
 
 app.registerExtension({
   name: "speca.timeline",
   settings: [
     {
       id: SHOW,
-      category: ["SpeCa", "Timeline", "Show"],
       name: "Show the timeline in the SpeCa node",
       type: "boolean",
       defaultValue: true,
@@ -130,11 +113,10 @@ app.registerExtension({
     },
     {
       id: COLOURS,
-      category: ["SpeCa", "Timeline", "Colours"],
       name: "Colours of the timeline",
       type: "combo",
-      options: Object.keys(style.palettes),
-      defaultValue: Object.keys(style.palettes)[0],
+      options: ["colour-blind safe", "grey"],
+      defaultValue: "colour-blind safe",
       onChange: redrawAll,
     },
   ],
@@ -157,6 +139,5 @@ app.registerExtension({
     api.addEventListener("execution_error", onError);
     api.addEventListener("execution_start", onStart);
     api.addEventListener("executing", onExecuting);
-    fetchPresets();
   },
 });

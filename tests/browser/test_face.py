@@ -210,6 +210,8 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     assert shown.inner_text() in said[-1]  # it is on the stage
     tiles.first.click()
     assert shown.inner_text().endswith("identical")
+    captions = dialog.locator(".stage span").all_inner_texts()
+    assert [each.split(" · ")[0] for each in captions] == ["original", "original"]
     dialog.locator(".close").click()
     expect(dialog).to_have_count(0)
 
@@ -263,6 +265,23 @@ def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(pa
     made = page.run("() => app.graph.nodes.find(({type}) => type === 'SpeCaAccelerate').id")
     assert page.queue() == "execution_success"
     assert page.await_state(made, "measured")["bars"]
+
+
+@once
+def test_the_menu_offers_nothing_where_the_model_leaves_a_subgraph(page):
+    page.load(fresh())
+    page.run("id => app.graph.remove(app.graph.getNodeById(id))", ACCELERATE)
+    offered = page.run(
+        """id => {
+            const loader = app.graph.nodes.find(({type}) => type === 'UNETLoader');
+            loader.connect(0, app.graph.getNodeById(id), 0);
+            const {subgraph} = app.graph.convertToSubgraph(new Set([loader]));
+            return app.collectNodeMenuItems(subgraph.nodes[0])
+                .some((item) => item?.content === 'Speed up with SpeCa');
+        }""",
+        SAMPLER,
+    )
+    assert not offered
 
 
 @once

@@ -320,7 +320,8 @@ def test_settings_hide_it_and_choose_colours(page):
     page.frames()
     shown = page.chart(ACCELERATE)
     assert shown["visible"] and shown["bars"] == done["bars"] != []
-    colour = "id => timelineOf(id).style.getPropertyValue('--rejected')"
+    colour = """id => getComputedStyle(timelineOf(id).shadowRoot.querySelector('.card'))
+        .getPropertyValue('--rejected')"""
     assert page.run(colour, ACCELERATE) == "currentColor"
     page.run(change, ["Colours", "colour-blind safe"])
 

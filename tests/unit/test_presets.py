@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from speca_core import SpecaConfig
@@ -12,6 +15,12 @@ def test_each_preset_is_faster_than_the_one_before():
 def test_balanced_is_the_untouched_node():
     assert list(PRESETS) == ["faithful", "balanced", "fast", "draft"]
     assert SpecaConfig.build(PRESETS["balanced"]) == SpecaConfig()
+
+
+def test_the_page_has_a_word_for_each():
+    words = Path(__file__).resolve().parents[2] / "web/words.json"
+    for language in json.loads(words.read_text(encoding="utf-8")).values():
+        assert list(language["qualities"]) == list(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -180,7 +180,7 @@ const PROMPT = {
 test("the picture is the graph's own, not a report's", () => {
   const outputs = { 4: { images: [1] }, 9: { images: [2] }, 7: { text: ["a"] } };
   assert.equal(pictureNode(PROMPT, outputs), "9");
-  assert.equal(pictureNode(PROMPT, { 4: { images: [1] } }), null);
+  assert.equal(pictureNode(PROMPT, { 4: { images: [1] } }), undefined);
 });
 
 test("another quality, or the original, is the same prompt with other inputs, in a node of another name", () => {

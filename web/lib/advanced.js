@@ -4,19 +4,16 @@ import { settingWidgets } from "./settings.js";
 
 /** Mark a node's advanced widgets, also those that a combo has just made. */
 export function markAdvanced(node) {
-  const always = setting("Comfy.Node.AlwaysShowAdvancedWidgets") === true;
-  for (const widget of settingWidgets(node))
-    if (widget.options?.advanced) widget.advanced = !always;
+  const folded = !setting("Comfy.Node.AlwaysShowAdvancedWidgets");
+  for (const widget of settingWidgets(node)) if (widget.options?.advanced) widget.advanced = folded;
 }
 
 /** Folded widgets take no room either. */
 export function foldAdvanced(node) {
   node.getLayoutWidgets = function () {
-    return (this.widgets ?? []).filter(
-      (widget) => !widget.hidden && (!widget.advanced || this.showAdvanced),
-    );
+    const folded = ({ advanced }) => advanced && !this.showAdvanced;
+    return this.widgets.filter((widget) => !widget.hidden && !folded(widget));
   };
-  markAdvanced(node);
 }
 
 export const hasAdvanced = (node) => settingWidgets(node).some(({ advanced }) => advanced);

@@ -3,9 +3,8 @@ import { api } from "../../../scripts/api.js";
 
 /** Its answer, JSON; `sent`, if any, is posted as JSON. A refusal is an error with its reason. */
 export async function ask(path, sent, method = sent ? "POST" : "GET") {
-  const body = sent && JSON.stringify(sent);
   const headers = { "Content-Type": "application/json" };
-  const answer = await api.fetchApi(path, { method, ...(sent && { headers, body }) });
+  const answer = await api.fetchApi(path, { method, headers, body: sent && JSON.stringify(sent) });
   const told = await answer.json();
   if (answer.ok) return told;
   throw new Error(told.error?.message ?? told.error ?? answer.statusText);
@@ -20,3 +19,6 @@ export async function askIfAny(what, ...question) {
     return null;
   }
 }
+
+/** The settings of each quality. Without them the face works all the same: it has no buttons then. */
+export const presets = (await askIfAny("send the presets", "/speca/presets")) ?? {};

@@ -6,8 +6,7 @@ export const text = async (path) => {
   return answer.text();
 };
 
-const styles = new CSSStyleSheet();
-await styles.replace(await text("speca.css"));
+const styles = await new CSSStyleSheet().replace(await text("speca.css"));
 
 /** An element with others in its shadow root: no style leaks in or out. */
 export function shadowed(...children) {

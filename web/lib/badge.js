@@ -13,11 +13,11 @@ const sheet = new CSSStyleSheet();
 document.adoptedStyleSheets.push(sheet);
 
 export function setBadge(node, text) {
+  if (texts.get(node) === text) return;
   if (!texts.has(node)) paintTitle(node);
-  const changed = texts.get(node) !== text;
   texts.set(node, text);
   showBadges();
-  if (changed) redraw(node);
+  redraw(node);
 }
 
 /** Nodes 2.0 makes titles anew at times: styles stay. They name the nodes of the graph in sight. */

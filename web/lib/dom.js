@@ -2,9 +2,10 @@
 
 const NS = "http://www.w3.org/2000/svg";
 
-/** `children`: elements and texts. */
-export function html(tag, className = "", ...children) {
-  const element = Object.assign(document.createElement(tag), { className });
+/** `look`: its class, or properties. `children`: elements and texts. */
+export function html(tag, look = "", ...children) {
+  const properties = typeof look === "string" ? { className: look } : look;
+  const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
@@ -16,15 +17,5 @@ export function shape(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Set a text, unless it is there already: a change costs a layout. */
-export function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-/** A button that hands on its clicks alone, not the drag of a node. */
-export function button(className, onClick, ...children) {
-  const element = html("button", className, ...children);
-  element.type = "button";
-  element.addEventListener("click", onClick);
-  return element;
-}
+export const button = (className, onclick, ...children) =>
+  html("button", { className, onclick }, ...children);

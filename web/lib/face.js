@@ -1,11 +1,9 @@
-// What one node shows, in a shadow root: no style leaks in or out. From top to bottom: the
-// qualities, the sentence, the strip, the counts and the buttons.
-// Knows the DOM, not ComfyUI.
+// What one node shows. From top to bottom: the qualities, the sentence, the strip, the counts and
+// the buttons. Knows the DOM, not ComfyUI.
 import { shadowed } from "./assets.js";
-import { button, html, write } from "./dom.js";
-import { expectedCalls } from "./report.js";
+import { button, html } from "./dom.js";
+import { expectedCalls, stepsBegun } from "./report.js";
 import { Strip } from "./strip.js";
-import style from "./style.js";
 
 const PARTS = ["qualities", "head", "line", "progress", "counts", "buttons"];
 const COUNTS = ["computed", "accepted", "rejected", "limit"];
@@ -16,37 +14,41 @@ const COUNTS = ["computed", "accepted", "rejected", "limit"];
  * `draw(model)` redraws it; model = {
  *   state: "empty" | "live" | "measured" | "whatif" | "stopped" | "failed",
  *   run: its id, report: the report to draw (null if there is none),
- *   said: see sentence.js, cure: text of the button that helps, or null,
- *   qualities: [{name, label, gain, warn, pressed}],
- *   samplers: ids, if there is a choice; sampler: the chosen one,
- *   original: text of the button to compare, or null; busy: pictures are being made,
- *   advanced: text of the button that folds settings, or null,
- *   words, colours: name of a palette }
+ *   said: see sentence.js, qualities: {name: {label, gain, warn, pressed}},
+ *   cure, original, chosen, advanced: texts of the buttons that help, compare, show the next
+ *     sampler and fold settings, or null; busy: pictures are being made,
+ *   words, colours: a palette of ../speca.css }
  *
- * Handlers: onQuality(name), onSampler(), onOriginal(), onAdvanced(), onHeight(): it needs another.
+ * `owner` does what the buttons say: choose(quality), nextSampler(), compare(), fold(); and fit(),
+ * when the face needs another height. `qualities`: their names.
  */
 export class Face {
-  constructor(handlers) {
-    this.handlers = handlers;
+  constructor(owner, qualities) {
+    this.owner = owner;
     for (const name of PARTS) this[name] = html("div", name);
     for (const name of COUNTS) this[name] = html("span", `count ${name}`);
     this.done = html("i");
     this.progress.append(this.done);
     this.strip = new Strip();
-    this.sampler = button("link sampler", handlers.onSampler);
+    this.sampler = button("link sampler", () => owner.nextSampler());
     this.details = button("link details", () => {
       this.open = !this.open;
       this.draw(this.model);
     });
     this.counts.append(...COUNTS.map((name) => this[name]), this.sampler, this.details);
-    this.cure = button("pill cure", () => handlers.onQuality(this.model.said.cure));
-    this.original = button("pill original", handlers.onOriginal);
-    this.advanced = button("link advanced", handlers.onAdvanced);
+    for (const name of qualities) {
+      const made = button("quality", () => owner.choose(name), html("b"), html("i"));
+      made.dataset.preset = name;
+      this.qualities.append(made);
+    }
+    this.cure = button("pill cure", () => owner.choose(this.model.said.cure));
+    this.original = button("pill original", () => owner.compare());
+    this.advanced = button("link advanced", () => owner.fold());
     this.buttons.append(this.cure, this.original, this.advanced);
     this.body = html("div", "body", ...PARTS.map((name) => this[name]));
     this.progress.after(this.strip.host);
     this.host = shadowed(html("div", "card", this.body));
-    this.host.setAttribute("aria-label", "SpeCa timeline");
+    this.host.ariaLabel = "SpeCa timeline";
     this.draws = this.height = this.width = 0;
     this.open = false; // the details
     new ResizeObserver(() => this._resized()).observe(this.body);
@@ -58,62 +60,48 @@ export class Face {
     if (width !== this.width && this.model) this.draw(this.model);
     if (height === this.height) return;
     this.height = height;
-    this.handlers.onHeight();
+    this.owner.fit();
   }
 
   draw(model) {
     this.model = model;
-    const { state, report, said, words, colours } = model;
-    const palette = style.palettes[colours] ?? Object.values(style.palettes)[0];
-    const { accepted, column } = style.opacity;
-    const opacities = { "accepted-opacity": accepted, "column-opacity": column };
-    for (const [name, value] of Object.entries({ ...palette, ...opacities }))
-      this.host.style.setProperty(`--${name}`, value);
-    Object.assign(this.host.dataset, { state, draws: ++this.draws, run: model.run ?? "" });
+    const { state, run, report, said, words, colours } = model;
+    Object.assign(this.host.dataset, { state, colours, draws: ++this.draws, run: run ?? "" });
     this.width = this.body.offsetWidth;
     this._qualities(model);
     this.body.dataset.tone = said.tone;
     say(this.head, said.head);
     say(this.line, said.line);
-    const drawn = report?.calls.length ? report : null;
-    const count = drawn ? expectedCalls(drawn) : 0;
+    const drawn = report ?? { calls: [] };
+    const count = expectedCalls(drawn);
     const width = this.strip.host.clientWidth || this.width || 300;
     this.strip.host.classList.toggle("guess", state === "whatif");
-    this.strip.draw(drawn, width, this.open && drawn ? words : null);
-    this.strip.svg.setAttribute("aria-label", [said.head, said.line].filter(Boolean).join(". "));
+    this.strip.draw(drawn, width, this.open && count ? words : null);
+    this.strip.svg.ariaLabel = [said.head, said.line].filter(Boolean).join(". ");
     this.progress.hidden = state !== "live" || !count;
     if (count) this.done.style.width = `${(100 * drawn.calls.length) / count}%`;
-    this._counts(model, drawn, count);
+    this._counts(model);
     this._buttons(model);
   }
 
   _qualities({ qualities, words }) {
-    if (this.qualities.childElementCount !== qualities.length)
-      this.qualities.replaceChildren(
-        ...qualities.map(({ name }) => {
-          const press = () => this.handlers.onQuality(name);
-          const made = button("quality", press, html("b"), html("i"));
-          made.dataset.preset = name;
-          return made;
-        }),
-      );
-    qualities.forEach(({ label, gain, warn, pressed }, i) => {
-      const made = this.qualities.children[i];
-      write(made.firstChild, label);
-      write(made.lastChild, gain);
+    for (const made of this.qualities.children) {
+      const { label, gain, warn, pressed } = qualities[made.dataset.preset];
+      say(made.firstChild, label);
+      say(made.lastChild, gain);
       made.classList.toggle("warn", warn);
-      made.setAttribute("aria-pressed", String(pressed));
+      made.ariaPressed = pressed;
       made.title = words.preset;
-    });
+    }
   }
 
-  _counts({ state, samplers, sampler, words }, report, count) {
+  _counts({ state, report, chosen, words }) {
     this.counts.hidden = !report;
     if (!report) return;
     const { rows, accepted, rejected } = report.totals;
     const live = state === "live";
     const computed = `${words.computed} ${rows - accepted}`;
-    say(this.computed, live ? words.step(report.calls.length, count) : computed);
+    say(this.computed, live ? words.step(stepsBegun(report), report.steps) : computed);
     this.computed.classList.toggle("sign", !live);
     say(this.accepted, `${words.accepted} ${accepted}`);
     const judged = report.calls.some(({ rows }) =>
@@ -121,22 +109,22 @@ export class Face {
     );
     say(this.rejected, this.open && rejected && words.rejected);
     say(this.limit, this.open && judged && words.tolerance);
-    say(this.sampler, samplers.length > 1 && words.sampler(sampler));
+    say(this.sampler, chosen);
     say(this.details, words.details);
-    this.details.setAttribute("aria-expanded", String(this.open));
+    this.details.ariaExpanded = this.open;
   }
 
   _buttons({ cure, original, busy, advanced }) {
     say(this.cure, cure);
     say(this.original, original);
     say(this.advanced, advanced);
-    this.original.disabled = Boolean(busy);
-    this.buttons.hidden = !cure && !original && !advanced;
+    this.original.disabled = busy;
+    this.buttons.hidden = !(cure || original || advanced);
   }
 }
 
-/** Show a text; hide its element where there is none. */
+/** Show a text, unless it is there: a change costs a layout. Hide its element where there is none. */
 function say(element, text) {
   element.hidden = !text;
-  write(element, text || "");
+  if (text && element.textContent !== text) element.textContent = text;
 }

@@ -6,8 +6,6 @@ const FIELD = "comfy-multiline-input"; // the page's class for text
 const TEXT = `height: auto; overflow: auto; white-space: pre-wrap; user-select: text;
   font: 12px/1.5 sans-serif; padding: 6px 10px; border-radius: 6px`;
 
-const styled = (element, style, more) => Object.assign(element, { style, ...more });
-
 /**
  * `host` is the element, `height` the pixels it needs; `onResize` is called when that changes.
  * `words`: its first text by `name`, diagnosis (the fold's title), copy, copied.
@@ -18,15 +16,19 @@ export class Note {
     this.onResize = onResize;
     this.text = html("div", "", words[name]);
     // In a text field ComfyUI leaves the keys alone: Ctrl+C copies text, not nodes.
-    const field = { readOnly: true, ariaLabel: words.diagnosis };
-    this.field = styled(html("textarea", FIELD), "width: 100%; height: 150px", field);
+    this.field = html("textarea", {
+      className: FIELD,
+      readOnly: true,
+      ariaLabel: words.diagnosis,
+      style: "width: 100%; height: 150px",
+    });
     this.copy = button("", (event) => this._copy(event));
     this.copy.style = "float: right; font: inherit; text-decoration: underline";
-    const title = styled(html("summary", "", words.diagnosis, this.copy), "cursor: pointer");
-    this.fold = styled(html("details", "", title, this.field), "margin-top: 4px", { hidden: true });
+    const title = html("summary", { style: "cursor: pointer" }, words.diagnosis, this.copy);
+    this.fold = html("details", { style: "margin-top: 4px", hidden: true }, title, this.field);
     this.fold.addEventListener("toggle", onResize);
-    const look = { ariaLabel: `SpeCa ${name}` };
-    this.host = styled(html("div", FIELD, this.text, this.fold), TEXT, look);
+    const look = { className: FIELD, ariaLabel: `SpeCa ${name}`, style: TEXT };
+    this.host = html("div", look, this.text, this.fold);
   }
 
   get height() {
@@ -42,13 +44,12 @@ export class Note {
     this.onResize();
   }
 
-  async _copy(event) {
+  _copy(event) {
     event.preventDefault(); // leave the fold as it is
     this.fold.open = true;
+    this.field.focus();
     this.field.select();
     // A page loaded over plain http from another machine has no navigator.clipboard.
-    if (navigator.clipboard) await navigator.clipboard.writeText(this.field.value);
-    else if (!document.execCommand("copy")) return; // the text is selected: Ctrl+C works
-    this.copy.textContent = this.words.copied;
+    if (document.execCommand("copy")) this.copy.textContent = this.words.copied;
   }
 }

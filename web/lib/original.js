@@ -1,7 +1,7 @@
 // Compare with original: the graph of a run once more, plain or at another quality, beside its own
 // picture.
 import { api } from "../../../scripts/api.js";
-import { ask } from "./ask.js";
+import { ask, presets } from "./ask.js";
 import { compare } from "./compare.js";
 import { orAlert } from "./dialog.js";
 import { EVENT, words } from "./page.js";
@@ -12,13 +12,9 @@ import { inputsOf } from "./settings.js";
 const PLAIN = { threshold: 0 }; // the plain model, bit for bit
 const PAUSE = 250; // ms between looks at the history
 
-/**
- * Of one node. `presets`: name -> settings, of the contact sheet. `changed()` is called when the
- * button has to be drawn again.
- */
+/** Of one node. `changed()` is called when the button has to be drawn again. */
 export class Original {
-  constructor(presets, changed) {
-    this.presets = presets;
+  constructor(changed) {
     this.changed = changed;
     this.known = null; // {prompt: id, graph, node, image, plain} of the run that is shown
     this.busy = false;
@@ -40,16 +36,15 @@ export class Original {
   }
 
   async _find(prompt) {
-    this.known = { prompt };
+    const known = { prompt };
+    this.known = known;
     const entry = await history(prompt);
-    if (!entry || this.known?.prompt !== prompt) return; // meanwhile another run may have ended
-    const graph = entry.prompt[2];
-    const node = pictureNode(graph, entry.outputs);
-    if (node) this.known = { prompt, graph, node, image: entry.outputs[node].images[0] };
+    const node = entry && pictureNode(entry.prompt[2], entry.outputs);
+    if (!node) return;
+    Object.assign(known, { graph: entry.prompt[2], node, image: entry.outputs[node].images[0] });
     this.changed();
   }
 
-  /** Make it, and show both. */
   async make(run) {
     const { known } = this;
     if (!known?.image) return;
@@ -57,8 +52,8 @@ export class Original {
       known.plain ??= await remade(run, known, { ...known.graph[run.ids.node].inputs, ...PLAIN });
       const speca = await pictured(known.image, run);
       const told = words();
-      const others = Object.entries(this.presets).map(([name, settings]) => ({
-        label: told.qualities[name] ?? name,
+      const others = Object.entries(presets).map(([name, settings]) => ({
+        label: told.qualities[name],
         make: () => remade(run, known, inputsOf(settings)),
       }));
       others.unshift({ label: told.plain, make: async () => known.plain });

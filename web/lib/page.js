@@ -1,27 +1,26 @@
 // What the pack asks of ComfyUI's page.
 import { app } from "../../../scripts/app.js";
 import { text } from "./assets.js";
-import { workflowKey } from "./runs.js";
 import { wordsIn, wordsOf } from "./words.js";
 
 const languages = wordsIn(await text("words.json"));
+export const KIND = "SpeCaAccelerate";
 export const EVENT = "speca.run"; // nodes/runtime/page/events.py
 export const setting = (id) => app.extensionManager.setting.get(id);
 export const words = () => wordsOf(languages, setting("Comfy.Locale"));
-export const currentWorkflow = () => workflowKey(app.rootGraph?.id);
-export const nodes2 = () => Boolean(globalThis.LiteGraph?.vueNodesMode);
+export const nodes2 = () => globalThis.LiteGraph.vueNodesMode;
 const tracker = () => app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
 
 /** Called once per frame at most. */
 export function perFrame(work) {
   let asked = false;
+  const paint = () => {
+    asked = false;
+    work();
+  };
   return () => {
-    if (asked) return;
+    if (!asked) requestAnimationFrame(paint);
     asked = true;
-    requestAnimationFrame(() => {
-      asked = false;
-      work();
-    });
   };
 }
 
@@ -40,29 +39,26 @@ export const redraw = (node) => node.graph?.setDirtyCanvas(true, true);
 /** The user changed the graph: an undo step. */
 export const tracked = () => tracker()?.checkState?.();
 
-/** The node at a path such as "5:2": node 2 in the subgraph of node 5. */
-export function nodeAt(path) {
+/** The nodes on a path such as "5:2": node 5, and node 2 in its subgraph. */
+function nodesOn(path) {
   let graph = app.rootGraph;
-  let node = null;
-  for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(id) ?? null;
+  return path.split(":").map((id) => {
+    const node = graph?.getNodeById(id);
     graph = node?.subgraph;
-  }
-  return node;
+    return node;
+  });
 }
 
+export const nodeAt = (path) => nodesOn(path).at(-1);
+
 /** The subgraphs' nodes on the way to a node, outermost first. */
-export function outerNodes(path = "") {
-  const steps = path.split(":");
-  const paths = steps.slice(1).map((_, i) => steps.slice(0, i + 1).join(":"));
-  return paths.map(nodeAt).filter(Boolean);
-}
+export const outerNodes = (path = "") => nodesOn(path).slice(0, -1).filter(Boolean);
 
 /** The node that feeds an input, by its name. */
 export function feeder(node, name) {
-  const link = node?.inputs?.find((input) => input.name === name)?.link;
-  const found = link == null ? null : node.graph.links.get(link);
-  return found ? { node: node.graph.getNodeById(found.origin_id), slot: found.origin_slot } : null;
+  const id = node?.inputs?.find((input) => input.name === name)?.link;
+  const link = node?.graph.links.get(id);
+  return link && { node: node.graph.getNodeById(link.origin_id), slot: link.origin_slot };
 }
 
 /**
@@ -87,16 +83,17 @@ export function addElement(node, name, element, options) {
  */
 function replaceStale(node, element) {
   if (element.isConnected || !node.graph || !nodes2()) return;
-  const label = element.getAttribute("aria-label");
-  document
-    .querySelector(`[data-node-id="${node.id}"] [aria-label="${label}"]`)
-    ?.replaceWith(element);
+  const stale = `[data-node-id="${node.id}"] [aria-label="${element.ariaLabel}"]`;
+  document.querySelector(stale)?.replaceWith(element);
 }
 
-/** An element needs another height than before: the node follows, unless it was made larger. */
-export function fit(node, before) {
-  if (!node.graph) return;
+/**
+ * An element needs another height: the node follows, unless it was made higher than it needed to be
+ * `before`. Returns the height that it needs now.
+ */
+export function fit(node, before = 0) {
   const [, least] = node.computeSize();
+  if (!node.graph) return least;
   const [width, height] = node.size;
   const wanted = height > before + 2 ? Math.max(height, least) : least;
   if (Math.abs(wanted - height) > 1) {
@@ -104,6 +101,7 @@ export function fit(node, before) {
     silently(node, (each) => Object.assign(each, { size: [width, wanted] }));
   }
   redraw(node);
+  return least;
 }
 
 /**
@@ -130,22 +128,17 @@ export function keep(node, name, value) {
 }
 
 /**
- * Change a node without an undo step, a "modified" mark, or a change that "run on change" would
- * answer with a run. The page's change tracker compares the graph with its own copies of it, so
- * these are changed as well. Where they cannot be reached (an internal interface), the node is
- * changed all the same, at the price of one undo step.
+ * Change a node without an undo step, a "modified" mark, or a run by "run on change". The page's
+ * change tracker compares the graph with its own copies of it, so these are changed as well. They
+ * are internal: where they cannot be reached, the price is one undo step.
  */
 function silently(node, change) {
   change(node);
-  const kept = tracker();
-  const queued = [...(kept?.undoQueue ?? []), ...(kept?.redoQueue ?? [])];
-  for (const state of [kept?.activeState, kept?.initialState, ...queued]) {
-    const graphs = [state, ...(state?.definitions?.subgraphs ?? [])];
-    const inside = (candidate) => candidate?.id === node.graph?.id;
-    const graph = node.graph === app.rootGraph ? state : graphs.find(inside);
-    const saved = graph?.nodes?.find(
-      (other) => String(other.id) === String(node.id) && other.type === node.type,
-    );
+  const { activeState, initialState, undoQueue = [], redoQueue = [] } = tracker() ?? {};
+  const isOurs = ({ id, type }) => String(id) === String(node.id) && type === node.type;
+  for (const state of [activeState, initialState, ...undoQueue, ...redoQueue]) {
+    const subgraph = state?.definitions?.subgraphs?.find(({ id }) => id === node.graph?.id);
+    const saved = (node.graph === app.rootGraph ? state : subgraph)?.nodes?.find(isOurs);
     if (saved) change(saved);
   }
 }

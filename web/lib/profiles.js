@@ -1,10 +1,10 @@
-// What SpeCa has learned of models, in the page: carried by workflows, so that whoever opens one and
-// has the same model need not teach SpeCa again; and listed.
+// Profiles: listed; and carried by workflows, so that whoever has the same model need not teach it.
 import { api } from "../../../scripts/api.js";
 import { ask, askIfAny } from "./ask.js";
 import { openDialog, orAlert } from "./dialog.js";
 import { button, html } from "./dom.js";
 import { keep, words } from "./page.js";
+import { joined } from "./sentence.js";
 
 const PATH = "/speca/profiles";
 const CARRIED = "speca_profile"; // of the node; nodes/runtime/page/workflow_metadata.py reads it
@@ -23,7 +23,7 @@ export async function showProfiles() {
   const list = html("div", "profiles");
   const fill = async () => list.replaceChildren(...(await rows(told, fill)));
   await orAlert(fill);
-  const file = Object.assign(html("input"), { type: "file", accept: ".json", hidden: true });
+  const file = html("input", { type: "file", accept: ".json", hidden: true });
   const take = async () => {
     await ask(PATH, JSON.parse(await file.files[0].text()));
     await fill();
@@ -39,16 +39,14 @@ async function rows(told, fill) {
   return known.map(([name, { model, changed, profiles }]) => {
     const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
     const day = new Date(1000 * changed).toLocaleString();
-    const save = Object.assign(html("a", "pill", told.saveProfile), {
-      href: api.apiURL(`${PATH}/${name}`),
-      download: `speca ${model}.json`,
-    });
+    const link = { href: api.apiURL(`${PATH}/${name}`), download: `speca ${model}.json` };
+    const save = html("a", { className: "pill", ...link }, told.saveProfile);
     const forget = async () => {
       await ask(`${PATH}/${name}`, null, "DELETE");
       await fill();
     };
     const remove = button("pill forget", () => orAlert(forget), told.deleteProfile);
-    const known = html("small", "", [...scales, day].join(" · "));
-    return html("div", "told", html("b", "", model), known, html("i"), save, remove);
+    const learned = html("small", "", joined(...scales, day));
+    return html("div", "told", html("b", "", model), learned, html("i"), save, remove);
   });
 }

@@ -1,11 +1,10 @@
 // A prompt as ComfyUI's API has it: {node id: {class_type, inputs}}. Pure.
 
-/** The first node that showed or saved a picture, not one of SpeCa's own; null if none did. */
+/** The first node that showed or saved a picture, not one of SpeCa's own. */
 export function pictureNode(prompt, outputs) {
-  const found = Object.keys(outputs).find(
+  return Object.keys(outputs).find(
     (id) => outputs[id].images?.length && !prompt[id]?.class_type.startsWith("SpeCa"),
   );
-  return found ?? null;
 }
 
 /**
@@ -14,15 +13,11 @@ export function pictureNode(prompt, outputs) {
  * saved.
  */
 export function withInputs(prompt, node, inputs, target) {
-  const { [node]: entry, ...rest } = prompt;
   const id = `${node}_other`;
-  const other = (value) =>
-    Array.isArray(value) && value[0] === String(node) ? [id, ...value.slice(1)] : value;
-  const made = { ...rest, [id]: { ...entry, inputs: { ...inputs, model: entry.inputs.model } } };
-  for (const [name, each] of Object.entries(made)) {
-    const linked = Object.entries(each.inputs).map(([input, value]) => [input, other(value)]);
-    made[name] = { ...each, inputs: Object.fromEntries(linked) };
-  }
+  const { [node]: entry, ...made } = JSON.parse(JSON.stringify(prompt), (_, value) =>
+    Array.isArray(value) && value[0] === node ? [id, value[1]] : value,
+  );
+  made[id] = { ...entry, inputs: { ...inputs, model: entry.inputs.model } };
   const { class_type: kind, inputs: shown } = made[target];
   if (kind === "SaveImage")
     made[target] = { class_type: "PreviewImage", inputs: { images: shown.images } };

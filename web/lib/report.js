@@ -1,18 +1,23 @@
-// A run's report as the chart needs it. Pure: no DOM, no ComfyUI.
-import style from "./style.js";
+// A run's report as the chart needs it. nodes/runtime/page/timeline.py has the same rules for the
+// picture of SpeCa Report. Pure: no DOM, no ComfyUI.
+
+export const SEVERITY = ["accepted", "computed", "rejected"]; // an image shows its branches' worst
+export const MOST_IMAGES = 6; // that are drawn in detail
+
+// Words of release 0.1.0, and their successors.
+const SUCCESSORS = { drafted: "accepted", resting: "backoff", joint: "coupled" };
 
 /**
- * A report's JSON, in the words of schema 2, from its packed form. `unpack` and `read` of
- * speca_core/report_json.py do the same.
+ * A report's JSON from its packed form, as `unpack` of speca_core/report_json.py makes it; what the
+ * page shows of one of 0.1.0 is in today's words.
  */
-export function unpack(packed) {
-  const objects = (columns, values) =>
-    values.map((entry) => Object.fromEntries(columns.map((name, i) => [name, entry[i]])));
-  const { row_columns, ...rest } = packed;
+export function unpack({ row_columns: columns, ...packed }) {
+  const objects = (names, values) =>
+    values.map((entry) => Object.fromEntries(names.map((name, i) => [name, entry[i]])));
+  const today = (row) => row.map((value) => SUCCESSORS[value] ?? value);
   const calls = objects(packed.calls.columns, packed.calls.values);
-  for (const call of calls) call.rows = objects(row_columns, call.rows);
-  const report = { ...rest, calls };
-  return report.schema === 1 ? upgraded(report) : report;
+  for (const call of calls) call.rows = objects(columns, call.rows.map(today));
+  return { ...packed, calls, totals: { accepted: packed.totals.drafted, ...packed.totals } };
 }
 
 const MOST_CALLS = 2000; // and steps
@@ -23,65 +28,25 @@ export function legible(run) {
   try {
     const { ids, report } = run;
     const { calls, steps, settings, totals, seconds } = unpack(report);
-    const rows = calls.reduce((sum, call) => sum + call.rows.length, 0);
-    const counted = [
-      steps,
-      seconds.sampling,
-      ...calls.flatMap((call) => [call.position, call.seconds]),
-    ];
+    const times = calls.flatMap((call) => [call.position, call.seconds]);
+    const numbers = [steps, seconds.sampling, settings.threshold, totals.rows, ...times];
     return (
-      ["node", "sampler", "run"].every((name) => typeof ids[name] === "string") &&
-      [settings, totals].every((part) => part && typeof part === "object") &&
+      [ids.node, ids.sampler, ids.run].every((id) => typeof id === "string") &&
       Math.max(calls.length, steps) <= MOST_CALLS &&
-      rows <= MOST_ROWS &&
-      calls.every((call) => call.rows.length > 0) &&
-      counted.every((number) => Number.isFinite(number) && number >= 0)
+      calls.flatMap(({ rows }) => rows).length <= MOST_ROWS &&
+      numbers.every((number) => Number.isFinite(number) && number >= 0)
     );
   } catch {
     return false;
   }
 }
 
-// Words of schema 1, which release 0.1.0 wrote, and their successors.
-const VERDICTS = { drafted: "accepted" };
-const REASONS = { resting: "backoff", joint: "coupled" };
-const SWITCHES = { budget: ["protect_last", "deferred"], forecaster: ["channels"] }; // were 0 and 1
-
-function upgraded(report) {
-  const settings = { level: "features", ...report.settings };
-  for (const [part, switches] of Object.entries(SWITCHES)) {
-    settings[part] = { ...settings[part] };
-    for (const name of switches)
-      if (name in settings[part]) settings[part][name] = Boolean(settings[part][name]);
-  }
-  const runsBlock = ["first_block", "last_block"].includes(settings.verifier.name);
-  const { drafted: accepted, rejected } = report.totals;
-  return {
-    ...report,
-    schema: 2,
-    settings,
-    level: settings.level !== "auto" ? settings.level : runsBlock ? "features" : "prediction",
-    coupled: report.joint ?? false,
-    totals: { ...report.totals, drafted: accepted + rejected, accepted },
-    calls: report.calls.map((call) => ({
-      ...call,
-      rows: call.rows.map((row) => ({
-        ...row,
-        surprise: null,
-        verdict: VERDICTS[row.verdict] ?? row.verdict,
-        reason: REASONS[row.reason] ?? row.reason,
-      })),
-    })),
-  };
-}
-
 /** An image in a call: its branches' worst verdict and error, under their strictest tolerance. */
 function barOf(rows) {
   const known = (name) => rows.map((row) => row[name]).filter((value) => value !== null);
   const pick = (name, choose) => (known(name).length ? choose(...known(name)) : null);
-  const severity = (verdict) => style.severity.indexOf(verdict);
   return {
-    verdict: rows.map((row) => row.verdict).reduce((a, b) => (severity(a) >= severity(b) ? a : b)),
+    verdict: SEVERITY.findLast((verdict) => rows.some((row) => row.verdict === verdict)),
     error: pick("error", Math.max),
     tolerance: pick("tolerance", Math.min),
     hindcast: pick("hindcast", Math.max),
@@ -92,17 +57,13 @@ function barOf(rows) {
 }
 
 /** One list of bars per image, in the order of the calls; null where a call lacks the image. */
-export function panelsOf(report) {
-  const images = new Set(report.calls.flatMap((call) => call.rows.map((row) => row.image)));
-  return [...images]
-    .sort((a, b) => a - b)
-    .map((image) => ({
-      image,
-      bars: report.calls.map((call) => {
-        const rows = call.rows.filter((row) => row.image === image);
-        return rows.length ? barOf(rows) : null;
-      }),
-    }));
+export function panelsOf({ calls }) {
+  const byImage = calls.map(({ rows }) => Object.groupBy(rows, ({ image }) => image));
+  const images = Object.keys(Object.assign({}, ...byImage)).map(Number); // which are in order
+  return images.map((image) => ({
+    image,
+    bars: byImage.map((rows) => (rows[image] ? barOf(rows[image]) : null)),
+  }));
 }
 
 /** Of a batch, the image that took the most calls: {image, calls}; null if none stands out. */
@@ -116,15 +77,14 @@ export function hardestOf(report) {
   return next && most.calls > next.calls ? most : null;
 }
 
-/** The error at the top of all panels; see style.js. */
+/** The error at the top of all panels: room above the tolerances, and bars up to twice as tall. */
 export function scaleOf(panels) {
   const largest = (name) =>
     Math.max(0, ...panels.flatMap(({ bars }) => bars.map((bar) => bar?.[name] ?? 0)));
-  const { headroom, tolerances } = style.scale;
   const tolerance = largest("tolerance");
   const error = Math.max(largest("error"), largest("hindcast"));
-  const most = tolerance * tolerances || Number.POSITIVE_INFINITY;
-  return Math.max(tolerance * headroom, Math.min(error * headroom, most)) || 1;
+  const most = 2 * tolerance || Number.POSITIVE_INFINITY;
+  return Math.max(1.15 * tolerance, Math.min(1.15 * error, most)) || 1;
 }
 
 /**
@@ -137,13 +97,16 @@ export function shareOf(bar, scale) {
   return Math.min((value ?? 0) / scale, 1);
 }
 
+/** So many steps have begun. */
+export function stepsBegun({ calls, steps }) {
+  return Math.min(steps, Math.floor(calls.at(-1)?.position ?? -1) + 1);
+}
+
 /** The number of calls of the whole run, estimated from the calls so far. */
 export function expectedCalls(report) {
-  const last = report.calls.at(-1);
-  if (report.finished || !last) return report.calls.length;
-  const done = Math.floor(last.position) + 1;
-  const expected = Math.round((report.calls.length / done) * report.steps);
-  return Math.max(report.calls.length, expected);
+  const { length } = report.calls;
+  if (report.finished || !length) return length;
+  return Math.max(length, Math.round((length * report.steps) / (stepsBegun(report) || 1)));
 }
 
 /** The speed-up over the plain model, and the seconds saved; null if no call was fully computed. */
@@ -157,20 +120,21 @@ const STRICT = ["rejected", "backoff", "budget"]; // a higher threshold helps
 /** Why a run accepted no draft: the most frequent reason; null if it accepted some. */
 export function whyNothing(report) {
   if (report.totals.accepted) return null;
-  const counts = {};
-  for (const call of report.calls)
-    for (const { reason } of call.rows) {
-      const name = STRICT.includes(reason) ? "threshold" : reason;
-      counts[name] = (counts[name] ?? 0) + 1;
-    }
-  return Object.keys(counts).sort((a, b) => counts[b] - counts[a])[0] ?? null;
+  const reasons = report.calls.flatMap(({ rows }) => rows.map(({ reason }) => reason));
+  const groups = Object.groupBy(reasons, (name) => (STRICT.includes(name) ? "threshold" : name));
+  const [most] = Object.entries(groups).sort(([, a], [, b]) => b.length - a.length);
+  return most?.[0] ?? null;
 }
 
 /** Whether two settings (or any plain JSON) are the same. */
 export const same = (a, b) => agrees(a, b) && agrees(b, a);
 
-/** Whether settings are those of a record. A setting that an older record lacks does not count. */
+/**
+ * Whether settings are those of a record. A setting that an older record lacks does not count, and
+ * some of its switches are 0 or 1.
+ */
 export function agrees(recorded, settings) {
-  if (recorded === null || typeof recorded !== "object") return recorded === settings;
+  if (typeof settings === "boolean") return Boolean(recorded) === settings;
+  if (!(recorded instanceof Object)) return recorded === settings;
   return Object.entries(recorded).every(([key, value]) => agrees(value, settings?.[key]));
 }

@@ -1,6 +1,7 @@
 // The runs that a node can show. Pure.
 
 const MOST = 4; // samplers fed by one node
+const MOST_WAITING = 16; // each holds a whole report
 
 /** Of one SpeCa node: the newest of each sampler, oldest first. A run is the event's payload. */
 export class Runs {
@@ -10,49 +11,42 @@ export class Runs {
   }
 
   take(run) {
-    const others = this.list.filter((other) => keyOf(other) !== keyOf(run));
-    this.list = [...others, run].slice(-MOST);
+    this.list = newest(this.list, run, keyOf, MOST);
   }
 
   /** The run to show: of the chosen sampler, else the newest. */
   get shown() {
-    return this.list.find((run) => keyOf(run) === this.chosen) ?? this.list.at(-1) ?? null;
+    return this.list.find((run) => keyOf(run) === this.chosen) ?? this.list.at(-1);
   }
 
   /** Choose the next sampler, round and round. */
   next() {
     const at = this.list.indexOf(this.shown);
-    this.chosen = this.list.length ? keyOf(this.list[(at + 1) % this.list.length]) : null;
-  }
-
-  /** What the workflow keeps. */
-  get saved() {
-    return this.list.filter((run) => run.ended);
+    this.chosen = keyOf(this.list[(at + 1) % this.list.length]);
   }
 }
 
-/**
- * Runs whose workflow is not on screen, until it is: the newest few, as each holds a whole report.
- */
+/** Runs whose workflow is not on screen, until it is: the newest few. */
 export class Waiting {
-  constructor(most = 16) {
-    this.most = most;
-    this.runs = new Map(); // by workflow, node and sampler; oldest first
+  constructor() {
+    this.list = [];
   }
 
   add(run) {
-    const key = `${workflowKey(run.ids.workflow)}/${keyOf(run)}`;
-    this.runs.delete(key);
-    this.runs.set(key, run);
-    if (this.runs.size > this.most) this.runs.delete(this.runs.keys().next().value);
+    const key = (each) => `${workflowKey(each.ids.workflow)}/${keyOf(each)}`;
+    this.list = newest(this.list, run, key, MOST_WAITING);
   }
 
-  /** Hand over the runs of a workflow. */
   take(workflow) {
-    const entries = [...this.runs].filter(([, run]) => workflowKey(run.ids.workflow) === workflow);
-    for (const [key] of entries) this.runs.delete(key);
-    return entries.map(([, run]) => run);
+    const taken = this.list.filter((run) => workflowKey(run.ids.workflow) === workflow);
+    this.list = this.list.filter((run) => !taken.includes(run));
+    return taken;
   }
+}
+
+/** The newest run of each key, so many at most; the new one goes behind the others. */
+function newest(runs, run, key, most) {
+  return [...runs.filter((other) => key(other) !== key(run)), run].slice(-most);
 }
 
 /** Identifies a node's run by its node's path (a subgraph may be used twice) and its sampler. */

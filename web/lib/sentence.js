@@ -1,5 +1,5 @@
 // What a node says of a run, as a person would: one big line, one below it, and what helps. Pure.
-import { expectedCalls, gainOf, hardestOf, whyNothing } from "./report.js";
+import { expectedCalls, gainOf, hardestOf, stepsBegun, whyNothing } from "./report.js";
 
 const GOOD = 40; // dB from which a picture is as good as unchanged
 const SEEN = 30; // dB below which changes are seen
@@ -8,7 +8,7 @@ const FEW = 12; // steps of which the first and the last are most
 
 /** 41 -> "0:41"; below ten seconds "4.1 s", as m:ss would hide the difference. */
 export function clock(seconds) {
-  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
@@ -30,7 +30,7 @@ export function leftOf(report) {
   if (!done) return null;
   const rest = (expectedCalls(report) - done) / done;
   const { spent, plain_estimate: plain } = report.seconds;
-  return { seconds: spent * rest, plain: (plain ?? spent) * rest };
+  return { seconds: spent * rest, plain: plain * rest };
 }
 
 /**
@@ -52,10 +52,8 @@ export const joined = (...parts) => parts.filter(Boolean).join(" · ");
 
 /** What SpeCa Report says of a run that has ended. */
 export function oneLine(report, words) {
-  const { head, line } = sentence(
-    { state: report.finished ? "measured" : "stopped", report },
-    words,
-  );
+  const state = report.finished ? "measured" : "stopped";
+  const { head, line } = sentence({ state, report }, words);
   return [head, line].filter(Boolean).join(": ");
 }
 
@@ -64,17 +62,17 @@ const SAY = {
   failed: ({ failure }, words) => ({ tone: "bad", head: words.failed, line: failure }),
   live({ report }, words) {
     if (learning(report)) return { head: words.learning, line: words.learningLine };
-    const left = leftOf(report);
     const gain = gainOf(report);
     if (!gain) return { head: words.starting };
+    const left = leftOf(report);
     if (!left) return { head: words.faster(times(gain.speedup)) }; // its calls are too many to send
     const head = words.left(clock(left.seconds));
     return { head, line: words.plainLeft(clock(left.plain), times(gain.speedup)) };
   },
-  stopped({ report }, words) {
-    const at = Math.min(report.steps, Math.floor(report.calls.at(-1)?.position ?? -1) + 1);
-    return { head: words.stopped, line: words.step(at, report.steps) };
-  },
+  stopped: ({ report }, words) => ({
+    head: words.stopped,
+    line: words.step(stepsBegun(report), report.steps),
+  }),
   measured(facts, words) {
     const { report, psnr, changed } = facts;
     const gain = gainOf(report);
@@ -93,7 +91,7 @@ const SAY = {
         tone: "bad",
         head: words.willChange(times(gain.speedup)),
         line: better ?? words.fasterIsWorse,
-        cure: fastestGood(facts),
+        cure: helpful(facts).at(-1),
       };
     return {
       tone: better ? "warn" : "",
@@ -106,7 +104,7 @@ const SAY = {
 const learning = (report) => report.profile?.state === "learning";
 
 /** Whether a speed-up is one to speak of. */
-export const gains = (gain) => Boolean(gain) && gain.speedup >= 1.05;
+export const gains = (gain) => gain?.speedup >= 1.05;
 
 function outcome(facts, gain, words) {
   if (!gains(gain)) return nothing(facts, words, words.nothing);
@@ -131,12 +129,10 @@ function learned({ outlook, quality, report }, words) {
 function nothing(facts, words, head) {
   const { report, sampler } = facts;
   const why = causeOf(facts);
-  const cause = words.causes[why];
-  const line =
-    typeof cause === "function"
-      ? cause(why === "jump" ? (sampler ?? words.thisSampler) : report.steps)
-      : (cause ?? words.causes.other(why));
-  const cure = INCURABLE.includes(why) ? null : firstFast(facts);
+  const cause = words.causes[why] ?? words.causes.other;
+  const values = [sampler ?? words.thisSampler, report.steps, why];
+  const line = typeof cause === "function" ? cause(...values) : cause;
+  const cure = INCURABLE.includes(why) ? null : helpful(facts)[0];
   return { tone: "warn", head, line, cure };
 }
 
@@ -146,7 +142,7 @@ function causeOf(facts) {
   const { totals, steps } = facts.report;
   if (!totals.rows) return "calls";
   const why = whyNothing(facts.report) ?? "overhead";
-  return why === "threshold" && steps <= FEW && !firstFast(facts) ? "warmup" : why;
+  return why === "threshold" && steps <= FEW && !helpful(facts).length ? "warmup" : why;
 }
 
 /** The qualities that save time and do not show, the most faithful first. */
@@ -155,6 +151,3 @@ const helpful = ({ outlook, quality }) =>
     .filter(([, { speedup, psnr }]) => speedup >= WORTH && qualityOf(psnr) !== "visible")
     .map(([name]) => name)
     .filter((name) => name !== quality);
-
-const firstFast = (facts) => helpful(facts)[0] ?? null;
-const fastestGood = (facts) => helpful(facts).at(-1) ?? null;

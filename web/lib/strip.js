@@ -2,10 +2,10 @@
 // with a notch where a draft was tried and then computed. With details each cell is as tall as its
 // error, below a line for its tolerance. Knows the DOM, not ComfyUI.
 import { html, shape } from "./dom.js";
-import { expectedCalls, panelsOf, scaleOf, shareOf } from "./report.js";
-import style from "./style.js";
+import { expectedCalls, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
 
-const TALL = [14, 12, 10, 10, 8, 8, 8, 8, 5]; // of a row, by the number of images; more are as 9
+const TALL = [0, 14, 12, 10, 10, 8, 8, 8, 8]; // of a row, by the number of images
+const LEAST = 5; // of more
 const DETAILED = { row: 64, rows: 192, gap: 4, axis: 11 }; // rows share what three would take
 const GAP = 2.5;
 
@@ -15,34 +15,27 @@ export class Strip {
     this.rest = shape("path", { class: "rest" });
     this.details = shape("g");
     this.svg = shape("svg", { role: "img" }, this.rest, this.details);
-    this.host = html("div", "strip");
-    this.host.append(this.svg);
+    this.host = html("div", "strip", this.svg);
     this.cells = [];
   }
 
-  /** `report`: null if there is none. `words`: for the details; null without. */
+  /** `words`: for the details; null without. */
   draw(report, width, words) {
-    const panels = report ? panelsOf(report) : [];
-    const rows = words ? panels.slice(0, style.images) : panels;
-    const count = report ? expectedCalls(report) : 0;
+    const panels = panelsOf(report);
+    const rows = words ? panels.slice(0, MOST_IMAGES) : panels;
+    const count = expectedCalls(report);
     const step = width / Math.max(1, count);
+    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
     const tall = words
       ? Math.min(DETAILED.row, DETAILED.rows / rows.length)
-      : (TALL[Math.min(rows.length, TALL.length) - 1] ?? 0);
+      : (TALL[rows.length] ?? LEAST);
     const pitch = tall + (words ? DETAILED.gap : GAP);
     const bottom = Math.max(0, rows.length * pitch - pitch + tall);
-    const wide = Math.max(0.6, step - Math.min(2.5, step * 0.25));
-    const scale = words && scaleOf(panels);
-    const place = { step, wide, tall, pitch, bottom, width, count, scale };
     const height = bottom + (words ? DETAILED.axis : 0);
+    const scale = words && scaleOf(panels);
     set(this.svg, "height", height);
     set(this.svg, "viewBox", `0 0 ${width} ${height}`);
     this.host.classList.toggle("detailed", Boolean(words));
-    this._cells(rows, place);
-    this.details.replaceChildren(...(words ? detailsOf(report, panels, rows, place, words) : []));
-  }
-
-  _cells(rows, { step, wide, tall, pitch, count, scale }) {
     let used = 0;
     let rest = "";
     rows.forEach(({ bars }, row) => {
@@ -56,13 +49,12 @@ export class Strip {
     });
     for (const cell of this.cells.splice(used)) cell.remove();
     set(this.rest, "d", rest);
+    const place = { step, wide, tall, pitch, bottom, width, count, scale };
+    this.details.replaceChildren(...(words ? detailsOf(report, panels, rows, place, words) : []));
   }
 
   _cell(index, verdict, d) {
-    if (!this.cells[index]) {
-      this.cells[index] = shape("path", { class: "bar" });
-      this.details.before(this.cells[index]);
-    }
+    this.cells[index] ??= this.svg.insertBefore(shape("path", { class: "bar" }), this.details);
     set(this.cells[index], "data-verdict", verdict);
     set(this.cells[index], "d", d);
   }
@@ -84,7 +76,7 @@ function outline(verdict, x, y, wide, tall) {
   return `M${left} ${top}l${half} ${deep}l${short(across - half)} ${-deep}v${down}h${-across}z`;
 }
 
-const label = (x, y, text, anchor) => shape("text", { x, y, "text-anchor": anchor }, String(text));
+const label = (x, y, text, anchor) => shape("text", { x, y, "text-anchor": anchor }, text);
 
 /** What lies around and on the cells. Where the model ran all of the column is tinted. */
 function detailsOf(report, panels, rows, place, words) {
@@ -114,17 +106,13 @@ function detailsOf(report, panels, rows, place, words) {
     label(width, under, hidden ? words.more(hidden) : count, "end"),
     ...report.calls.map((call, i) => {
       const d = outline("", i * step, 0, step, bottom);
-      return shape(
-        "path",
-        { class: "hit", d },
-        shape("title", {}, told(call, i, report.steps, rows, words)),
-      );
+      const title = shape("title", {}, tooltip(call, i, report.steps, rows, words));
+      return shape("path", { class: "hit", d }, title);
     }),
   ];
 }
 
-/** A call's tooltip. */
-function told(call, index, steps, rows, words) {
+function tooltip(call, index, steps, rows, words) {
   const position = (call.position + 1).toFixed(call.position % 1 ? 2 : 0);
   const milliseconds = (1000 * call.seconds).toFixed(0);
   const lines = [`${words.call(index + 1, position, steps)}, ${milliseconds} ms`];

@@ -1,6 +1,6 @@
 // The face in one SpeCa node: takes runs and widgets, asks the server, draws.
 import { foldAdvanced, hasAdvanced, markAdvanced } from "./advanced.js";
-import { askIfAny } from "./ask.js";
+import { askIfAny, presets } from "./ask.js";
 import { setBadge } from "./badge.js";
 import { Face } from "./face.js";
 import { Original } from "./original.js";
@@ -22,15 +22,9 @@ import {
 } from "./page.js";
 import { carryProfile } from "./profiles.js";
 import { agrees, gainOf, legible, same, unpack } from "./report.js";
-import { keyOf, Runs } from "./runs.js";
+import { Runs } from "./runs.js";
 import { gains, qualityOf, sentence, times } from "./sentence.js";
-import {
-  restoreByName,
-  settingsOf,
-  settingWidgets,
-  upgradeSwitches,
-  writeSettings,
-} from "./settings.js";
+import { restoreSettings, settingsOf, settingWidgets, writeSettings } from "./settings.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
 const RAN = ["measured", "whatif"]; // states with a run that has ended
@@ -38,48 +32,33 @@ export const SHOW = "SpeCa.Timeline.Show";
 export const COLOURS = "SpeCa.Timeline.Colours";
 
 export class Timeline {
-  /** `presets`: name -> settings, as the server sends them; filled later. */
-  constructor(node, presets) {
+  constructor(node) {
     this.node = node;
-    this.presets = presets;
     this.runs = new Runs();
     this.guess = null; // the what-if: {run, settings, report, psnr, steps}
     this.outlook = null; // of a run: {run, psnr, speeds: {quality: {speedup, psnr}}}
     this.failure = null; // the message of an error
     this.asking = false;
     this.refresh = perFrame(() => this._refresh());
-    this.original = new Original(presets, this.refresh);
-    this.face = new Face({
-      onQuality: (name) => this._choose(name),
-      onSampler: () => {
-        this.runs.next();
-        this.refresh();
-      },
-      onOriginal: () => this.original.make(this.runs.shown),
-      onAdvanced: () => this._fold(),
-      onHeight: () => this._fit(),
-    });
+    this.original = new Original(this.refresh);
+    this.face = new Face(this, Object.keys(presets));
     handOnNavigation(this.face.host);
-    this.height = 0;
     foldAdvanced(node);
+    this.watchWidgets();
     this.widget = addElement(node, "timeline", this.face.host, {
       getMinHeight: () => (setting(SHOW) ? this.face.height + 16 : 0),
     });
     this.showOrHide();
-    this.watchWidgets();
   }
 
-  /** As the page's settings want it. */
   showOrHide() {
-    this.widget.hidden = !setting(SHOW);
-    this.face.host.style.display = setting(SHOW) ? "" : "none";
-    this._fit();
+    this.widget.hidden = this.face.host.hidden = !setting(SHOW);
+    this.fit();
     this.refresh();
   }
 
-  _fit() {
-    fit(this.node, this.height);
-    this.height = this.node.computeSize()[1];
+  fit() {
+    this.height = fit(this.node, this.height);
   }
 
   /** Redraw after every change of a setting, also of widgets that a combo has just made. */
@@ -88,10 +67,9 @@ export class Timeline {
     for (const widget of settingWidgets(this.node)) {
       if (widget.callback?.speca) continue;
       also(widget, "callback", () => {
-        this.failure = null;
         this.watchWidgets();
-        this._fit();
-        this.refresh();
+        this.fit();
+        this.fail(null);
       });
       widget.callback.speca = true;
     }
@@ -99,8 +77,7 @@ export class Timeline {
 
   /** The node was loaded from a workflow. */
   configured(saved) {
-    restoreByName(this.node, saved);
-    upgradeSwitches(this.node);
+    restoreSettings(this.node, saved);
     this.runs = new Runs();
     const kept = this.node.properties?.[PROPERTY];
     for (const run of Array.isArray(kept) ? kept.filter(legible) : []) this.runs.take(run);
@@ -109,7 +86,7 @@ export class Timeline {
     this.refresh();
   }
 
-  /** `message`: of an error; null: it runs again. */
+  /** `message`: of an error; null: it runs again, or otherwise. */
   fail(message) {
     this.failure = message;
     this.refresh();
@@ -118,41 +95,50 @@ export class Timeline {
   take(run) {
     this.runs.take(run);
     if (run.ended) {
-      keep(this.node, PROPERTY, this.runs.saved);
+      const ended = this.runs.list.filter((each) => each.ended);
+      keep(this.node, PROPERTY, ended);
       carryProfile(this.node, unpack(run.report).profile?.name);
     }
     this.refresh();
   }
 
   /** A quality's button was pressed: its settings go into the widgets. */
-  _choose(name) {
-    writeSettings(this.node, this.presets[name]);
+  choose(name) {
+    writeSettings(this.node, presets[name]);
     redraw(this.node);
     tracked();
+  }
+
+  nextSampler() {
+    this.runs.next();
     this.refresh();
   }
 
-  _fold() {
+  compare() {
+    this.original.make(this.runs.shown);
+  }
+
+  fold() {
     this.node.toggleAdvanced?.();
-    this._fit();
+    this.fit();
     this.refresh();
   }
 
   _refresh() {
     const run = this.runs.shown;
     const settings = settingsOf(this.node);
-    const report = run ? unpack(run.report) : null;
-    const names = Object.keys(this.presets);
+    const report = run && !this.failure ? unpack(run.report) : null;
+    const gain = report && gainOf(report);
     const facts = {
       state: this._state(run, report),
       report,
       failure: this.failure,
-      quality: settings ? names.find((name) => same(this.presets[name], settings)) : undefined,
+      quality: settings && Object.keys(presets).find((name) => same(presets[name], settings)),
       learns: settings?.forecaster.name === "learned",
       sampler: run && samplerName(nodeAt(run.ids.sampler)),
-      now: report && gains(gainOf(report)) ? gainOf(report).speedup : null,
+      now: gains(gain) ? gain.speedup : null,
     };
-    if (run?.ended && !this.failure) {
+    if (report && run.ended) {
       this._look(run);
       if (settings && !agrees(report.settings, settings)) this._whatIf(run, settings, facts);
       else this.guess = null;
@@ -168,37 +154,31 @@ export class Timeline {
 
   _draw(run, facts) {
     const told = words();
-    const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
-    facts.outlook = outlook?.speeds;
-    const guess = facts.state === "whatif" ? this.guess : null;
-    facts.psnr = (guess ?? outlook)?.psnr;
-    facts.steps = guess?.steps ?? null;
-    const said = sentence(facts, told);
     const { state, report, quality } = facts;
-    const gain = report && gainOf(report);
-    const badge = RAN.includes(state) && gains(gain);
-    const text = badge ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
-    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, text);
+    const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
+    const { psnr, steps } = (state === "whatif" ? this.guess : outlook) ?? {};
+    const said = sentence({ ...facts, outlook: outlook?.speeds, psnr, steps }, told);
+    const ran = RAN.includes(state);
+    const gain = ran && gainOf(report);
+    const badge = gains(gain) ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
+    for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, badge);
+    const buttonOf = (name) => ({
+      label: told.qualities[name],
+      ...speedOf(outlook?.speeds[name]),
+      pressed: name === quality,
+    });
+    const folds = !nodes2() && hasAdvanced(this.node);
     this.face.draw({
       state,
       run: run?.ids.run,
-      report: this.failure ? null : report,
+      report,
       said,
       cure: curedBy(said.cure, outlook, told),
-      qualities: Object.keys(this.presets).map((name) => ({
-        name,
-        label: told.qualities[name] ?? name,
-        ...speedOf(outlook?.speeds[name]),
-        pressed: name === quality,
-      })),
-      samplers: this.runs.list.map(keyOf),
-      sampler: run?.ids.sampler,
-      original: RAN.includes(state) ? this.original.button(run, report, told) : null,
+      qualities: Object.fromEntries(Object.keys(presets).map((name) => [name, buttonOf(name)])),
+      chosen: this.runs.list.length > 1 ? told.sampler(run.ids.sampler) : null,
+      original: ran ? this.original.button(run, report, told) : null,
       busy: this.original.busy,
-      advanced:
-        nodes2() || !hasAdvanced(this.node)
-          ? null
-          : told.advanced[this.node.showAdvanced ? "hide" : "show"],
+      advanced: folds ? told.advanced[this.node.showAdvanced ? "hide" : "show"] : null,
       words: told,
       colours: setting(COLOURS),
     });
@@ -206,24 +186,20 @@ export class Timeline {
 
   /** What each quality would bring on this graph: asked once per run. */
   async _look(run) {
-    const names = Object.keys(this.presets);
-    if (this.outlook?.run === run.ids.run || this.asking || !names.length) return;
-    const answer = await this._ask(run, Object.values(this.presets), true);
-    const speeds = names.map((name, i) => [name, answer?.answers[i] ?? {}]);
-    this.outlook = {
-      run: run.ids.run,
-      psnr: answer?.psnr,
-      speeds: Object.fromEntries(speeds),
-    };
+    if (this.outlook?.run === run.ids.run || this.asking) return;
+    const answer = await this._ask(run, Object.values(presets), true);
+    const speeds = Object.keys(presets).map((name, i) => [name, answer?.answers[i] ?? {}]);
+    this.outlook = { run: run.ids.run, psnr: answer?.psnr, speeds: Object.fromEntries(speeds) };
     this.refresh();
   }
 
   /** The widgets differ from the run's settings: predict the run with theirs, and show it. */
   _whatIf(run, settings, facts) {
     const known = this.guess?.run === run.ids.run ? this.guess : null;
+    const asked = known && same(known.settings, settings);
     if (known?.report) Object.assign(facts, { state: "whatif", report: known.report });
-    else if (known && same(known.settings, settings)) facts.changed = true;
-    if (!known || !same(known.settings, settings)) this._guess(run, settings);
+    else facts.changed = asked;
+    if (!asked) this._guess(run, settings);
   }
 
   /** One question at a time; the newest settings are asked for next. */
@@ -262,5 +238,5 @@ function curedBy(cure, outlook, words) {
 /** What a sampling node calls its sampler; that may be a node before it. */
 function samplerName(node) {
   const name = (each) => each?.widgets?.find((widget) => widget.name === "sampler_name")?.value;
-  return name(node) ?? name(feeder(node, "sampler")?.node) ?? null;
+  return name(node) ?? name(feeder(node, "sampler")?.node);
 }

@@ -9,5 +9,4 @@ export const wordsIn = (json) =>
   );
 
 /** The words of a locale ("zh", "zh-TW", ...); English where there is none. */
-export const wordsOf = (languages, locale) =>
-  languages[String(locale ?? "").split("-")[0]] ?? languages.en;
+export const wordsOf = (languages, locale) => languages[locale?.split("-")[0]] ?? languages.en;

@@ -1,7 +1,7 @@
 """The run as a picture: one bar per call and image, error against tolerance, verdict by colour and
-by shape. The page draws the same by the same rules: web/lib/style.js, report.js and strip.js."""
+by shape. The page draws the same by the same rules: web/lib/report.js and strip.js."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -15,13 +15,12 @@ from ....speca_core.report import CallRecord, RowRecord, RunReport, Verdict
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_SCRIPT = Path(__file__).resolve().parents[3] / "web/lib/style.js"
-STYLE = json.loads(
-    _SCRIPT.read_text(encoding="utf-8").partition("\nexport default ")[2].rstrip(";\n")
-)
-SEVERITY: list[Verdict] = STYLE["severity"]
-COLOURS: dict[Verdict, str] = next(iter(STYLE["palettes"].values()))
-INK, PAPER = STYLE["ink"], STYLE["paper"]
+_SHEET = (Path(__file__).resolve().parents[3] / "web/speca.css").read_text(encoding="utf-8")
+COLOURS: dict[Verdict, str] = dict(re.findall(r"--(\w+): (#\w{6});", _SHEET))
+OPACITY = {name: float(share) for name, share in re.findall(r"--(\w+)-opacity: ([.\d]+);", _SHEET)}
+INK, PAPER = "#dddddd", "#222222"
+SEVERITY: list[Verdict] = ["accepted", "computed", "rejected"]
+MOST_IMAGES = 6
 WIDTH, MARGIN, HEADER, FOOTER, PANEL, GAP = 1000, 56, 84, 76, 140, 22
 ROOM = 18  # at the top of a panel, above the tallest bar, for the crosses
 
@@ -77,13 +76,13 @@ def panels_of(calls: Sequence[CallRecord]) -> list[list[Bar | None]]:
 
 
 def scale_of(panels: Sequence[Sequence[Bar | None]]) -> float:
-    """The error at the top of all panels; see style.js."""
+    """The error at the top of all panels: room above the tolerances, and bars up to twice as
+    tall."""
     bars = [bar for panel in panels for bar in panel if bar]
-    headroom, tolerances = STYLE["scale"]["headroom"], STYLE["scale"]["tolerances"]
     tolerance = max((bar.tolerance or 0.0 for bar in bars), default=0.0)
     error = max((max(bar.error or 0.0, bar.hindcast or 0.0) for bar in bars), default=0.0)
-    most = tolerance * tolerances or inf
-    return max(tolerance * headroom, min(error * headroom, most)) or 1.0
+    most = 2 * tolerance or inf
+    return max(1.15 * tolerance, min(1.15 * error, most)) or 1.0
 
 
 def draw_timeline(report: RunReport) -> Image.Image:
@@ -97,7 +96,7 @@ def draw_timeline(report: RunReport) -> Image.Image:
         shown at most).
     """
     panels = panels_of(report.calls)
-    shown = panels[: STYLE["images"]]
+    shown = panels[:MOST_IMAGES]
     scale = scale_of(panels)
     height = HEADER + max(1, len(shown)) * (PANEL + GAP) + FOOTER
     picture = Image.new("RGB", (WIDTH, height), PAPER)
@@ -160,7 +159,7 @@ def _panel(
         y = min(level(bar.share(scale)), bottom - 3)
         if bar.verdict != "accepted":
             # The model ran: the whole column is filled, as that is where the time went.
-            tint = faded(COLOURS[bar.verdict], STYLE["opacity"]["column"])
+            tint = faded(COLOURS[bar.verdict], OPACITY["column"])
             draw.rectangle((a, top, b, bottom), fill=tint)
         _sign(draw, (a, y, b, bottom), bar.verdict)
         if bar.verdict == "rejected":
@@ -180,7 +179,7 @@ def _sign(
     """A bar in a verdict's colours: hollow where the model did not run."""
     colour = COLOURS[verdict]
     hollow = verdict == "accepted"
-    fill = faded(colour, STYLE["opacity"]["accepted"]) if hollow else colour
+    fill = faded(colour, OPACITY["accepted"]) if hollow else colour
     draw.rectangle(box, fill=fill, outline=colour)
 
 
