@@ -14,12 +14,6 @@ from .windows import PLACES
 
 SAMPLED = 16  # weights of which some numbers are read
 NUMBERS = 8  # of each
-PATCHES = (
-    "sampler_cfg_function",
-    "sampler_calc_cond_batch_function",
-    "sampler_pre_cfg_function",
-    "sampler_post_cfg_function",
-)
 
 
 @dataclass(frozen=True)
@@ -47,23 +41,20 @@ class Key:
 
 
 def key_of(guider: Any, flow: bool) -> Key | None:
-    """The key of a run; None if its guidance is not one number."""
+    """The key of a run; None if its guidance is not plain, or not one number."""
     if is_foreign(guider):
         return None
     patcher, conds = guider.model_patcher, getattr(guider, "conds", None) or {}
     guidance = getattr(guider, "cfg", None)
     if not isinstance(guidance, (int, float)):
         return None
-    options = guider.model_options
-    transformer = options.get("transformer_options", {})
-    functions = [options.get(name) or () for name in PATCHES]
+    transformer = guider.model_options.get("transformer_options", {})
     wrappers = [*named(transformer.get("wrappers", {}))]
     distilled = [cond.get("guidance") for prompts in conds.values() for cond in prompts]
     told = (
         type(guider).__name__,
         {name: len(prompts) for name, prompts in conds.items()},
         distilled,
-        [*named(functions)],
         [*named({place: transformer[place] for place in PLACES if place in transformer})],
         wrappers,
     )

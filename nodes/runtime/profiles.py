@@ -122,9 +122,12 @@ class ProfileStore:
         none that holds profiles."""
         try:
             file = self.folder / f"{proper(name)}.json"
+            if not file.is_file():
+                return None
             told = checked(json.loads(file.read_text("utf-8")))
             return told | {"changed": file.stat().st_mtime}
-        except (OSError, ValueError, ConfigError):
+        except (OSError, ValueError, ConfigError) as error:
+            log.warning("SpeCa: the profile %s cannot be read: %s", name, error)
             return None
 
     def each(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -195,8 +195,8 @@ def test_large_tensors_of_a_draft(model):
         assert max(cost.temporaries for cost in drafts) == temporaries
 
 
-# Of any tensor, at a draft and at a computed turn: the path model's float64 solves on the host, about
-# two thirds of a millisecond and two milliseconds. It remembers them for the next image and run.
+# Of any tensor, at a draft and at a computed turn: the path model solves in float64 on the host,
+# for about one and two milliseconds, and remembers that for the next image and run.
 OF_A_DRAFT, OF_A_TURN = 150, 350
 ON_THE_HOST = "path_model", "plans"  # their numbers are there already
 

@@ -83,7 +83,8 @@ def test_the_first_run_tells_how_fast_the_next_will_be(flux, store):
     assert -1 <= second.evaluations - foreseen.evaluations <= 3 and second.evaluations < second.rows
     # The distance is the plan's: what surprised came no nearer by its evaluations.
     distances = [run.profile["foretold"] for run in (foreseen, second)]
-    assert distances[0] <= distances[1] <= second.settings["threshold"]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-3)  # a report rounds its plans
+    assert distances[1] <= second.settings["threshold"]
 
 
 def carried(store, **changed):
