@@ -10,8 +10,9 @@ import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 
-from .runtime.calibration import Calibration, Point, Recipe
+from .runtime.calibration import Calibration, Point
 from .runtime.page.timeline import INK, PAPER, as_image
+from .runtime.trial_runs import Recipe
 
 SIZE, MARGIN = (640, 400), 60
 LINES = ("calibrated", "#009E73"), ("before", "#56B4E9"), ("fewer", "#E69F00")

@@ -1,91 +1,33 @@
 """Calibration: plans are tried on the user's own model, beside plain runs of the same noise."""
 
 import functools
-import hashlib
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-import comfy.sample
-import torch
-
-from ...speca_core.budgets import Target
-from ...speca_core.call import Call
-from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import SpecaError
-from ...speca_core.profile import Profile, some_numbers
+from ...speca_core.profile import Profile
 from ...speca_core.reaction import Reactions, Row
-from ...speca_core.sampler_response import SamplerResponse
 from ...speca_core.trial import Trial, lead_at
-from .attach import accelerate
-from .fingerprint import Key, fingerprint
 from .profiles import STORE, ProfileStore
-from .run import Run
-from .targets.prediction import PredictionRun, PredictionTarget
+from .trial_runs import (
+    NOTHING_LEARNED,
+    PlainResult,
+    Recipe,
+    Seen,
+    TrialStore,
+    distance,
+    plain_run,
+    trial_run,
+)
 
 SHARES = 0.7, 0.5, 0.4, 0.3, 0.25  # of the turns that a tried plan computes
 USUAL = 0  # as many turns at the beginning of a plan as without trials
 LEADS = 1, 3  # others that are tried
 MARGIN = 0.9  # what takes the place of the usual must bring pictures so much nearer
-TINY = 1e-9
 T = TypeVar("T")
-
-Seen = dict[float, tuple[torch.Tensor, torch.Tensor]]  # sigma -> some numbers of latent and slope
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How pictures are made: the inputs of a KSampler, with a latent [1, ...]."""
-
-    model: Any
-    positive: Any
-    negative: Any
-    latent: torch.Tensor
-    steps: int
-    cfg: float
-    sampler: str
-    scheduler: str
-
-    def sample(self, model: Any, seed: int, steps: int | None = None) -> torch.Tensor:
-        """A latent [1, ...]."""
-        noise = comfy.sample.prepare_noise(self.latent, seed)
-        latent: torch.Tensor = comfy.sample.sample(
-            model,
-            noise,
-            steps or self.steps,
-            self.cfg,
-            self.sampler,
-            self.scheduler,
-            self.positive,
-            self.negative,
-            self.latent,
-            disable_pbar=True,
-            seed=seed,
-        )
-        return latent
-
-    @property
-    def digest(self) -> str:
-        """The same for the same pictures."""
-        told = hashlib.sha256(fingerprint(self.model).encode())
-        for setting in fields(self):
-            if setting.name != "model":
-                for part in _parts(getattr(self, setting.name)):
-                    told.update(part)
-        return told.hexdigest()
-
-
-@dataclass(frozen=True)
-class PlainResult:
-    """A plain run: its latent, what was seen on the way, and what it teaches."""
-
-    latent: torch.Tensor
-    seen: Seen
-    key: Key
-    profile: Profile
-    response: SamplerResponse
 
 
 @dataclass(frozen=True)
@@ -113,69 +55,6 @@ class Point:
     calibrated: float
     before: float
     fewer: float
-
-
-@dataclass
-class Witness:
-    """What a run showed.
-
-    Attributes:
-        seen: some numbers of each latent that was computed and of the slope there, by sigma.
-        response: of the sampler.
-    """
-
-    seen: Seen = field(default_factory=dict)
-    response: SamplerResponse | None = None
-
-    @property
-    def run(self) -> type[Run]:
-        """A kind of run that shows all this."""
-        witness = self
-
-        class WitnessTarget(PredictionTarget):
-            def compute(self, call: Call, rows: Sequence[int]) -> Any:
-                answers = super().compute(call, rows)
-                x = torch.stack([self.x[row] for row in rows])
-                slopes = (x - torch.stack([*answers])) / self.sigma
-                witness.seen[self.sigma] = some_numbers(x).cpu(), some_numbers(slopes).cpu()
-                return answers
-
-        class WitnessRun(PredictionRun):
-            target = WitnessTarget
-
-            def __init__(
-                self,
-                config: SpecaConfig,
-                model: Any,
-                sigmas: Sequence[float],
-                flow: bool,
-                response: SamplerResponse | None,
-                *known: Any,
-            ) -> None:
-                super().__init__(config, model, sigmas, flow, response, *known)
-                witness.response = response
-                if not any(known):  # neither a profile nor the wish to make one
-                    raise SpecaError(NOTHING_LEARNED)
-
-        return WitnessRun
-
-
-class TrialStore(ProfileStore):
-    """Holds the one profile that is on trial, and no file."""
-
-    def __init__(self, profile: Profile | None = None) -> None:
-        super().__init__()
-        self.key: Key | None = None
-        self.profile: Any = profile  # None: nothing yet
-
-    def read(self, key: Key) -> list[Profile]:
-        """That profile."""
-        self.key = key
-        return [self.profile] if self.profile is not None else []
-
-    def keep(self, key: Key, profile: Profile) -> None:
-        """In memory alone."""
-        self.key, self.profile = key, profile
 
 
 class Calibration:
@@ -271,15 +150,7 @@ class Calibration:
         return found
 
     def _plain(self, seed: int) -> PlainResult:
-        def make() -> PlainResult:
-            witness, store = Witness(), TrialStore()
-            plain = SpecaConfig(threshold=0.0)
-            model = accelerate(self.recipe.model, plain, run=witness.run, profiles=store)
-            latent = self.recipe.sample(model, seed)
-            if store.key is None or store.profile is None or witness.response is None:
-                raise SpecaError(NOTHING_LEARNED)
-            return PlainResult(latent, witness.seen, store.key, store.profile, witness.response)
-
+        make = functools.partial(plain_run, self.recipe, seed)
         return self._once(("plain", seed), make)
 
     def _trial(
@@ -288,8 +159,9 @@ class Calibration:
         """Each picture with its profile's plan of `count` turns."""
         found = []
         for seed, taught in self._taught.items():
-            store = TrialStore(replace(taught, reaction=reaction, trials=trials))
-            path = store.path(self.key, store.profile, self.response)
+            profile = replace(taught, reaction=reaction, trials=trials)
+            store = TrialStore(profile)
+            path = store.path(self.key, profile, self.response)
             if path is None:
                 raise SpecaError(NOTHING_LEARNED)
             plan = path.plan(count)
@@ -301,10 +173,8 @@ class Calibration:
         return found
 
     def _tried(self, store: TrialStore, seed: int, speedup: float) -> tuple[float, Seen]:
-        witness = Witness()
-        config = SpecaConfig(threshold=1.0, budget=Target(speedup=speedup))
-        model = accelerate(self.recipe.model, config, run=witness.run, profiles=store)
-        return distance(self.recipe.sample(model, seed), self._truth[seed]), witness.seen
+        latent, seen = trial_run(self.recipe, seed, store, speedup)
+        return distance(latent, self._truth[seed]), seen
 
     def _fewer(self, count: int, turns: int) -> list[float]:
         """Distance of each picture made with fewer steps by the plain model."""
@@ -337,19 +207,6 @@ def best_lead(trials: Mapping[int, Sequence[TrialResult]]) -> int:
     return min([USUAL, *better], key=lambda lead: _off([trials[lead]]))
 
 
-NOTHING_LEARNED = (
-    "SpeCa Calibrate: nothing can be learned of this model here; expected a sampler without noise "
-    "(euler, dpmpp_2m, heun, uni_pc, ...) and guidance that is ComfyUI's own. Choose another "
-    "sampler, or take the patch of the guidance away."
-)
-
-
-def distance(latent: torch.Tensor, truth: torch.Tensor) -> float:
-    """||latent - truth|| / ||truth||."""
-    off = (latent.float() - truth.float()).norm() / truth.float().norm()
-    return max(float(off), TINY)
-
-
 def _mean(values: Sequence[float]) -> float:
     """Geometric."""
     return math.exp(statistics.fmean(map(math.log, values)))
@@ -358,20 +215,3 @@ def _mean(values: Sequence[float]) -> float:
 def _off(trials: Iterable[Sequence[TrialResult]]) -> float:
     """The mean distance of some trials."""
     return _mean([run.off for runs in trials for run in runs])
-
-
-def _parts(value: Any) -> Iterator[bytes]:
-    """All that makes a conditioning, a latent or a number what it is."""
-    if isinstance(value, torch.Tensor):
-        yield value.detach().float().cpu().numpy().tobytes()
-    elif isinstance(value, Mapping):
-        for key, inside in value.items():
-            yield str(key).encode()
-            yield from _parts(inside)
-    elif isinstance(value, (list, tuple)):
-        for inside in value:
-            yield from _parts(inside)
-    elif isinstance(value, (str, int, float, bool, type(None))):
-        yield repr(value).encode()
-    else:
-        yield str(id(value)).encode()

@@ -8,13 +8,13 @@ from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.calibration import (
     USUAL,
     Calibration,
-    Recipe,
     TrialResult,
     best_lead,
     counts_of,
 )
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import STORE, ProfileStore
+from speca_pack.nodes.runtime.trial_runs import Recipe
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.errors import SpecaError
 from test_learned import told
