@@ -27,7 +27,7 @@ from .page.report_store import remember
 from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
-from .skipping import BlockWatch, is_known, suspects
+from .skipping import BlockWatch, is_known, suspects, watchful
 from .targets import RUNS, run_for
 from .windows import changes_in, marks_of
 
@@ -113,7 +113,7 @@ def _sample(
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response, carried, end=float(sigmas[-1]))
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
-        knowledge.config,
+        watchful(knowledge.config, names),
         patcher.model,
         sigmas.tolist(),
         flow,
@@ -176,8 +176,9 @@ def _asked_for(guider: Any, noise: torch.Tensor) -> torch.Tensor | None:
     mask = next((mask for mask in masks if mask is not None), None)
     if mask is None or noise.ndim != 4:
         return None
-    shape = len(noise), 1, *noise.shape[2:]
-    return prepare_mask(mask, shape, guider.model_patcher.load_device).expand(noise.shape)
+    shape, device = (len(noise), 1, *noise.shape[2:]), guider.model_patcher.load_device
+    drawn: torch.Tensor = prepare_mask(mask, shape, device).expand(noise.shape)
+    return drawn
 
 
 def _showing(run: Run, callback: Callable[..., Any]) -> Callable[..., Any]:
