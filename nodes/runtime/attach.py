@@ -27,7 +27,7 @@ from .page.report_store import remember
 from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
-from .skipping import BlockWatch, is_known, suspects, watchful
+from .skipping import WATCHED, BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
 from .windows import changes_in, marks_of
 
@@ -113,7 +113,7 @@ def _sample(
     response = response_of(sampler, guider, sigmas) if config.hindsight else None
     knowledge = Knowledge(profiles, config, guider, flow, response, carried, end=float(sigmas[-1]))
     run = (run_type or run_for(config, guider, knowledge.gatherer is not None))(
-        watchful(knowledge.config, names),
+        knowledge.config,
         patcher.model,
         sigmas.tolist(),
         flow,
@@ -128,6 +128,8 @@ def _sample(
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()
+    elif names and run.session.path is None:  # a profile is made only where nobody skips
+        run.session.watched = WATCHED
     report = run.session.report
     report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told

@@ -7,17 +7,17 @@ the other's truth. So where there are such functions, the blocks that run are wa
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 from torch import nn
 
-from ...speca_core.config import SpecaConfig
 from .blocks.family import bare
 from .other_caches import named
 
-WATCHED = 6  # first calls that are computed beside functions that may skip
+# Predictions that are computed first beside functions that may skip. Who skips every second one is
+# not seen where those are the ones that we draft.
+WATCHED = 6
 _known: set[frozenset[str]] = set()  # functions that were seen to skip, of each model
 
 
@@ -36,15 +36,6 @@ def suspects(model_options: Mapping[str, Any], diffusion_model: Any) -> frozense
 def is_known(names: frozenset[str]) -> bool:
     """Whether these were seen to skip before."""
     return names in _known
-
-
-def watchful(config: SpecaConfig, names: frozenset[str]) -> SpecaConfig:
-    """The settings with a warm-up in which others show whether they skip. Who skips every second
-    call is never seen to if we draft those."""
-    budget: Any = config.budget
-    if not names or not hasattr(budget, "warmup"):
-        return config
-    return replace(config, budget=replace(budget, warmup=max(WATCHED, budget.warmup)))
 
 
 class BlockWatch:
