@@ -82,6 +82,7 @@ class Session:
             flow=flow,
         )
         self.predictions = 0  # asked for so far
+        self.watched = 0  # first ones that are computed in any case
         self.caching = True  # until memory runs out
         self.store: torch.device | None = None  # of what is kept; None: the device it comes from
         self._lanes_made = 0

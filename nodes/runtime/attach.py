@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
+from comfy.sampler_helpers import prepare_mask
 
 from ...speca_core.config import SpecaConfig
 from ...speca_core.report import RunReport
@@ -26,7 +27,7 @@ from .page.report_store import remember
 from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
-from .skipping import BlockWatch, is_known, suspects
+from .skipping import WATCHED, BlockWatch, is_known, suspects
 from .targets import RUNS, run_for
 from .windows import changes_in, marks_of
 
@@ -127,6 +128,8 @@ def _sample(
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()
+    elif names and run.session.path is None:  # a profile is made only where nobody skips
+        run.session.watched = WATCHED
     report = run.session.report
     report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told
@@ -134,6 +137,8 @@ def _sample(
     with harmless("telling the page of the run"):
         live = LiveRun(run.session, node)
     mask = kwargs.get("denoise_mask", args[0] if args else None)
+    with harmless("looking where an inpaint model draws"):
+        mask = _asked_for(guider, noise) if mask is None else mask
     if mask is not None and MOVES_MASK not in guider.model_options:
         run.session.draw(mask)
     shapes = kwargs.get("latent_shapes") or ()
@@ -162,6 +167,20 @@ def _sample(
     with harmless("keeping the report of the run"):
         remember(latent, report)
     return latent
+
+
+def _asked_for(guider: Any, noise: torch.Tensor) -> torch.Tensor | None:
+    """Where an inpaint model is asked to draw, by the mask that its prompts bring, as the latents
+    are; None: everywhere. What it is given fills the rest, and hides how far off the drawn part is.
+    Masks of videos name whole frames, which are made as well."""
+    conds = getattr(guider, "conds", {}).values()
+    masks = (cond.get("concat_mask") for prompts in conds for cond in prompts)
+    mask = next((mask for mask in masks if mask is not None), None)
+    if mask is None or noise.ndim != 4:
+        return None
+    shape, device = (len(noise), 1, *noise.shape[2:]), guider.model_patcher.load_device
+    drawn: torch.Tensor = prepare_mask(mask, shape, device).expand(noise.shape)
+    return drawn
 
 
 def _showing(run: Run, callback: Callable[..., Any]) -> Callable[..., Any]:

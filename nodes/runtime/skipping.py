@@ -15,6 +15,9 @@ from torch import nn
 from .blocks.family import bare
 from .other_caches import named
 
+# Predictions that are computed first beside functions that may skip. Who skips every second one is
+# not seen where those are the ones that we draft.
+WATCHED = 6
 _known: set[frozenset[str]] = set()  # functions that were seen to skip, of each model
 
 

@@ -17,6 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PACK = Path(__file__).resolve().parents[2]
+sys.path.append(str(PACK / "tests"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PAGE_SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else a dialog covers the page

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import PACK, ask, once, opened
 from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, TEMPLATES, fresh
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from odd import changed, json_values, places
 
 RECORDED = json.loads((PACK / "tests/web/report_0_1_0.json").read_text(encoding="utf-8"))
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
@@ -125,8 +128,7 @@ def test_an_example_of_0_1_0_opens_with_its_values_and_runs(page):
 def test_a_run_recorded_by_0_1_0_is_drawn_in_todays_words(page):
     workflow = fresh()
     (node,) = (entry for entry in workflow["nodes"] if entry["id"] == ACCELERATE)
-    ids = {"prompt": "", "workflow": "", "node": str(ACCELERATE), "sampler": "8", "run": "old"}
-    node["properties"]["speca_runs"] = [{"ids": ids, "ended": True, "report": RECORDED}]
+    node["properties"]["speca_runs"] = [{**RUN, "report": RECORDED}]
     page.load(workflow)
     page.answered()
     # Its settings are not those of the widgets: a forecaster of its own, so there is no what-if.
@@ -136,6 +138,40 @@ def test_a_run_recorded_by_0_1_0_is_drawn_in_todays_words(page):
     assert shown["legend"] == []
     page.press(ACCELERATE, ".details")
     assert page.chart(ACCELERATE)["legend"] == ["tried, then computed", "tolerance"]
+
+
+RUN = {
+    "ids": {"prompt": "", "workflow": "", "node": str(ACCELERATE), "sampler": "8", "run": "old"},
+    "ended": True,
+    "report": {
+        **RECORDED,
+        "calls": {**RECORDED["calls"], "values": RECORDED["calls"]["values"][:2]},
+    },
+}
+CARRIED = {"speca_runs": [RUN], "speca_widgets": ["threshold"], "speca_profile": {"profiles": []}}
+
+
+@once
+def test_a_page_opens_whatever_lies_at_the_node(page):
+    workflow = fresh()
+    (node,) = (entry for entry in workflow["nodes"] if entry["id"] == ACCELERATE)
+    shown = "id => [app.graph.nodes.length, app.graph.getNodeById(id).widgets.length]"
+    page.load(workflow)
+    whole = page.run(shown, ACCELERATE)
+
+    @settings(deadline=None, max_examples=40, database=None)
+    @given(path=st.sampled_from([*places(CARRIED)]), other=json_values)
+    @example(path=("speca_runs",), other=5)
+    @example(path=("speca_runs",), other=[None, {}])
+    @example(path=("speca_runs", 0, "report", "steps"), other=2_000_000)
+    def opens(path, other):
+        node["properties"] = changed(CARRIED, path, other)
+        page.load(workflow)
+        assert page.run(shown, ACCELERATE) == whole
+
+    opens()
+    # The server refuses what-ifs about such runs, and the browser tells of it.
+    page.messages[:] = [message for message in page.messages if "400 (Bad" not in message]
 
 
 @once

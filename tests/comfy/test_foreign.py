@@ -90,6 +90,29 @@ def test_a_guider_is_called_at_every_step(flux):
     assert len(heard) == STEPS
 
 
+class Adaptive(comfy.samplers.CFGGuider):
+    """Guides until both prompts are answered alike, and saves the second answer from then on."""
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        negative, positive = self.conds["negative"], self.conds["positive"]
+        inner, options = self.inner_model, model_options or {}
+        if getattr(self, "alike", False):
+            return comfy.samplers.calc_cond_batch(inner, [positive], x, timestep, options)[0]
+        answers = comfy.samplers.calc_cond_batch(inner, [positive, negative], x, timestep, options)
+        cond, uncond = ((x - answer).flatten(1) for answer in answers)
+        self.alike = float(torch.cosine_similarity(cond, uncond).min()) > 0.99
+        return answers[1] + CFG * (answers[0] - answers[1])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_guider_that_compares_answers(flux, ordinary, level):
+    """On a draft it compares forecasts, and may decide a step off."""
+    made = sample(fast(flux, level), Adaptive)
+    assert find(made).count("accepted")
+    # 7 dB: 0.059 was measured where an ordinary run has 0.028.
+    assert max(distances(made, sample(flux, Adaptive))) < 2.5 * ordinary
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_function_that_changes_the_scale(flux, ordinary, level):
     model = flux.clone()
@@ -211,17 +234,12 @@ WINDOWS = (
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("adapter", WINDOWS, ids=lambda a: str([*vars(a).values()]))
-def test_no_draft_goes_across_the_bounds_of_an_adapter(flux, adapter, level):
-    """Where no profile knows of it. As good as where the adapter stays."""
-    config = checked(level=level).without_profile
-
-    def worst(adapter):
-        model = adapter.on(flux)
-        made = sample(accelerate(model, config))
-        assert find(made).count("accepted") > STEPS // 2
-        return max(distances(made, sample(model)))
-
-    assert worst(adapter) < 2 * worst(Adapter(1.1, -1.0))
+def test_no_draft_goes_across_the_bounds_of_an_adapter(flux, ordinary, adapter, level):
+    """Where no profile knows of it."""
+    model = adapter.on(flux)
+    made = sample(accelerate(model, checked(level=level).without_profile))
+    assert find(made).count("accepted") > STEPS // 2
+    assert max(distances(made, sample(model))) < 2 * ordinary
 
 
 def bounds(lo, hi):
