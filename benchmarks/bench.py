@@ -7,6 +7,7 @@ second start goes on where the first one ended. --page takes them over into the 
 """
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -197,11 +198,11 @@ def main() -> int:
         write_gate(bed_of(options), options.json)
     elif options.floor or options.systems:
         pictures, learns = (options.prompts_seed, options.images), (options.taught, options.school)
-        methods, settings = ours_and_others, settings_of(options)
+        bed, methods, settings = bed_of(options), ours_and_others, settings_of(options)
         if options.systems:
-            methods = systems
+            methods = functools.partial(systems, bed.bed)
             settings = [setting for setting in settings if setting.steps == STEPS]
-        floor = Floor(bed_of(options), methods, *pictures, options.methods, *learns)
+        floor = Floor(bed, methods, *pictures, options.methods, *learns)
         write_floor(floor, settings, options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")

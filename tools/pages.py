@@ -108,20 +108,53 @@ def gate_table() -> str:
 
 
 def floor_table() -> str:
-    """What `bench --floor` has measured on each bed: one row for each method, one cell for each
-    budget, beside fewer steps at as many evaluations, rounded up."""
+    """What `bench --floor` has measured on all beds: one row for each method, one cell for each
+    budget."""
     floors = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["floor"]
-    cells: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    cells: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for bed, found in floors.items():
         for row in found:
             setting = f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}"
-            beside = fewer_steps(found, row)
-            if beside is not None:
-                cell = f"{row['evaluations']:.1f}: {mean_worst(row['psnr'])} {against(row, beside)}"
-                cells[bed, setting, row["method"]][cell] = cell  # once, if two budgets are alike
-    most = max(map(len, cells.values()))
-    rows = [(*key, *found, *[""] * (most - len(found))) for key, found in cells.items()]
-    return table(("bed", "setting", "method", *["budget"] * most), rows)
+            cell = cell_of(found, row)
+            key = bed, setting, row["method"]
+            if cell and cell not in cells[key]:  # two budgets may be alike
+                cells[key].append(cell)
+    rows = {key: found for key, found in cells.items() if found}
+    most = max(map(len, rows.values()))
+    filled = [(*key, *found, *[""] * (most - len(found))) for key, found in rows.items()]
+    return table(("bed", "setting", "method", *["budget"] * most), filled)
+
+
+OURS = 14.0, 9.0  # evaluations of the node in the table of systems
+
+
+def systems_table() -> str:
+    """What `bench --systems` has measured: one row for each system, one column for each bed; first
+    the node with a profile, at as many evaluations or fewer."""
+    kept = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))
+    cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for bed, found in kept["systems"].items():
+        floor = kept["floor"][f"{bed}, captions 2025"]
+        for row in floor:
+            setting = row["sampler"], row["steps"], row["cfg"], row["method"]
+            if setting == ("euler", 28, 3.5, "learned, target") and row["evaluations"] in OURS:
+                cells["**SpeCa, target**"][bed].append(cell_of(floor, row))
+        for row in found:
+            if row["method"] != "fewer steps":
+                cells[row["method"]][bed].append(cell_of(found, row))
+    rows = [
+        (system, *("<br>".join(by_bed[bed]) for bed in kept["systems"]))
+        for system, by_bed in cells.items()
+    ]
+    return table(("system", *kept["systems"]), rows)
+
+
+def cell_of(found: Sequence[dict[str, Any]], row: dict[str, Any]) -> str:
+    """A row beside fewer steps at as many evaluations, rounded up; empty where there are none."""
+    beside = fewer_steps(found, row)
+    if beside is None:
+        return ""
+    return f"{row['evaluations']:.1f}: {mean_worst(row['psnr'])} {against(row, beside)}"
 
 
 def marks_table() -> str:
@@ -160,7 +193,12 @@ def mean_worst(values: Sequence[float]) -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guide.md": {"settings": settings_table},
-    "docs/beds.md": {"gate": gate_table, "floor": floor_table, "marks": marks_table},
+    "docs/beds.md": {
+        "gate": gate_table,
+        "floor": floor_table,
+        "systems": systems_table,
+        "marks": marks_table,
+    },
     "docs/models.md": {"families": families_table},
 }
 
