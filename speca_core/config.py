@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from .budgets import BUDGETS, Accumulated, Budget, Distance
 from .errors import ConfigError
-from .forecasters import FORECASTERS, Forecaster, Learned, Newton
+from .forecasters import FORECASTERS, Forecaster, Learned, Newton, Taylor
 from .settings import Settings, entry, number, one_of, switch
 from .verifiers import VERIFIERS, Embedded, Innovation, Verifier
 
@@ -103,6 +103,8 @@ class SpecaConfig(Settings):
         }
         if "budget" in changed:
             changed["threshold"] = min(1.0, PER_DISTANCE * self.threshold)
+        elif "forecaster" in changed and not self.budget.judges_drafts:
+            changed["forecaster"] = Taylor()  # where nothing ends a streak a line holds longer
         return replace(self, **changed)
 
     @property

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from speca_core import ConfigError, SpecaConfig
 from speca_core.budgets import BUDGETS
 from speca_core.config import PRESETS
-from speca_core.forecasters import FORECASTERS, Newton
+from speca_core.forecasters import FORECASTERS, Newton, Taylor
 from speca_core.settings import Number, Switch, Text, settings_of
 from speca_core.verifiers import VERIFIERS, LastBlock
 
@@ -129,5 +129,9 @@ def test_without_a_profile_other_choices_stand():
     assert chosen == ("newton", "embedded", "accumulated")
     assert config.threshold == pytest.approx(0.6)  # of errors in a row, not of the result
     assert SpecaConfig(0.9).without_profile.threshold == 1.0
-    own = SpecaConfig.build({"threshold": 0.3, "forecaster": "taylor", "budget": "interval"})
+    # Nothing ends the streaks of these: a line holds longer than a parabola.
+    for unjudged in ("target", "interval", "mask"):
+        other = SpecaConfig.build({"threshold": 0.3, "budget": unjudged}).without_profile
+        assert other.forecaster == Taylor(order=1) and other.threshold == 0.3
+    own = SpecaConfig.build({"threshold": 0.3, "forecaster": "newton", "budget": "interval"})
     assert own.without_profile == replace(own, verifier=config.verifier)
