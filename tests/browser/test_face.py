@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import ask, once
-from graphs import ACCELERATE, CONFIG, DECODE, PROMPT, SAMPLER, fresh, spaces
+from graphs import ACCELERATE, CONFIG, DECODE, PROMPT, SAMPLER, fresh
 from playwright.sync_api import expect
 
 IN_SIGHT = ["threshold", "forecaster", "verifier", "budget"]
@@ -116,6 +116,26 @@ def test_the_speed_up_is_in_the_title_also_when_collapsed(page):
         page.frames()
     page.load(fresh())
     assert "×" not in page.badge(ACCELERATE)
+
+
+@once
+def test_a_collapsed_nodes_speed_up_lies_below_its_title(page):
+    """Above it ComfyUI writes the pack's name."""
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    page.await_state(ACCELERATE, "measured")
+    top = page.run(
+        """id => {
+            const node = app.graph.getNodeById(id);
+            node.collapse();
+            const context = document.createElement('canvas').getContext('2d'), tops = [];
+            context.roundRect = (left, top) => tops.push(top);
+            node.onDrawTitle(context);
+            return tops;
+        }""",
+        ACCELERATE,
+    )
+    assert len(top) == 1 and top[0] > 0
 
 
 def test_no_text_is_cut_in_a_narrow_node(page):

@@ -109,7 +109,7 @@ def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
 
 
 def test_the_same_graph_runs_once_more_after_it_has_taught(comfy):
-    """A fixed seed, and nothing changed: the second picture is the fast one, and then it is made."""
+    """Though nothing in it changed, and the seed is fixed. Then its picture is made."""
     prompt = graph()
     guidance = {"conditioning": ["4", 0], "guidance": round(time.time() % 99, 3)}  # a new model
     prompt["13"] = {"class_type": "FluxGuidance", "inputs": guidance}

@@ -7,7 +7,7 @@ export function pictureNode(prompt, outputs) {
   );
 }
 
-/** A node's id in a prompt of ours: of the graph's own nodes the server tells nothing then. */
+/** A node's id in a prompt of ours: the graph's own nodes hear nothing of it. */
 export const other = (id) => `${id}_other`;
 
 /**

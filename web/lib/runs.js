@@ -46,9 +46,7 @@ function newest(runs, run, key, most) {
 }
 
 /** Identifies a node's run by its node's path (a subgraph may be used twice) and its sampler. */
-export function keyOf(run) {
-  return `${run.ids.node}/${run.ids.sampler}`;
-}
+const keyOf = ({ ids }) => `${ids.node}/${ids.sampler}`;
 
 /** A workflow's id; empty for the all-zero id of a graph that has none. */
 export function workflowKey(id) {
