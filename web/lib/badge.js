@@ -30,7 +30,7 @@ export function showBadges() {
   sheet.replaceSync(rules.join(""));
 }
 
-/** On the canvas at the right of the title; of a collapsed node, which the title fills, below. */
+/** On the canvas at the right of the title; of a collapsed node below it. */
 function paintTitle(node) {
   also(node, "onDrawTitle", (context) => {
     const text = texts.get(node);
