@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..speca_core import SpecaConfig
 from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, Text, settings_of
-from .runtime.attach import accelerate
+from .runtime.attach import TAUGHT, accelerate
 from .runtime.page.events import found
 from .runtime.page.workflow_metadata import PROFILE, node_at
 from .runtime.samplers import NAMES
@@ -108,9 +108,18 @@ class SpeCaAccelerate(io.ComfyNode):
         )
 
     @classmethod
+    def _node(cls) -> str:
+        return str(getattr(cls.hidden, "unique_id", None) or "")
+
+    @classmethod
+    def fingerprint_inputs(cls, **widgets: Any) -> int:
+        """Another number after a run that taught: ComfyUI then runs the same graph once more."""
+        return TAUGHT[cls._node()]
+
+    @classmethod
     def execute(cls, model: Any, **widgets: Any) -> io.NodeOutput:
         """Check the settings, then attach them to a clone of the model."""
-        node = str(getattr(cls.hidden, "unique_id", None) or "")
+        node = cls._node()
         prompt = getattr(cls.hidden, "prompt", None) or {}
         sent = prompt.get(node, {}).get("inputs", {})
         # ComfyUI leaves out a combo whose choice it does not know; the message names what was sent.

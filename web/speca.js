@@ -27,8 +27,8 @@ const NOTED = { SpeCaReport: "report", SpeCaCompare: "compare" };
 const timelines = new Map(); // node -> Timeline, of the nodes that exist now
 const waiting = new Waiting();
 
-function onRun({ detail: run }) {
-  waiting.add(run);
+function onRun({ detail }) {
+  waiting.add(detail);
   deliver();
 }
 
@@ -75,12 +75,14 @@ function addNote(node, word) {
     getMinHeight: () => note.height,
     getMaxHeight: () => note.height + 24,
   });
-  also(node, "onExecuted", (output) => {
+  const tell = (output) => {
     if (!output?.text) return;
     const [run] = output.speca_run ?? [];
     const lines = run ? [oneLine(unpack(run), words()), ...output.text] : output.text;
     note.say(lines.join("\n"), output.speca_diagnosis?.join("\n"));
-  });
+  };
+  also(node, "onExecuted", tell);
+  also(node, "onConfigure", () => tell(app.nodeOutputs[node.id])); // after undo
 }
 
 function addTimeline(node) {

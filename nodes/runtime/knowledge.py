@@ -149,14 +149,19 @@ class Knowledge:
         profile = self.gatherer.profile(self._key.guidance, self._key.flow)
         return self._store.path(self._key, profile, self._response) if profile else None
 
-    def learn(self, report: RunReport) -> None:
-        """The run is over, and finished: keep what it has taught."""
+    def learn(self, report: RunReport) -> bool:
+        """The run is over, and finished: keep what it has taught.
+
+        Returns:
+            Whether a profile serves the next run like it, which made this one plain.
+        """
         if self._key is None:
-            return
+            return False
         if self.gatherer is not None:
             run = self.gatherer.profile(self._key.guidance, self._key.flow)
             if run is not None:
                 self._store.learn(self._key, run)
+                return self.config.threshold > 0
         elif self._profile is not None:
             rows = (row for call in report.calls for row in call.rows)
             surprises = [row.surprise for row in rows if row.surprise is not None]
@@ -164,3 +169,4 @@ class Knowledge:
                 usual = self._profile.surprise
                 judged = self._profile.judged_by([usual * surprise for surprise in surprises])
                 self._store.keep(self._key, judged)
+        return False

@@ -17,6 +17,7 @@ SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encodi
 SHIPPED = json.loads((Path(__file__).parent / "compare_0_1_0.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted([*(PACK / "example_workflows").glob("*.json"), *TEMPLATES.glob("*.json")])
+each_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 # Pairs of nodes that lie on each other, each with its title above it.
 OVERLAPS = """() => app.graph.nodes.flatMap((a, i) => app.graph.nodes.slice(i + 1).filter((b) => {
@@ -175,7 +176,7 @@ def test_a_page_opens_whatever_lies_at_the_node(page):
 
 
 @once
-@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+@each_example
 def test_example_workflows_load_whole(page, path):
     workflow = json.loads(path.read_text(encoding="utf-8"))
     assert path.with_suffix(".jpg").stat().st_size < 150_000
@@ -209,6 +210,19 @@ def test_example_workflows_load_whole(page, path):
                 name,
                 types[int(identity)],
             )
+
+
+@each_example
+def test_an_example_workflow_can_be_read_as_it_opens(path):
+    """The page fits a template into three quarters of the window, and writes no text of less than
+    8 pixels; here at 1440 x 900, of which the tabs take some."""
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    wide, tall = (
+        max(node["pos"][side] + node["size"][side] for node in nodes)
+        - min(node["pos"][side] for node in nodes)
+        for side in (0, 1)
+    )
+    assert 14 * 0.75 * min(1440 / wide, 860 / tall) >= 8
 
 
 def test_example_workflows_say_where_their_models_are():

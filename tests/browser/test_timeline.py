@@ -179,6 +179,7 @@ def test_undo_and_a_pasted_copy_keep_the_run(page):
     page.run("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
     page.drawn()
     assert page.chart(ACCELERATE)["run"] == done["run"] and page.chart(ACCELERATE)["visible"]
+    page.note(REPORT, "report", "evaluations saved")
     page.run(
         """id => {
             app.canvas.copyToClipboard([app.graph.getNodeById(id)]);

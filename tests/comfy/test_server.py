@@ -10,6 +10,8 @@ import pytest
 from conftest import PACK
 
 WORKFLOW = json.loads((PACK / "demo/workflow_api.json").read_text(encoding="utf-8"))
+# Settings that need no profile: nothing that an earlier run taught changes what they do.
+CHECKED = {"forecaster": "newton", "verifier": "embedded", "budget": "accumulated"}
 
 
 def ask(address, path, body=None):
@@ -40,6 +42,12 @@ def finish(address, prompt):
             return entry
         time.sleep(0.1)
     pytest.fail("the server did not finish in two minutes")
+
+
+def cached(entry):
+    """The nodes that ComfyUI did not execute again."""
+    messages = entry["status"]["messages"]
+    return next(data["nodes"] for kind, data in messages if kind == "execution_cached")
 
 
 def test_the_demos_workflow_runs_and_reports(comfy):
@@ -91,16 +99,28 @@ def test_a_prompt_of_0_1_0_runs_as_it_did(comfy):
 
 
 def test_the_report_is_found_when_the_sampler_comes_from_the_cache(comfy):
-    prompt = graph(threshold=0.19)
+    prompt = graph(threshold=0.19, **CHECKED)
     bare = {name: node for name, node in prompt.items() if name not in ("9", "12")}
     bare["10"]["inputs"]["samples"] = ["8", 0]
     finish(comfy, bare)
-    entry = finish(comfy, graph(threshold=0.19))
-    cached = next(
-        data["nodes"] for kind, data in entry["status"]["messages"] if kind == "execution_cached"
-    )
-    assert "8" in cached and "9" not in cached
+    entry = finish(comfy, prompt)
+    assert "8" in cached(entry) and "9" not in cached(entry)
     assert json.loads(entry["outputs"]["9"]["speca_report"][0])["settings"]["threshold"] == 0.19
+
+
+def test_the_same_graph_runs_once_more_after_it_has_taught(comfy):
+    """Though nothing in it changed, and the seed is fixed. Then its picture is made."""
+    prompt = graph()
+    guidance = {"conditioning": ["4", 0], "guidance": round(time.time() % 99, 3)}  # a new model
+    prompt["13"] = {"class_type": "FluxGuidance", "inputs": guidance}
+    prompt["8"]["inputs"] |= {"positive": ["13", 0], "steps": 28}
+    taught, fast, made = (finish(comfy, prompt) for _ in range(3))
+    states = [
+        json.loads(entry["outputs"]["9"]["speca_report"][0])["profile"]["state"]
+        for entry in (taught, fast)
+    ]
+    assert states == ["learning", "served"]
+    assert "8" not in cached(fast) and "8" in cached(made)
 
 
 def test_a_bypassed_node_shows_no_older_run(comfy):
@@ -135,14 +155,12 @@ def test_an_unknown_entry_of_a_combo_is_explained(comfy):
 
 def test_an_error_leaves_the_next_run_as_it_was(comfy):
     """start after end gets past ComfyUI's own checks: our message, and the next run is unharmed."""
-    # What needs no profile: each run teaches the other settings something.
-    choices = {"forecaster": "newton", "verifier": "embedded", "budget": "accumulated"}
-    first = finish(comfy, graph(threshold=0.21, **choices))
+    first = finish(comfy, graph(threshold=0.21, **CHECKED))
     before = json.loads(first["outputs"]["9"]["speca_report"][0])
     entry = finish(comfy, graph(start=0.9, end=0.1))
     assert entry["status"]["status_str"] == "error"
     assert "expected start < end" in json.dumps(entry["status"]["messages"])
-    again = graph(threshold=0.21, **choices)
+    again = graph(threshold=0.21, **CHECKED)
     again["4"]["inputs"]["text"] += " "  # the same words, but the sampler has to run again
     after = json.loads(finish(comfy, again)["outputs"]["9"]["speca_report"][0])
     assert [c["rows"] for c in after["calls"]] == [c["rows"] for c in before["calls"]]

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { pictureNode, withInputs } from "../../web/lib/prompt.js";
+import { other, pictureNode, withInputs } from "../../web/lib/prompt.js";
 import { clock, leftOf, qualityOf, sentence } from "../../web/lib/sentence.js";
 import { wordsIn } from "../../web/lib/words.js";
 
@@ -171,7 +171,7 @@ test("an error is told as it is", () => {
 const PROMPT = {
   1: { class_type: "UNETLoader", inputs: { name: "m" } },
   "5:2": { class_type: "SpeCaAccelerate", inputs: { model: ["1", 0], threshold: 0.05 } },
-  3: { class_type: "KSampler", inputs: { model: ["5:2", 0], seed: 1 } },
+  3: { class_type: "KSampler", inputs: { model: ["5:2", 0], seed: 1, at: [1, 2] } },
   4: { class_type: "SpeCaReport", inputs: { latent: ["3", 0] } },
   6: { class_type: "VAEDecode", inputs: { samples: ["4", 0] } },
   9: { class_type: "SaveImage", inputs: { images: ["6", 0], filename_prefix: "a" } },
@@ -183,17 +183,17 @@ test("the picture is the graph's own, not a report's", () => {
   assert.equal(pictureNode(PROMPT, { 4: { images: [1] } }), undefined);
 });
 
-test("another quality, or the original, is the same prompt with other inputs, in a node of another name", () => {
+test("another quality, or the original, is the same prompt with other inputs, and its nodes have other ids", () => {
   const before = JSON.stringify(PROMPT);
   const made = withInputs(PROMPT, "5:2", { threshold: 0.2, budget: "distance" }, "9");
   assert.equal(JSON.stringify(PROMPT), before);
-  assert.equal(made["5:2"], undefined);
-  assert.deepEqual(made["5:2_other"].inputs, {
-    model: ["1", 0],
+  assert.deepEqual(Object.keys(made).sort(), Object.keys(PROMPT).map(other).sort());
+  assert.deepEqual(made[other("5:2")].inputs, {
+    model: [other("1"), 0],
     threshold: 0.2,
     budget: "distance",
   });
-  assert.deepEqual(made[3].inputs, { model: ["5:2_other", 0], seed: 1 });
-  assert.deepEqual(made[6].inputs, { samples: ["4", 0] });
-  assert.equal(made[9].class_type, "PreviewImage");
+  assert.deepEqual(made[other("3")].inputs, { model: [other("5:2"), 0], seed: 1, at: [1, 2] });
+  assert.deepEqual(made[other("6")].inputs, { samples: [other("4"), 0] });
+  assert.equal(made[other("9")].class_type, "PreviewImage");
 });

@@ -30,7 +30,7 @@ export function showBadges() {
   sheet.replaceSync(rules.join(""));
 }
 
-/** On the canvas at the right of the title; of a collapsed node, which the title fills, above. */
+/** On the canvas at the right of the title; of a collapsed node below it. */
 function paintTitle(node) {
   also(node, "onDrawTitle", (context) => {
     const text = texts.get(node);
@@ -40,7 +40,7 @@ function paintTitle(node) {
     const width = context.measureText(text).width + 14;
     const left = node.width - width - 8;
     const title = globalThis.LiteGraph.NODE_TITLE_HEIGHT;
-    const top = node.flags.collapsed ? -title - TALL - 3 : -(title + TALL) / 2;
+    const top = node.flags.collapsed ? 3 : -(title + TALL) / 2;
     context.fillStyle = PAPER;
     context.beginPath();
     context.roundRect(left, top, width, TALL, TALL / 2);

@@ -2,7 +2,7 @@
 // all qualities to choose from. Knows the DOM, not ComfyUI.
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
-import { clock, joined, times } from "./sentence.js";
+import { clock, gains, joined, times } from "./sentence.js";
 
 /**
  * `plain`, `speca`: {image, seconds: or null}. `others`:
@@ -54,7 +54,8 @@ const timed = ({ seconds }) => (seconds ? clock(seconds) : "");
 
 /** How much faster a picture was made, and how far it is from the original. */
 function apart(words, plain, made) {
-  const faster = plain.seconds && made.seconds && words.faster(times(plain.seconds / made.seconds));
+  const speedup = made.seconds && plain.seconds / made.seconds;
+  const faster = gains({ speedup }) && words.faster(times(speedup));
   return joined(faster, distance(words, plain.image, made.image));
 }
 

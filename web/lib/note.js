@@ -23,7 +23,7 @@ export class Note {
       style: "width: 100%; height: 150px",
     });
     this.copy = button("", (event) => this._copy(event));
-    this.copy.style = "float: right; font: inherit; text-decoration: underline";
+    this.copy.style = "all: unset; float: right; outline: revert; text-decoration: underline";
     const title = html("summary", { style: "cursor: pointer" }, words.diagnosis, this.copy);
     this.fold = html("details", { style: "margin-top: 4px", hidden: true }, title, this.field);
     this.fold.addEventListener("toggle", onResize);

@@ -5,7 +5,7 @@ import { ask, presets } from "./ask.js";
 import { compare } from "./compare.js";
 import { orAlert } from "./dialog.js";
 import { EVENT, words } from "./page.js";
-import { pictureNode, withInputs } from "./prompt.js";
+import { other, pictureNode, withInputs } from "./prompt.js";
 import { unpack } from "./report.js";
 import { inputsOf } from "./settings.js";
 
@@ -21,10 +21,10 @@ export class Original {
   }
 
   /** The button's text; null where there is nothing to compare. */
-  button(run, report, told) {
+  button(run, told) {
     if (!run.ids.prompt) return null;
     if (this.known?.prompt !== run.ids.prompt) this._find(run.ids.prompt);
-    if (!this.known?.image || !report.totals.accepted) return null;
+    if (!this.known?.image) return null;
     return this.busy ? told.originalRuns : told.original;
   }
 
@@ -83,6 +83,7 @@ async function pictured(image, run) {
 
 /** The picture of a run's graph with other inputs of its node. */
 async function remade({ ids }, { graph, node }, inputs) {
+  const shown = other(node);
   const runs = []; // that end meanwhile
   const hear = ({ detail }) => detail.ended && runs.push(detail);
   api.addEventListener(EVENT, hear);
@@ -90,12 +91,12 @@ async function remade({ ids }, { graph, node }, inputs) {
     const { prompt_id: prompt } = await ask("/prompt", {
       prompt: withInputs(graph, ids.node, inputs, node),
       client_id: api.clientId,
-      partial_execution_targets: [node],
+      partial_execution_targets: [shown],
     });
     const entry = await ended(prompt);
-    const image = entry.outputs[node]?.images?.[0];
+    const image = entry.outputs[shown]?.images?.[0];
     if (!image) throw new Error(entry.status?.status_str ?? "no picture");
-    const same = (run) => run.ids.prompt === prompt && run.ids.sampler === ids.sampler;
+    const same = (run) => run.ids.prompt === prompt && run.ids.sampler === other(ids.sampler);
     return await pictured(image, runs.find(same));
   } finally {
     api.removeEventListener(EVENT, hear);

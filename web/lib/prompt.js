@@ -7,19 +7,21 @@ export function pictureNode(prompt, outputs) {
   );
 }
 
+/** A node's id in a prompt of ours: the graph's own nodes hear nothing of it. */
+export const other = (id) => `${id}_other`;
+
 /**
- * The prompt with other inputs of a SpeCa node, whose model stays. The node has another id there:
- * what the server tells of the run is not the graph's own. The picture of `target` is shown, not
- * saved.
+ * The prompt with other inputs of a SpeCa node, whose model stays, and with other ids. The picture
+ * of `target` is shown, not saved.
  */
 export function withInputs(prompt, node, inputs, target) {
-  const id = `${node}_other`;
-  const { [node]: entry, ...made } = JSON.parse(JSON.stringify(prompt), (_, value) =>
-    Array.isArray(value) && value[0] === node ? [id, value[1]] : value,
+  const ids = Object.keys(prompt);
+  const made = JSON.parse(JSON.stringify(prompt), (_, value) =>
+    Array.isArray(value) && ids.includes(value[0]) ? [other(value[0]), value[1]] : value,
   );
-  made[id] = { ...entry, inputs: { ...inputs, model: entry.inputs.model } };
-  const { class_type: kind, inputs: shown } = made[target];
-  if (kind === "SaveImage")
-    made[target] = { class_type: "PreviewImage", inputs: { images: shown.images } };
-  return made;
+  const { images } = made[target].inputs;
+  made[node].inputs = { ...inputs, model: made[node].inputs.model };
+  if (made[target].class_type === "SaveImage")
+    made[target] = { class_type: "PreviewImage", inputs: { images } };
+  return Object.fromEntries(ids.map((id) => [other(id), made[id]]));
 }

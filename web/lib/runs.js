@@ -5,10 +5,8 @@ const MOST_WAITING = 16; // each holds a whole report
 
 /** Of one SpeCa node: the newest of each sampler, oldest first. A run is the event's payload. */
 export class Runs {
-  constructor() {
-    this.list = [];
-    this.chosen = null; // sampler picked by the user
-  }
+  list = [];
+  chosen = null; // sampler picked by the user
 
   take(run) {
     this.list = newest(this.list, run, keyOf, MOST);
@@ -28,9 +26,7 @@ export class Runs {
 
 /** Runs whose workflow is not on screen, until it is: the newest few. */
 export class Waiting {
-  constructor() {
-    this.list = [];
-  }
+  list = [];
 
   add(run) {
     const key = (each) => `${workflowKey(each.ids.workflow)}/${keyOf(each)}`;
@@ -50,9 +46,7 @@ function newest(runs, run, key, most) {
 }
 
 /** Identifies a node's run by its node's path (a subgraph may be used twice) and its sampler. */
-export function keyOf(run) {
-  return `${run.ids.node}/${run.ids.sampler}`;
-}
+const keyOf = ({ ids }) => `${ids.node}/${ids.sampler}`;
 
 /** A workflow's id; empty for the all-zero id of a graph that has none. */
 export function workflowKey(id) {

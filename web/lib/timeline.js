@@ -137,6 +137,7 @@ export class Timeline {
       learns: settings?.forecaster.name === "learned",
       sampler: run && samplerName(nodeAt(run.ids.sampler)),
       now: gains(gain) ? gain.speedup : null,
+      skipped: report?.totals.accepted,
     };
     if (report && run.ended) {
       this._look(run);
@@ -154,7 +155,7 @@ export class Timeline {
 
   _draw(run, facts) {
     const told = words();
-    const { state, report, quality } = facts;
+    const { state, report, quality, skipped } = facts;
     const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
     const { psnr, steps } = (state === "whatif" ? this.guess : outlook) ?? {};
     const said = sentence({ ...facts, outlook: outlook?.speeds, psnr, steps }, told);
@@ -176,7 +177,7 @@ export class Timeline {
       cure: curedBy(said.cure, outlook, told),
       qualities: Object.fromEntries(Object.keys(presets).map((name) => [name, buttonOf(name)])),
       chosen: this.runs.list.length > 1 ? told.sampler(run.ids.sampler) : null,
-      original: ran ? this.original.button(run, report, told) : null,
+      original: ran && skipped ? this.original.button(run, told) : null,
       busy: this.original.busy,
       advanced: folds ? told.advanced[this.node.showAdvanced ? "hide" : "show"] : null,
       words: told,
