@@ -143,7 +143,10 @@ def systems_table() -> str:
             if row["method"] != "fewer steps":
                 cells[row["method"]][bed].append(cell_of(found, row))
     rows = [
-        (system, *("<br>".join(filter(None, by_bed[bed])) for bed in kept["systems"]))
+        (
+            system,
+            *("<br>".join(filter(None, dict.fromkeys(by_bed[bed]))) for bed in kept["systems"]),
+        )
         for system, by_bed in cells.items()
     ]
     return table(("system", *kept["systems"]), rows)
