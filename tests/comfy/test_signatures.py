@@ -54,6 +54,7 @@ CALLED = {
     "comfy.model_management.is_device_cpu": "device ...",
     "comfy.model_management.soft_empty_cache": "...",
     "comfy.sample.fix_empty_latent_channels": "model latent_image ...",
+    "comfy.sampler_helpers.prepare_mask": "noise_mask shape device",
     "comfy.sample.prepare_noise": "latent_image seed ...",
     "comfy.sample.sample": "model noise steps cfg sampler_name scheduler positive negative "
     "latent_image denoise disable_noise start_step last_step force_full_denoise noise_mask sigmas "
