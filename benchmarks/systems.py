@@ -16,12 +16,13 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from floor import LEARNED
 from gate import Anchor, adaptive, every, vde
 from methods import DEFERRED, STRICT, core_cache
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
-from speca_pack.speca_core.budgets import Hindcast, Interval, Mask, Threshold
+from speca_pack.speca_core.budgets import Hindcast, Interval, Mask, Target, Threshold
 from speca_pack.speca_core.forecasters import (
     AdamsBashforth,
     Chebyshev,
@@ -123,8 +124,12 @@ def in_the_node() -> Iterator[tuple[str, Settings]]:
             yield f"{name}, its mask", unchecked(SERVED.get(name, Reuse()), mask(50, computed))
 
 
-def systems(bed: Bed, _: ProfileStore) -> Iterator[tuple[str, Patch]]:
-    """(name, patch) of every system in each of its settings that the bed can measure."""
+def systems(bed: Bed, store: ProfileStore) -> Iterator[tuple[str, Patch]]:
+    """(name, patch) of every system in each of its settings that the bed can measure; first SpeCa
+    with the profile that the store has."""
+    for computed in (18, 14, 11):
+        ours = SpecaConfig(**LEARNED | {"budget": Target(speedup=STEPS / computed)})
+        yield "SpeCa, target", lambda model, ours=ours: accelerate(model, ours, profiles=store)
     for name, settings in in_the_node():
         config = SpecaConfig(hindsight=False, **settings)
         if config.effective_level == "prediction" or not bed.roughness:
