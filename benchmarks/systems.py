@@ -127,7 +127,7 @@ def in_the_node() -> Iterator[tuple[str, Settings]]:
 def systems(bed: Bed, store: ProfileStore) -> Iterator[tuple[str, Patch]]:
     """(name, patch) of every system in each of its settings that the bed can measure; first SpeCa
     with the profile that the store has."""
-    for computed in (18, 14, 11):
+    for computed in (18, 16, 14, 11):
         ours = SpecaConfig(**LEARNED | {"budget": Target(speedup=STEPS / computed)})
         yield "SpeCa, target", lambda model, ours=ours: accelerate(model, ours, profiles=store)
     for name, settings in in_the_node():
