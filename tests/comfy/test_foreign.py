@@ -13,6 +13,7 @@ from models import CAPTIONS, caption, checked, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.windows import marks_of
+from speca_pack.speca_core import SpecaConfig
 
 STEPS, IMAGES, CFG = 28, 4, 3.0
 LEVELS = ("prediction", "features")
@@ -111,6 +112,14 @@ def test_a_guider_that_compares_answers(flux, ordinary, level):
     assert find(made).count("accepted")
     # 7 dB: 0.059 was measured where an ordinary run has 0.028.
     assert max(distances(made, sample(flux, Adaptive))) < 2.5 * ordinary
+
+
+def test_the_untouched_node_under_a_guider_that_compares_answers(flux):
+    """No profile serves such a guider; the threshold means as much as with one."""
+    config = SpecaConfig()
+    made = sample(accelerate(flux, config), Adaptive)
+    assert find(made).count("accepted") and find(made).profile["state"] == "none"
+    assert max(distances(made, sample(flux, Adaptive))) < 1.5 * config.threshold
 
 
 @pytest.mark.parametrize("level", LEVELS)
