@@ -198,12 +198,11 @@ def main() -> int:
         write_gate(bed_of(options), options.json)
     elif options.floor or options.systems:
         pictures, learns = (options.prompts_seed, options.images), (options.taught, options.school)
-        bed, methods, settings = bed_of(options), ours_and_others, settings_of(options)
+        bed, methods = bed_of(options), ours_and_others
         if options.systems:
-            methods = functools.partial(systems, bed.bed)
-            settings = [setting for setting in settings if setting.steps == STEPS]
+            methods, options.steps = functools.partial(systems, bed.bed), [STEPS]
         floor = Floor(bed, methods, *pictures, options.methods, *learns)
-        write_floor(floor, settings, options.json)
+        write_floor(floor, settings_of(options), options.json)
     elif options.scale:
         print(f"tables: {measure_scale(options.models)}")
     elif options.study:

@@ -7,7 +7,7 @@ rough bed would hand out its roughness for nothing, because it lies behind the l
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from testbed import Bed  # first: it makes ComfyUI importable
@@ -16,7 +16,7 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from floor import LEARNED
+from floor import LEARNED, Patch
 from gate import Anchor, adaptive, every, vde
 from methods import DEFERRED, STRICT, core_cache
 from speca_pack.nodes.runtime.attach import accelerate
@@ -35,7 +35,6 @@ from speca_pack.speca_core.forecasters import (
 )
 from speca_pack.speca_core.verifiers import FirstBlock, LastBlock, NoCheck
 
-Patch = Callable[[Any], Any]
 Settings = dict[str, Any]
 STEPS = 28  # of the runs that are measured
 
