@@ -92,7 +92,7 @@ class Call:
             return Reason.JUMP
         if not config.start <= self.point.progress <= config.end:
             return Reason.WINDOW
-        if self.prediction.number <= self.session.watched:
+        if self.prediction.number <= self.session.report.watched:
             return Reason.WARMUP
         decided: Reason = lane.policy.decide(state)
         if decided is not Reason.DRAFT:

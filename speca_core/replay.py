@@ -81,6 +81,7 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
     laws, checked = laws_of(recorded), config.verifier.judges_drafts
     schedule = recorded.sigmas, recorded.model, recorded.flow
     session = Session(config, *schedule, path=RecordedPath.of(recorded))
+    session.report.watched, session.report.trust = recorded.watched, recorded.trust
     number = None
     for record in recorded.calls:
         if record.prediction != number:

@@ -88,6 +88,8 @@ class RunReport:
         out_of_memory: index of the call at which memory ran out; from there on everything was
             computed, and nothing kept. None if it did not.
         coupled: all rows of a call decided together, not only those of one image.
+        watched: so many first predictions were computed in any case.
+        trust: share of the threshold that was the drafts' tolerance.
         repaired: predictions that hindsight changed; 0 also if it does not know the sampler.
         calls: in the order they happened.
         finished: False if the run was interrupted or failed.
@@ -109,6 +111,8 @@ class RunReport:
     placement: str = "device"
     out_of_memory: int | None = None
     coupled: bool = False
+    watched: int = 0
+    trust: float = 1.0
     repaired: int = 0
     finished: bool = False
     sigmas: list[float] = field(default_factory=list)

@@ -82,7 +82,6 @@ class Session:
             flow=flow,
         )
         self.predictions = 0  # asked for so far
-        self.watched = 0  # first ones that are computed in any case
         self.caching = True  # until memory runs out
         self.store: torch.device | None = None  # of what is kept; None: the device it comes from
         self._lanes_made = 0
@@ -135,7 +134,7 @@ class Session:
     def lane(self, key: Hashable, image: int) -> Lane:
         """The lane of a row, new if the run has not seen it."""
         if key not in self.lanes:
-            policy = self.config.budget.policy(self.config.threshold, self.path)
+            policy = self.config.budget.policy(self.report.trust * self.config.threshold, self.path)
             self.lanes[key] = Lane(policy, self._lanes_made, image)
             self._lanes_made += 1
         self.lanes[key].seen = self.predictions

@@ -17,6 +17,7 @@ from comfy.sampler_helpers import prepare_mask
 from ...speca_core.config import SpecaConfig
 from ...speca_core.report import RunReport
 from .compat import memory_compiler_off
+from .guidance import trust_in
 from .harmless import harmless
 from .knowledge import MOVES_MASK, Knowledge
 from .machine import free_memory, machine_of
@@ -128,12 +129,13 @@ def _sample(
         run.marks = marks_of(
             options, changes_in(guider.conds), run.session.schedule.sigmas, levels.percent_to_sigma
         )
+    report = run.session.report
+    report.trust = trust_in(guider)
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()
     elif names and run.session.path is None:  # a profile is made only where nobody skips
-        run.session.watched = WATCHED
-    report = run.session.report
+        report.watched = WATCHED
     report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told
     live: LiveRun | None = None

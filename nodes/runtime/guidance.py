@@ -18,6 +18,7 @@ from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY
 
+CAUTION = 0.5  # share of the threshold under a guider that may go by forecasts
 AROUND = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
 
 
@@ -28,6 +29,13 @@ def guidance_of(guider: Any) -> float | None:
     if not plain or "sampler_cfg_function" in guider.model_options:
         return None
     return float(guider.cfg)
+
+
+def trust_in(guider: Any) -> float:
+    """Share of the threshold that drafts may use up. A guider of its own may go by what the model
+    answers (adaptive guidance does), and on a draft it would go by forecasts."""
+    own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
+    return CAUTION if own else 1.0
 
 
 def is_foreign(guider: Any) -> bool:

@@ -107,11 +107,10 @@ class Adaptive(comfy.samplers.CFGGuider):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_guider_that_compares_answers(flux, ordinary, level):
-    """On a draft it compares forecasts, and may decide a step off."""
+    """On a draft it compares forecasts, and may decide a step off: half the tolerance."""
     made = sample(fast(flux, level), Adaptive)
-    assert find(made).count("accepted")
-    # 7 dB: 0.059 was measured where an ordinary run has 0.028.
-    assert max(distances(made, sample(flux, Adaptive))) < 2.5 * ordinary
+    assert find(made).count("accepted") and find(made).trust == 0.5
+    assert max(distances(made, sample(flux, Adaptive))) < 2 * ordinary
 
 
 def test_the_untouched_node_under_a_guider_that_compares_answers(flux):
@@ -119,7 +118,7 @@ def test_the_untouched_node_under_a_guider_that_compares_answers(flux):
     config = SpecaConfig()
     made = sample(accelerate(flux, config), Adaptive)
     assert find(made).count("accepted") and find(made).profile["state"] == "none"
-    assert max(distances(made, sample(flux, Adaptive))) < 1.5 * config.threshold
+    assert max(distances(made, sample(flux, Adaptive))) < config.threshold
 
 
 @pytest.mark.parametrize("level", LEVELS)

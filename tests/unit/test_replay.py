@@ -22,9 +22,14 @@ RATIO = 1.5  # hindcast / error
 FULL, DRAFT = 0.1, 0.01  # seconds
 
 
-def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO, **settings):
+def record(
+    rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO, known=None, **settings
+):
     """Run a session on a model whose errors follow the law exactly; coordinates are steps (see
-    SIGMAS)."""
+    SIGMAS).
+
+    known: of the report, before the run begins.
+    """
 
     class Lawful:
         def errors(self, call, rows, factor=1.0):
@@ -47,6 +52,7 @@ def record(rate=lambda place, lane: RATE, lanes=(0,), ratio=lambda place: RATIO,
             return rows
 
     session = Session(config(**settings), SIGMAS, model="Flux")
+    vars(session.report).update(known or {})
     for sigma in SIGMAS[:-1]:
         prediction = session.predict_at(sigma)
         call = prediction.open_call(list(lanes), list(lanes), [0] * len(lanes))
@@ -207,6 +213,18 @@ def test_an_empty_record_is_refused():
     assert len(empty.calls) == 0 < STEPS
     with pytest.raises(ConfigError, match="no calls"):
         replay(empty, empty.settings)
+
+
+def test_half_the_trust_is_half_the_threshold():
+    less = record(threshold=0.2, known={"trust": 0.5})
+    assert rows_of(less) == rows_of(record(threshold=0.1)) != rows_of(record(threshold=0.2))
+    assert rows_of(replay(less, less.settings)) == rows_of(less)
+
+
+def test_watched_predictions_are_computed_again():
+    watched = record(threshold=0.2, known={"watched": 6})
+    assert [rows[0][0] for rows in rows_of(watched)].index("accepted") == 6
+    assert rows_of(replay(watched, watched.settings)) == rows_of(watched)
 
 
 def test_predictions_may_be_numbered_from_zero():
