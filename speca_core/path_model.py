@@ -28,7 +28,7 @@ import torch
 
 from .plans import Plans, searched
 from .reaction import Reaction
-from .sampler_response import SamplerResponse
+from .sampler_response import EXACT, LAGS, SamplerResponse
 from .trial import Trial, lead_at, ratio_at
 
 WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more measured no better
@@ -53,13 +53,14 @@ class Courses:
     that was computed at the j-th computed turn.
 
     Attributes:
-        now: [M], the newest computed turn.
+        now, before: [M], the newest computed turn, and the one before it.
         inner: [M, R, R], inner products of the regressors.
         cross: [M, R, T + 1], inner products of the regressors with z.
         here: [M, R], x_now - x_0 in terms of the regressors.
     """
 
     now: torch.Tensor
+    before: torch.Tensor
     inner: torch.Tensor
     cross: torch.Tensor
     here: torch.Tensor
@@ -103,6 +104,12 @@ class PathModel:
         last[0] += 1
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
         self.slope_scale = float(gram.diagonal()[1:].mean())
+        middle = response.strides[1 : self.turns - 1]  # the last one of many is Euler's
+        # Heun's look back at every second turn, from another place. UniPC's correct the past.
+        self.multistep = 1 < len(response.strides[0]) < LAGS and all(
+            abs(back) > EXACT * abs(newest) for newest, back, *_ in middle
+        )
+        self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
         remembered = lru_cache(maxsize=REMEMBERED)
         self._course = remembered(self._follow)
         self._weights = remembered(self._slope_weights)
@@ -119,6 +126,7 @@ class PathModel:
         z = torch.arange(2).expand(courses, 2)
         return Courses(
             now=torch.zeros(courses, dtype=torch.long),
+            before=torch.zeros(courses, dtype=torch.long),
             inner=self.gram[z[:, :, None], z[:, None, :]],
             cross=self.gram[z],
             here=torch.zeros(courses, 2, dtype=torch.float64),
@@ -146,6 +154,7 @@ class PathModel:
         column = torch.cat([new_r, square[:, None]], 1)
         return Courses(
             now=turn,
+            before=courses.now,
             inner=torch.cat([inner, column[:, :, None]], 2),
             cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
             here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
@@ -201,13 +210,34 @@ class PathModel:
         return (rows[:, None, :] @ matrices)[:, 0, :]
 
     def _latent(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> torch.Tensor:
-        """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: along
-        the newest slope, as in one long step."""
+        """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: as in
+        one long step."""
         prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.now]
         prior[:, -1] += movement.sum(1)
+        if self.multistep and prior.shape[1] > 2:
+            bend = self._bend(courses, turn)
+            prior[:, -1] += bend
+            prior[:, -2] -= bend
         if held:
             return prior
         return self._estimate(courses, prior, self.moves[turn], self._square(movement))
+
+    def _bend(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
+        """What one long step of a multistep sampler adds of the newest slope, and takes of the one
+        before, [M]. DPM-Solver++(2M) has denoised pictures D on a line in log sigma:
+
+            x_t = (s_t / s) x + (1 - s_t / s) (D + h / (2 h') (D - D')),  h = log(s / s_t),
+
+        with D = x - s v, and x - x' as the mean of both slopes has it. The last step has no line.
+        """
+        there, here, before = (
+            self.levels[turn],
+            self.levels[courses.now],
+            self.levels[courses.before],
+        )
+        log = (here / there.clamp_min(TINY)).log() / (before / here).log()
+        bend = -(1 - there / here) * log / 2 * (here + before) / 2
+        return torch.where((there > 0) & (turn <= self.turns), bend, 0.0)
 
     def _estimate(
         self, courses: Courses, prior: torch.Tensor, wanted: torch.Tensor, size: torch.Tensor

@@ -18,7 +18,7 @@ from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY
 
-CAUTION = 0.5  # share of the threshold under a guider that may go by forecasts
+CAUTION = 0.5  # share of the threshold with a guider that may go by forecasts
 AROUND = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
 
 
@@ -32,10 +32,10 @@ def guidance_of(guider: Any) -> float | None:
 
 
 def trust_in(guider: Any) -> float:
-    """Share of the threshold that drafts may use up. A guider of its own may go by what the model
-    answers (adaptive guidance does), and on a draft it would go by forecasts."""
-    own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
-    return CAUTION if own else 1.0
+    """Share of the threshold that drafts may use up. A guider of another pack may go by what the
+    model answers (adaptive guidance does), and on a draft it would go by forecasts."""
+    maker = type(guider).predict_noise.__module__  # ComfyUI names its extra nodes by their path
+    return 1.0 if maker == comfy.samplers.__name__ or "comfy_extras" in maker else CAUTION
 
 
 def is_foreign(guider: Any) -> bool:

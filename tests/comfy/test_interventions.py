@@ -71,8 +71,7 @@ def other_prompt(options):
 
 def inside(options):
     def patch(args):
-        late = float(args["transformer_options"]["sigmas"].max()) < 0.7
-        return args | {"img": args["img"] * (1.3 if late else 1.0)}
+        return args | {"img": 1.3 * args["img"]}
 
     made = comfy.model_patcher.create_model_options_clone(options)
     made["transformer_options"]["patches"] = {"post_input": [patch]}

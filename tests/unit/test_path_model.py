@@ -105,6 +105,29 @@ def test_plans_compute_where_the_slope_changes():
     assert stair.plan_within(0.0) == tuple(range(TURNS))
 
 
+def test_a_long_step_of_a_multistep_sampler_looks_back():
+    """From sigma 1/2 to 1/4, and 1 before: log 2 each. It adds (1 - 1/2) / 2 (D - D'), and D - D'
+    is -3/4 (v - v'). To the end it goes along the newest slope."""
+    adams, at = model(LINE, ADAMS), torch.tensor
+    courses = adams.extend(adams.begin(), at([4]))
+    to_quarter, to_end = (
+        (adams._latent(courses, at([turn]), held=True) - courses.here)[0].tolist()
+        for turn in (6, TURNS)
+    )
+    assert to_quarter == pytest.approx([0, 3 / 16, -1 / 4 - 3 / 16])
+    assert to_end == pytest.approx([0, 0, -1 / 2])
+
+
+def test_a_step_of_two_calls_is_not_a_multistep_samplers():
+    pairs = ((STEP, 0.0), (0.5 * STEP, -0.5 * STEP)) * (TURNS // 2)
+    heun = model(LINE, SamplerResponse(tuple(SIGMAS[:-1]), pairs))
+    assert not heun.multistep and not model(LINE).multistep and model(LINE, ADAMS).multistep
+    echo = SamplerResponse(ADAMS.sigmas, tuple((*row, *(0.1,) * 6) for row in ADAMS.strides))
+    assert not model(LINE, echo).multistep  # a predictor and corrector never forgets
+    staged = model([*LINE, LEVEL], ADAMS.onward([0.1]), onward=1)
+    assert staged.multistep
+
+
 def test_every_plan_begins_with_the_lead():
     stair = model(STAIR, trials=(Trial(1.0, 2, 1.0),))
     assert stair.plan(3) == (0, 1, 3)
