@@ -136,7 +136,7 @@ export class Timeline {
       quality: settings && Object.keys(presets).find((name) => same(presets[name], settings)),
       learns: settings?.forecaster.name === "learned",
       sampler: run && samplerName(nodeAt(run.ids.sampler)),
-      now: gains(gain) ? gain.speedup : null,
+      now: gains(gain) && gain.speedup,
       skipped: report?.totals.accepted,
     };
     if (report && run.ended) {
@@ -155,18 +155,20 @@ export class Timeline {
 
   _draw(run, facts) {
     const told = words();
-    const { state, report, quality, skipped } = facts;
+    const { state, report } = facts;
     const outlook = this.outlook?.run === run?.ids.run ? this.outlook : null;
-    const { psnr, steps } = (state === "whatif" ? this.guess : outlook) ?? {};
+    const guess = state === "whatif" && this.guess;
+    const { psnr, steps } = guess || outlook || {};
     const said = sentence({ ...facts, outlook: outlook?.speeds, psnr, steps }, told);
     const ran = RAN.includes(state);
     const gain = ran && gainOf(report);
-    const badge = gains(gain) ? `${state === "whatif" ? "≈" : ""}${times(gain.speedup)}×` : "";
+    const promised = gains(gain) && !(guess && said.tone === "bad");
+    const badge = promised ? `${guess ? "≈" : ""}${times(gain.speedup)}×` : "";
     for (const node of [this.node, ...outerNodes(run?.ids.node)]) setBadge(node, badge);
     const buttonOf = (name) => ({
       label: told.qualities[name],
       ...speedOf(outlook?.speeds[name]),
-      pressed: name === quality,
+      pressed: name === facts.quality,
     });
     const folds = !nodes2() && hasAdvanced(this.node);
     this.face.draw({
@@ -176,10 +178,10 @@ export class Timeline {
       said,
       cure: curedBy(said.cure, outlook, told),
       qualities: Object.fromEntries(Object.keys(presets).map((name) => [name, buttonOf(name)])),
-      chosen: this.runs.list.length > 1 ? told.sampler(run.ids.sampler) : null,
-      original: ran && skipped ? this.original.button(run, told) : null,
+      chosen: this.runs.list[1] && told.sampler(run.ids.sampler),
+      original: ran && facts.skipped && this.original.button(run, told),
       busy: this.original.busy,
-      advanced: folds ? told.advanced[this.node.showAdvanced ? "hide" : "show"] : null,
+      advanced: folds && told.advanced[this.node.showAdvanced ? "hide" : "show"],
       words: told,
       colours: setting(COLOURS),
     });
@@ -225,15 +227,16 @@ export class Timeline {
 }
 
 function speedOf({ speedup, psnr, better_steps: better } = {}) {
-  const gain = speedup ? `${times(speedup)}×` : "–";
-  return { gain, warn: qualityOf(psnr) === "visible" || Boolean(better) };
+  return {
+    gain: speedup ? `${times(speedup)}×` : "–",
+    warn: qualityOf(psnr) === "visible" || !!better,
+  };
 }
 
 function curedBy(cure, outlook, words) {
-  if (!cure) return null;
   const gain = outlook?.speeds[cure]?.speedup;
   const name = words.qualities[cure];
-  return gain ? words.use(name, times(gain)) : words.useAny(name);
+  return gain ? words.use(name, times(gain)) : name && words.useAny(name);
 }
 
 /** What a sampling node calls its sampler; that may be a node before it. */
