@@ -23,6 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import torch
 
@@ -352,7 +353,7 @@ class PathModel:
         spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
         starts = [tuple(even), (*range(lead), *spread)]
         if count * self.turns <= SEARCHED:
-            starts = [searched(self.foretell, self.turns, start, lead) for start in starts]
+            return min(searched(self.foretell, self.turns, starts, lead), key=itemgetter(0))[1]
         return min(starts, key=self._distances)
 
     def plan_within(self, distance: float) -> tuple[int, ...]:

@@ -92,33 +92,46 @@ class Plans:
 
 
 def searched(
-    foretell: Callable[[torch.Tensor], torch.Tensor], turns: int, plan: Sequence[int], lead: int
-) -> tuple[int, ...]:
-    """The best plan of as many turns that is found by moving one turn at a time, from `plan`; its
-    first `lead` turns stay.
+    foretell: Callable[[torch.Tensor], torch.Tensor],
+    turns: int,
+    plans: Sequence[tuple[int, ...]],
+    lead: int,
+) -> list[tuple[float, tuple[int, ...]]]:
+    """The best plans, with their errors, that are found by moving one turn at a time; the first
+    `lead` turns stay. Searches go on side by side: foretelling many plans takes little longer than
+    foretelling one.
 
     Args:
         foretell: errors [M] of plans [M, K].
         turns: of the sampler.
+        plans: to begin from, all of K turns.
     """
-    best = tuple(plan)
-    error = float(foretell(torch.tensor([best])))
+    best = [*zip(foretell(torch.tensor(plans)).tolist(), plans, strict=True)]
+    going = [*range(len(plans))]
     for _ in range(ROUNDS):
-        moved = {
-            tuple(sorted({*best[:i], best[i] + by, *best[i + 1 :]}))
-            for i in range(lead, len(best))
-            for by in range(-REACH, REACH + 1)
-        }
-        found = sorted(
-            plan
-            for plan in moved
-            if len(plan) == len(best) and plan[:lead] == best[:lead] and plan[-1] < turns
-        )
-        if not found:
+        moves = {which: _moved(best[which][1], turns, lead) for which in going}
+        tried = sorted({plan for moved in moves.values() for plan in moved})
+        if not tried:
             break
-        errors = foretell(torch.tensor(found))
-        index = int(errors.argmin())
-        if float(errors[index]) >= error * (1 - SAME_ERROR):
-            break
-        best, error = found[index], float(errors[index])
+        errors = dict(zip(tried, foretell(torch.tensor(tried)).tolist(), strict=True))
+        for which in [*going]:
+            found = min(((errors[plan], plan) for plan in moves[which]), default=best[which])
+            if found[0] < best[which][0] * (1 - SAME_ERROR):
+                best[which] = found
+            else:
+                going.remove(which)
     return best
+
+
+def _moved(plan: tuple[int, ...], turns: int, lead: int) -> set[tuple[int, ...]]:
+    """The plans in which one of its turns is moved by up to `REACH`."""
+    moved = {
+        tuple(sorted({*plan[:i], plan[i] + by, *plan[i + 1 :]}))
+        for i in range(lead, len(plan))
+        for by in range(-REACH, REACH + 1)
+    }
+    return {
+        other
+        for other in moved
+        if len(other) == len(plan) and other[:lead] == plan[:lead] and other[-1] < turns
+    }
