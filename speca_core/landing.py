@@ -18,9 +18,10 @@ import torch
 
 from .anchors import HEAD_INPUT, FeatureHistory
 from .axis import SchedulePoint
+from .courses import WINDOW
 from .jumps import TINY, lengths
 from .lane import START, Lane
-from .path_model import WINDOW, PathModel
+from .path_model import PathModel
 from .tensors import weighed, weighted_sum
 
 

@@ -7,7 +7,7 @@ import torch
 from .anchors import HEAD_INPUT, FeatureHistory
 from .axis import SchedulePoint
 from .budgets import LanePolicy, LaneState, Reason
-from .path_model import WINDOW
+from .courses import WINDOW
 
 START = "start"  # a tap of runs with a path model: the latent at the first turn
 

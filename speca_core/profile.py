@@ -1,6 +1,6 @@
 """A profile: what plain runs of a model have taught, a few kilobytes without any picture in it.
 
-It holds the Gram matrix of z = [x_0, v_0, v_1, ...] (see `path_model.py`) at the noise levels of
+It holds the Gram matrix of z = [x_0, v_0, v_1, ...] (see `courses.py`) at the noise levels of
 the finest run, under one guidance. From there it is carried to other schedules and samplers.
 """
 

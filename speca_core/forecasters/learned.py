@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..path_model import WINDOW
+from ..courses import WINDOW
 from .base import Linear
 
 
 @dataclass(frozen=True)
 class Learned(Linear):
     """v_n is estimated from x_0 and the newest three computed slopes, with weights that follow from
-    the Gram matrix of the model's plain runs; see `path_model.py`.
+    the Gram matrix of the model's plain runs; see `courses.py`.
 
     It needs a profile of the model, which the first run of an unknown model makes.
     """

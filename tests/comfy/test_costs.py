@@ -198,7 +198,7 @@ def test_large_tensors_of_a_draft(model):
 # Of any tensor, at a draft and at a computed turn: the path model solves in float64 on the host,
 # for about one and two milliseconds, and remembers that for the next image and run.
 OF_A_DRAFT, OF_A_TURN = 150, 350
-ON_THE_HOST = "path_model", "plans"  # their numbers are there already
+ON_THE_HOST = "courses", "path_model", "plans"  # their numbers are there already
 
 
 def test_what_a_profile_costs(model):

@@ -10,9 +10,10 @@ from speca_core import ConfigError, Session
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
+from speca_core.courses import DOUBT
 from speca_core.forecasters import Learned
 from speca_core.landing import Landing
-from speca_core.path_model import DOUBT, PathModel
+from speca_core.path_model import PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
 from speca_core.replay import better_steps, psnr_band, replay
@@ -108,10 +109,10 @@ def test_plans_compute_where_the_slope_changes():
 def test_a_long_step_of_a_multistep_sampler_looks_back():
     """From sigma 1/2 to 1/4, and 1 before: log 2 each. It adds (1 - 1/2) / 2 (D - D'), and D - D'
     is -3/4 (v - v'). To the end it goes along the newest slope."""
-    adams, at = model(LINE, ADAMS), torch.tensor
+    adams, at = model(LINE, ADAMS).algebra, torch.tensor
     courses = adams.extend(adams.begin(), at([4]))
     to_quarter, to_end = (
-        (adams._latent(courses, at([turn]), held=True) - courses.here)[0].tolist()
+        (adams.latent(courses, at([turn]), held=True) - courses.here)[0].tolist()
         for turn in (6, TURNS)
     )
     assert to_quarter == pytest.approx([0, 3 / 16, -1 / 4 - 3 / 16])
@@ -121,11 +122,12 @@ def test_a_long_step_of_a_multistep_sampler_looks_back():
 def test_a_step_of_two_calls_is_not_a_multistep_samplers():
     pairs = ((STEP, 0.0), (0.5 * STEP, -0.5 * STEP)) * (TURNS // 2)
     heun = model(LINE, SamplerResponse(tuple(SIGMAS[:-1]), pairs))
-    assert not heun.multistep and not model(LINE).multistep and model(LINE, ADAMS).multistep
+    assert not heun.algebra.multistep and not model(LINE).algebra.multistep
+    assert model(LINE, ADAMS).algebra.multistep
     echo = SamplerResponse(ADAMS.sigmas, tuple((*row, *(0.1,) * 6) for row in ADAMS.strides))
-    assert not model(LINE, echo).multistep  # a predictor and corrector never forgets
+    assert not model(LINE, echo).algebra.multistep  # a predictor and corrector never forgets
     staged = model([*LINE, LEVEL], ADAMS.onward([0.1]), onward=1)
-    assert staged.multistep
+    assert staged.algebra.multistep
 
 
 def test_every_plan_begins_with_the_lead():
@@ -148,7 +150,7 @@ def test_trials_know_the_lead_and_the_distance_better():
 
 
 def test_many_plans_at_once_are_each_as_alone():
-    wild = model(STAIR, answers=WILD)
+    wild = model(STAIR, answers=WILD).algebra
     plans = torch.tensor([[0, 2, 5], [0, 3, 4], [0, 1, 7]])
     together = wild.foretell(plans)
     assert together.tolist() == pytest.approx([float(wild.foretell(p[None])) for p in plans])
@@ -216,7 +218,7 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     path = model(slopes, response)
     session = Session(learned(), SIGMAS, path=path)
     last = sample(session, response, slopes)
-    plain = START + path.moves[-1][1:] @ torch.stack(slopes)
+    plain = START + path.algebra.moves[-1][1:] @ torch.stack(slopes)
     assert last.tolist() == pytest.approx(plain.tolist(), abs=0.02)
     assert session.report.count("accepted") >= TURNS - 3
 
@@ -242,7 +244,7 @@ def test_a_draft_before_a_change_is_taken_back_in_full():
     session = Session(learned(budget=Target(speedup=TURNS / 2)), SIGMAS, path=model(STAIR))
     session.path.plan = lambda count: (0, 4)
     last = sample(session, EULER, STAIR)
-    plain = START + model(STAIR).moves[-1][1:] @ torch.stack(STAIR)
+    plain = START + model(STAIR).algebra.moves[-1][1:] @ torch.stack(STAIR)
     assert last.tolist() == pytest.approx(plain.tolist(), abs=1e-3)
 
 
