@@ -24,11 +24,12 @@ from dataclasses import dataclass
 import torch
 
 from .reaction import Reaction
-from .sampler_response import EXACT, LAGS, SamplerResponse
+from .sampler_response import SamplerResponse
 
 WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more measured no better
-# An estimate is pulled towards one long step of the sampler, the more the less it can be sure:
-# other pictures than the profile's have other inner products. Both in mean squares of a slope.
+# An estimate is pulled towards one long step of the sampler (of a slope: towards the newest), the
+# more the less it can be sure: other pictures than the profile's have other inner products. Both in
+# mean squares of a slope.
 RIDGE = 1e-5  # for one that is sure
 DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
 REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
@@ -84,11 +85,7 @@ class PathAlgebra:
         last[0] += 1
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
         self.slope_scale = float(gram.diagonal()[1:].mean())
-        middle = response.strides[1 : self.turns - 1]  # the last one of many is Euler's
-        # Heun's look back at every second turn, from another place. UniPC's correct the past.
-        self.multistep = 1 < len(response.strides[0]) < LAGS and all(
-            abs(back) > EXACT * abs(newest) for newest, back, *_ in middle
-        )
+        self.multistep = response.multistep
         self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
 
     def begin(self, courses: int = 1) -> Courses:
@@ -195,7 +192,8 @@ class PathAlgebra:
 
             x_t = (s_t / s) x + (1 - s_t / s) (D + h / (2 h') (D - D')),  h = log(s / s_t),
 
-        with D = x - s v, and x - x' as the mean of both slopes has it. The last step has no line.
+        with D = x - s v. Here x - x' is taken as the mean of both slopes has it. The last step has
+        no line.
         """
         there, here, before = self.levels[torch.stack([turn, courses.now, courses.before])]
         log = (here / there.clamp_min(TINY)).log() / (before / here).log()

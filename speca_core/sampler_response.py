@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -40,10 +40,13 @@ class SamplerResponse:
         sigmas: where it asks, noise levels.
         strides: of each turn s_n0, s_n1, ..., newest first, as many for each; how far the latent
             moves per unit of slope.
+        multistep: its long step looks back, as DPM-Solver++(2M)'s does. Strides do not tell: those
+            of UniPC, which corrects its past steps, look alike.
     """
 
     sigmas: tuple[float, ...]
     strides: tuple[tuple[float, ...], ...]
+    multistep: bool = False
 
     def turn(self, last: int, sigma: float) -> int | None:
         """The first turn after `last` at which it asks at `sigma`; None if there is none. Other
@@ -58,7 +61,7 @@ class SamplerResponse:
         """The same, with Euler's steps after it: through these noise levels, and to none."""
         none = (0.0,) * (len(self.strides[0]) - 1)
         steps = [(low - high, *none) for high, low in pairwise([*sigmas, 0.0])]
-        return SamplerResponse((*self.sigmas, *sigmas), (*self.strides, *steps))
+        return replace(self, sigmas=(*self.sigmas, *sigmas), strides=(*self.strides, *steps))
 
     @property
     def feedback_gain(self) -> float:

@@ -134,7 +134,8 @@ def _sample(
     run.blocks = BlockWatch(names, patcher.model.diffusion_model)
     if is_known(names):
         run.stand_aside()
-    elif names and run.session.path is None:  # a profile is made only where nobody skips
+    # A profile is made only where nobody skips.
+    elif names and not (knowledge.path or knowledge.gatherer):
         report.watched = WATCHED
     report.settings = config.to_dict()  # as they were chosen, whatever could be had
     report.profile = knowledge.told

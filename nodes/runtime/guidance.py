@@ -34,8 +34,10 @@ def guidance_of(guider: Any) -> float | None:
 def trust_in(guider: Any) -> float:
     """Share of the threshold that drafts may use up. A guider of another pack may go by what the
     model answers (adaptive guidance does), and on a draft it would go by forecasts."""
-    maker = type(guider).predict_noise.__module__  # ComfyUI names its extra nodes by their path
-    return 1.0 if maker == comfy.samplers.__name__ or "comfy_extras" in maker else CAUTION
+    method = type(guider).predict_noise
+    # ComfyUI names its extra nodes by their path.
+    own = method is comfy.samplers.CFGGuider.predict_noise or "comfy_extras" in method.__module__
+    return 1.0 if own else CAUTION
 
 
 def is_foreign(guider: Any) -> bool:

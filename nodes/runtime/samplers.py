@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ FUNCTIONS = {
     ),
     "comfy.extra_samplers.uni_pc": "unipc unipc_bh2",
 }
+# Those whose long step looks back; gradient_estimation's does so twice as far.
+MULTISTEP = "dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"
 IN_THE_MENU = {"unipc": "uni_pc", "unipc_bh2": "uni_pc_bh2"}  # where the sampler has another name
 NAMES = [IN_THE_MENU.get(n, n) for names in FUNCTIONS.values() for n in names.split()] + ["ddim"]
 
@@ -31,8 +34,8 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
     function: Any = getattr(sampler, "sampler_function", None)
     options = getattr(sampler, "extra_options", {})
     names = FUNCTIONS.get(getattr(function, "__module__", ""), "").split()
-    known = getattr(function, "__name__", "").removeprefix("sample_") in names
-    if not known or any(map(callable, options.values())):
+    name = getattr(function, "__name__", "").removeprefix("sample_")
+    if name not in names or any(map(callable, options.values())):
         return None
     device = guider.model_patcher.load_device
 
@@ -52,7 +55,8 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
 
     # Churn draws noise, and the run's own comes after it.
     with generators_kept(device):
-        return measure_response(sample, sigmas.tolist())
+        response = measure_response(sample, sigmas.tolist())
+    return response and replace(response, multistep=name in MULTISTEP)
 
 
 @contextmanager

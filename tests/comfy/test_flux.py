@@ -12,6 +12,7 @@ import torch
 from models import CAPTIONS, caption, decoder, features, psnr, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import KEY, accelerate, response_of
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.samplers import NAMES
 from speca_pack.speca_core.budgets import Interval
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, NoCheck
 
@@ -267,6 +268,21 @@ def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
         )
         and sigmas[-1] == 0
     )
+
+
+@pytest.mark.parametrize("steps", [3, 6, 20])
+def test_which_samplers_look_back_with_a_long_step(flux, steps):
+    sigmas = comfy.samplers.calculate_sigmas(
+        flux.get_model_object("model_sampling"), "simple", steps
+    )
+    found = {
+        name
+        for name in NAMES
+        if response_of(
+            comfy.samplers.sampler_object(name), SimpleNamespace(model_patcher=flux), sigmas
+        ).multistep
+    }
+    assert found == {"dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"}
 
 
 def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):

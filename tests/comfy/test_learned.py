@@ -199,7 +199,7 @@ def test_a_target_is_met(flux, taught):
 )
 def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler, steps):
     """From Euler's 28 steps. As near to the plain picture as foretold, and nearer than fewer steps
-    are; with res_multistep fewer steps are nearer (docs/samplers.md)."""
+    are."""
     how = {"sampler": sampler, "batch": 1}
     plain = sample_flux(flux, steps=steps, **how)
     latent = sample_flux(learned(flux, taught, 0.08), steps=steps, **how)
@@ -209,7 +209,7 @@ def test_a_profile_is_carried_to_other_samplers_and_steps(flux, taught, sampler,
     fewer = sample_flux(flux, steps=round(steps * report.evaluations / report.rows), **how)
     distance = relative_distance(latent, plain)
     assert distance < 1.6 * report.profile["foretold"]
-    assert sampler == "res_multistep" or distance < relative_distance(fewer, plain)
+    assert distance < relative_distance(fewer, plain)
 
 
 def test_fewer_plain_steps_are_as_far_off_as_foretold(flux, taught):
