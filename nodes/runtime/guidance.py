@@ -36,7 +36,9 @@ def trust_in(guider: Any) -> float:
     model answers (adaptive guidance does), and on a draft it would go by forecasts."""
     method = type(guider).predict_noise
     # ComfyUI names its extra nodes by their path.
-    own = method is comfy.samplers.CFGGuider.predict_noise or "comfy_extras" in method.__module__
+    own = method is comfy.samplers.CFGGuider.predict_noise or "comfy_extras" in str(
+        method.__module__
+    )
     return 1.0 if own else CAUTION
 
 

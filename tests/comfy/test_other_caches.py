@@ -11,6 +11,7 @@ from models import checked, features, sample_flux, trained_flux
 from speca_pack.nodes.runtime import skipping
 from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
 
 
@@ -212,3 +213,14 @@ def test_who_runs_the_blocks_is_no_other_forecaster(flux, patch, caplog):
     model = accelerate(patch(flux), SpecaConfig(level="features"))
     report = find(ksampler(model, steps=STEPS))
     assert report.count("accepted") and "another cache" not in caplog.text
+
+
+def test_who_may_skip_is_watched_before_drafts_but_not_in_a_run_that_teaches(flux, tmp_path):
+    """Nor with what it has taught: a what-if of that run has drafts from its second call on."""
+    model, store = with_a_lora_of_blocks(flux), ProfileStore(tmp_path)
+    runs = [
+        find(sample_flux(accelerate(model, config, profiles=store)))
+        for config in (SpecaConfig(), SpecaConfig(), checked())
+    ]
+    assert [run.profile and run.profile["state"] for run in runs] == ["learning", "served", None]
+    assert [run.watched for run in runs] == [0, 0, 6]
