@@ -21,6 +21,7 @@ from conftest import COMFY, load_tools
 from models import build, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core.budgets import BUDGETS
 from speca_pack.speca_core.forecasters import FORECASTERS
 from speca_pack.speca_core.verifiers import VERIFIERS
@@ -203,12 +204,13 @@ def settings(chooser):
     )
 
 
-def a_run(models, number):
+def a_run(models, number, folder):
+    """It begins without a profile: one that a run before it has taught would change it."""
     chooser = random.Random(number)
     name = chooser.choice(FAMILIES)
     config = settings(chooser)
     images = list(range(chooser.choice([1, TINY[name].batch])))
-    fast = accelerate(models[name], config)
+    fast = accelerate(models[name], config, profiles=ProfileStore(folder))
     latent = sample_tiny(
         fast,
         name,
@@ -220,16 +222,16 @@ def a_run(models, number):
 
 
 @pytest.mark.long
-def test_two_hundred_runs_of_changing_models_and_settings():
+def test_two_hundred_runs_of_changing_models_and_settings(tmp_path):
     """In one process: the same bytes twice, no tensor left over, and memory stays as it is."""
     models = {name: build(name) for name in FAMILIES}
     process, sizes, left = psutil.Process(), [], []
-    first = [a_run(models, number) for number in range(100)]
+    first = [a_run(models, number, tmp_path / f"first {number}") for number in range(100)]
     gc.collect()
     gc.freeze()
     try:
         for number, (latent, verdicts) in enumerate(first):
-            again = a_run(models, number)
+            again = a_run(models, number, tmp_path / f"again {number}")
             assert torch.equal(again[0], latent) and again[1] == verdicts, number
             del again
             gc.collect()
