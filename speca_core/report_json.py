@@ -120,7 +120,7 @@ def read(data: Mapping[str, Any]) -> RunReport:
         out_of_memory=data["out_of_memory"],
         coupled=bool(data["coupled"]),
         watched=int(data.get("watched", 0)),
-        trust=min(max(float(data.get("trust", 1.0)), 0.0), 1.0),
+        trust=min(1.0, max(0.0, float(data.get("trust", 1.0)))),  # in this order: NaN is 0
         repaired=int(data["repaired"]),
         finished=bool(data["finished"]),
         sigmas=[float(sigma) for sigma in data["schedule"]["sigmas"]],

@@ -221,6 +221,11 @@ def test_half_the_trust_is_half_the_threshold():
     assert rows_of(replay(less, less.settings)) == rows_of(less)
 
 
+@pytest.mark.parametrize(("told", "read_as"), [(math.nan, 0), (math.inf, 1), (-1, 0), (0.5, 0.5)])
+def test_trust_is_a_share_whatever_a_report_says(told, read_as):
+    assert read(write(record(threshold=0.2)) | {"trust": told}).trust == read_as
+
+
 def test_watched_predictions_are_computed_again():
     watched = record(threshold=0.2, known={"watched": 6})
     assert [rows[0][0] for rows in rows_of(watched)].index("accepted") == 6
