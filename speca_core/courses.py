@@ -83,7 +83,7 @@ class PathAlgebra:
         self.moves = self.moves.cumsum(0)  # [turn, z]: x_turn - x_0
         last = self.moves[-1].clone()
         last[0] += 1
-        self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())  # of the last latent
+        self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())
         self.slope_scale = float(gram.diagonal()[1:].mean())
         self.multistep = response.multistep
         self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
