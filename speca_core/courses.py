@@ -20,11 +20,12 @@ courses that are followed at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from .reaction import Reaction
-from .sampler_response import SamplerResponse
+from .sampler_response import LongStep, SamplerResponse
 
 WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more measured no better
 # An estimate is pulled towards one long step of the sampler (of a slope: towards the newest), the
@@ -73,19 +74,26 @@ class PathAlgebra:
     def __init__(
         self, gram: torch.Tensor, response: SamplerResponse, reaction: Reaction, turns: int
     ) -> None:
-        self.gram = gram
         self.reaction = Reaction(REACTS * reaction.linear, REACTS * reaction.noise)
         self.turns, self.end = turns, len(response.sigmas)
         self.moves = torch.zeros(self.end + 1, self.end + 1, dtype=torch.float64)
         for turn, strides in enumerate(response.strides):
             for lag, stride in enumerate(strides[: turn + 1]):
                 self.moves[turn + 1, 1 + turn - lag] = stride
+        # A profile has one slope for a level that is asked for twice, as by Heun. Where the latent
+        # moves between, the model answers the first time to one that is off its path.
+        again = torch.tensor(
+            [low == high for high, low in pairwise([*response.sigmas, 0.0])], dtype=torch.float64
+        )
+        answers = self.reaction.linear.square() + self.reaction.noise.square()
+        aside = again * answers * ((self.moves[1:] @ gram) * self.moves[1:]).sum(1)
+        self.gram = gram + torch.diag(torch.nn.functional.pad(aside, (1, 0)))
         self.moves = self.moves.cumsum(0)  # [turn, z]: x_turn - x_0
         last = self.moves[-1].clone()
         last[0] += 1
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())
         self.slope_scale = float(gram.diagonal()[1:].mean())
-        self.multistep = response.multistep
+        self.long_step = response.long_step
         self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
 
     def begin(self, courses: int = 1) -> Courses:
@@ -178,7 +186,7 @@ class PathAlgebra:
         one long step."""
         prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.now]
         prior[:, -1] += movement.sum(1)
-        if self.multistep and prior.shape[1] > 2:
+        if self.long_step is not LongStep.EULER and prior.shape[1] > 2:
             bend = self._bend(courses, turn)
             prior[:, -1] += bend
             prior[:, -2] -= bend
@@ -187,8 +195,10 @@ class PathAlgebra:
         return self.estimate(courses, prior, self.moves[turn], self.square(movement))
 
     def _bend(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
-        """What one long step of a multistep sampler adds of the newest slope, and takes of the one
-        before, [M]. DPM-Solver++(2M) has denoised pictures D on a line in log sigma:
+        """What one long step of the sampler adds of the newest slope, and takes of the one before,
+        [M]; nothing behind the sampler's own turns. `LongStep.HEUN` makes up for what the step
+        before lacks, half of its length. DPM-Solver++(2M) has denoised pictures D on a line in log
+        sigma:
 
             x_t = (s_t / s) x + (1 - s_t / s) (D + h / (2 h') (D - D')),  h = log(s / s_t),
 
@@ -196,9 +206,12 @@ class PathAlgebra:
         no line.
         """
         there, here, before = self.levels[torch.stack([turn, courses.now, courses.before])]
+        own = turn <= self.turns
+        if self.long_step is LongStep.HEUN:
+            return torch.where(own, (here - before) / 2, 0.0)
         log = (here / there.clamp_min(TINY)).log() / (before / here).log()
         bend = -(1 - there / here) * log / 2 * (here + before) / 2
-        return torch.where((there > 0) & (turn <= self.turns), bend, 0.0)
+        return torch.where(own & (there > 0), bend, 0.0)
 
     def estimate(
         self, courses: Courses, prior: torch.Tensor, wanted: torch.Tensor, size: torch.Tensor

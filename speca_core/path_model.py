@@ -6,12 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from operator import itemgetter
 
 import torch
 
 from .courses import TINY, Courses, PathAlgebra, in_use
-from .plans import Plans, searched
+from .plans import ROUNDS, Plans, searched
 from .reaction import Reaction
 from .sampler_response import SamplerResponse
 from .trial import Trial, lead_at, ratio_at
@@ -20,6 +19,10 @@ from .trial import Trial, lead_at, ratio_at
 # the median of 14 pictures was 0.6 to 1.4 times as far off as foretold, cut at 4 to 24 of 28 steps.
 ONWARD = 2.0
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
+# A plan of more than half of the turns begins with half of its own without a gap, because a model
+# may tolerate no error at high noise. Foretold, that costs something: so many times the distance is
+# paid at most, and nothing in runs of so few turns (ADR 19).
+INSURANCE, FEW = 1.6, 8
 # Per cent of the turns that reports have plans for.
 TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100
 REMEMBERED = 4096  # courses of which the arithmetic is kept
@@ -149,19 +152,41 @@ class PathModel:
 
     def plan(self, count: int) -> tuple[int, ...]:
         """The best plan that is found for `count` computed turns, 1 or more."""
-        return self._plans(count)
+        return self._plans(count)[1]
 
-    def _plan(self, count: int) -> tuple[int, ...]:
-        lead = min(lead_at(self.trials, count, self.turns), count)
-        later = count - lead
-        # Two starts: turns evenly spread over the run, and over what the lead leaves.
-        even = sorted({*range(lead), *(turn * self.turns // count for turn in range(lead, count))})
-        spread = [lead + i * (self.turns - lead) // max(later, 1) for i in range(later)]
-        starts = [tuple(even), (*range(lead), *spread)]
-        if count * self.turns <= SEARCHED:
-            found = searched(self.algebra.foretell, self.turns, starts, lead)
-            return min(found, key=itemgetter(0))[1]
-        return min(starts, key=self._distances)
+    def lead(self, count: int) -> int:
+        """How many turns at its beginning that plan had to compute."""
+        return self._plans(count)[0]
+
+    def _plan(self, count: int) -> tuple[int, tuple[int, ...]]:
+        """(lead, plan)."""
+        lead = lead_at(self.trials, count / self.turns)
+        dense = count // 2 if FEW < self.turns < 2 * count else 1
+        leads = {1, dense} if lead is None else {min(lead, count)}
+        starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]
+        rounds = ROUNDS if count * self.turns <= SEARCHED else 0
+        found = searched(self.algebra.foretell, self.turns, starts, rounds)
+        best: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for (lead, _), each in zip(starts, found, strict=True):
+            best[lead] = min(best.get(lead, each), each)
+        least, most = min(best), max(best)
+        lead = most if best[most][0] <= INSURANCE * best[least][0] else least
+        return lead, best[lead][1]
+
+    def _starts(self, count: int, lead: int) -> list[tuple[int, ...]]:
+        """Where a search begins: turns evenly spread over the run, or over what the lead leaves, or
+        over the levels there. Of a level that is asked for twice the first is computed: it also
+        says what the second one needs."""
+        sigmas, later = self.response.sigmas, count - lead
+        first = [n for n in range(lead, self.turns) if n == 0 or sigmas[n] != sigmas[n - 1]]
+        second = [n for n in range(lead, self.turns) if n not in first]
+        by_level = spread(first, later) if later < len(first) else first
+        starts = [
+            {*range(lead), *spread(range(self.turns), count)[lead:]},
+            {*range(lead), *spread(range(lead, self.turns), later)},
+            {*range(lead), *by_level, *second[: later - len(by_level)]},
+        ]
+        return [tuple(sorted(start)) for start in starts]
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
@@ -179,3 +204,8 @@ class PathModel:
         counts = sorted({max(1, round(share * self.turns / 100)) for share in TOLD})
         plans = [self.plan(count) for count in counts]
         return Plans(self.turns, [(self.distance(plan), plan) for plan in plans])
+
+
+def spread(turns: Sequence[int], count: int) -> list[int]:
+    """`count` of them, evenly, from the first on."""
+    return [turns[i * len(turns) // count] for i in range(count)]

@@ -94,22 +94,27 @@ class Plans:
 def searched(
     foretell: Callable[[torch.Tensor], torch.Tensor],
     turns: int,
-    plans: Sequence[tuple[int, ...]],
-    lead: int,
+    plans: Sequence[tuple[int, tuple[int, ...]]],
+    rounds: int = ROUNDS,
 ) -> list[tuple[float, tuple[int, ...]]]:
-    """The best plans, with their errors, that are found by moving one turn at a time; the first
-    `lead` turns stay. Searches go on side by side: foretelling many plans takes little longer than
-    foretelling one.
+    """The best plans, with their errors, that are found by moving one turn at a time. Searches go
+    on side by side: foretelling many plans takes little longer than foretelling one.
 
     Args:
         foretell: errors [M] of plans [M, K].
         turns: of the sampler.
-        plans: to begin from, all of K turns.
+        plans: to begin from, all of K turns; with how many turns at their beginning stay.
     """
-    best = [*zip(foretell(torch.tensor(plans)).tolist(), plans, strict=True)]
+    best = [
+        *zip(
+            foretell(torch.tensor([plan for _, plan in plans])).tolist(),
+            (plan for _, plan in plans),
+            strict=True,
+        )
+    ]
     going = [*range(len(plans))]
-    for _ in range(ROUNDS):
-        moves = {which: _moved(best[which][1], turns, lead) for which in going}
+    for _ in range(rounds):
+        moves = {which: _moved(best[which][1], turns, plans[which][0]) for which in going}
         tried = sorted({plan for moved in moves.values() for plan in moved})
         if not tried:
             break

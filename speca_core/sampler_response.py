@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,14 @@ ROUNDED = 1e-6  # of the largest latent: what float32 leaves of it
 MOST_GAIN = 3.0  # see `feedback_gain`; most samplers' is below 1.5
 
 
+class LongStep(Enum):
+    """Where one long step of a sampler goes, by the slopes that it sees."""
+
+    EULER = "along the newest"
+    HEUN = "along the newest, once the step before has been taken along the mean of its two"
+    MULTISTEP = "along a line through the newest two, as DPM-Solver++(2M)'s does"
+
+
 @dataclass(frozen=True)
 class SamplerResponse:
     """How a sampler responds on one schedule, turn by turn; a turn is one prediction asked for.
@@ -40,13 +49,13 @@ class SamplerResponse:
         sigmas: where it asks, noise levels.
         strides: of each turn s_n0, s_n1, ..., newest first, as many for each; how far the latent
             moves per unit of slope.
-        multistep: its long step looks back, as DPM-Solver++(2M)'s does. Strides do not tell: those
-            of UniPC, which corrects its past steps, look alike.
+        long_step: strides do not tell it: those of UniPC, which corrects its past steps, look like
+            a multistep sampler's.
     """
 
     sigmas: tuple[float, ...]
     strides: tuple[tuple[float, ...], ...]
-    multistep: bool = False
+    long_step: LongStep = LongStep.EULER
 
     def turn(self, last: int, sigma: float) -> int | None:
         """The first turn after `last` at which it asks at `sigma`; None if there is none. Other

@@ -24,16 +24,11 @@ class Trial:
     ratio: float
 
 
-def lead_at(trials: Sequence[Trial], count: int, turns: int) -> int:
-    """How many of `count` computed turns stand at the beginning of a plan.
-
-    As many as in the trial at the nearest share. Without trials it is one turn; if more than half
-    of the turns are computed, it is half of the plan: a model that tolerates no error at high noise
-    needs them there (ADR 19).
-    """
-    usual = count // 2 if 2 * count > turns else 1
-    nearest = min(trials, key=lambda trial: abs(trial.share - count / turns), default=None)
-    return nearest.lead if nearest else usual
+def lead_at(trials: Sequence[Trial], share: float) -> int | None:
+    """How many computed turns stand at the beginning of a plan: as many as in the trial at the
+    nearest share. None if there were none."""
+    nearest = min(trials, key=lambda trial: abs(trial.share - share), default=None)
+    return nearest.lead if nearest else None
 
 
 def ratio_at(trials: Sequence[Trial], share: float) -> float:

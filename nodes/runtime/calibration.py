@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from ...speca_core.errors import SpecaError
 from ...speca_core.profile import Profile
 from ...speca_core.reaction import Reactions, Row
-from ...speca_core.trial import Trial, lead_at
+from ...speca_core.trial import Trial
 from .profiles import STORE, ProfileStore
 from .trial_runs import (
     NOTHING_LEARNED,
@@ -32,11 +32,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A run with a plan: distance of its latent to the plain one, and the foretold one."""
+    """A run with a plan: distance of its latent to the plain one, the foretold one, and how many
+    turns at its beginning the plan had to compute."""
 
     seed: int
     off: float
     foretold: float
+    lead: int
     seen: Seen
 
 
@@ -126,7 +128,8 @@ class Calibration:
             lead = best_lead({lead: found[count] for lead, found in led.items()})
             found = led[lead][count]
             ratio = _mean([one.off / one.foretold for one in found])
-            kept.append(Trial(count / turns, lead_at(led_by(lead), count, turns), ratio))
+            begun = statistics.median_low(one.lead for one in found)
+            kept.append(Trial(count / turns, begun, ratio))
             points.append(
                 Point(count / turns, _off([found]), _off([before[count]]), _mean(fewer[count]))
             )
@@ -169,7 +172,7 @@ class Calibration:
             # Plans of two leads may be the same one.
             key = seed, plan, replace(taught, reaction=reaction)
             off, seen = self._once(key, make)
-            found.append(TrialResult(seed, off, path.distance(plan), seen))
+            found.append(TrialResult(seed, off, path.distance(plan), path.lead(count), seen))
         return found
 
     def _tried(self, store: TrialStore, seed: int, speedup: float) -> tuple[float, Seen]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...speca_core.sampler_response import SamplerResponse, measure_response
+from ...speca_core.sampler_response import LongStep, SamplerResponse, measure_response
 from .harmless import harmless
 
 # Samplers that add no noise and ask at most twice per step; ComfyUI's ddim is its euler. By module,
@@ -19,8 +19,10 @@ FUNCTIONS = {
     ),
     "comfy.extra_samplers.uni_pc": "unipc unipc_bh2",
 }
-# Those whose long step looks back; gradient_estimation's does so twice as far.
-MULTISTEP = "dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"
+# gradient_estimation looks back as well, twice as far; it was not measured.
+LONG_STEPS = {"heun": LongStep.HEUN} | dict.fromkeys(
+    ["dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"], LongStep.MULTISTEP
+)
 IN_THE_MENU = {"unipc": "uni_pc", "unipc_bh2": "uni_pc_bh2"}  # where the sampler has another name
 NAMES = [IN_THE_MENU.get(n, n) for names in FUNCTIONS.values() for n in names.split()] + ["ddim"]
 
@@ -56,7 +58,7 @@ def response_of(sampler: Any, guider: Any, sigmas: torch.Tensor) -> SamplerRespo
     # Churn draws noise, and the run's own comes after it.
     with generators_kept(device):
         response = measure_response(sample, sigmas.tolist())
-    return response and replace(response, multistep=name in MULTISTEP)
+    return response and replace(response, long_step=LONG_STEPS.get(name, LongStep.EULER))
 
 
 @contextmanager

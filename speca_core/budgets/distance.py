@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from ..plans import Planner
@@ -33,4 +34,5 @@ class Distance(Settings):
         """The policy of one lane."""
         if planner is None:
             return Accumulated().policy(threshold)
-        return PlannedPolicy(threshold, planner.turns, planner.plan_within(threshold), hurries=True)
+        search = partial(planner.plan_within, threshold)
+        return PlannedPolicy(threshold, planner.turns, search, hurries=True)

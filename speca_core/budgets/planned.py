@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cached_property
 
 from .base import LaneState, LimitedPolicy, Reason
 
@@ -14,17 +16,25 @@ class PlannedPolicy(LimitedPolicy):
     Args:
         threshold: 0 drafts nothing.
         turns: of the sampler.
-        plan: turns to compute, rising from 0.
+        search: finds the turns to compute, rising from 0.
         hurries: where a computed turn surprises, the way to the next one is halved.
     """
 
-    def __init__(self, threshold: float, turns: int, plan: tuple[int, ...], hurries: bool) -> None:
+    def __init__(
+        self, threshold: float, turns: int, search: Callable[[], tuple[int, ...]], hurries: bool
+    ) -> None:
         super().__init__(None, threshold)
         self.turns = turns
-        self.plan = plan
+        self._search = search
         self.hurries = hurries
         self.surprised = False
         self.due = 0  # the next turn to compute
+
+    @cached_property
+    def plan(self) -> tuple[int, ...]:
+        """The turns to compute. They are searched for when turn 0, which all plans compute, is on
+        its way: a GPU is at work then, and the host would wait for it."""
+        return self._search()
 
     def decide(self, state: LaneState) -> Reason:
         """Draft until the next turn of the plan."""

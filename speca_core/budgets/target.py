@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from ..plans import Planner
@@ -77,5 +78,5 @@ class Target(Limits):
         """The policy of one lane: with a path model, its best plan, which needs no limits."""
         if planner is None:
             return super().policy(threshold)
-        plan = planner.plan(max(1, round(planner.turns / self.speedup)))
-        return PlannedPolicy(threshold, planner.turns, plan, hurries=False)
+        search = partial(planner.plan, max(1, round(planner.turns / self.speedup)))
+        return PlannedPolicy(threshold, planner.turns, search, hurries=False)

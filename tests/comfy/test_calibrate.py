@@ -125,7 +125,7 @@ def test_where_nothing_can_be_learned_it_says_so_before_a_step_is_made(flux, tmp
 
 def test_a_lead_must_be_better_for_every_picture():
     def runs(*offs):
-        return [TrialResult(seed, off, 1.0, {}) for seed, off in enumerate(offs)]
+        return [TrialResult(seed, off, 1.0, 1, {}) for seed, off in enumerate(offs)]
 
     usual = runs(1.0, 1.0)
     assert best_lead({USUAL: usual, 1: runs(0.5, 0.5)}) == 1

@@ -14,6 +14,7 @@ from speca_pack.nodes.runtime.attach import KEY, accelerate, response_of
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.samplers import NAMES
 from speca_pack.speca_core.budgets import Interval
+from speca_pack.speca_core.sampler_response import LongStep
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, NoCheck
 
 
@@ -271,18 +272,19 @@ def test_trying_the_sampler_out_does_not_write_into_the_schedule(flux):
 
 
 @pytest.mark.parametrize("steps", [3, 6, 20])
-def test_which_samplers_look_back_with_a_long_step(flux, steps):
+def test_where_a_long_step_of_each_sampler_goes(flux, steps):
     sigmas = comfy.samplers.calculate_sigmas(
         flux.get_model_object("model_sampling"), "simple", steps
     )
     found = {
-        name
-        for name in NAMES
-        if response_of(
+        name: response_of(
             comfy.samplers.sampler_object(name), SimpleNamespace(model_patcher=flux), sigmas
-        ).multistep
+        ).long_step
+        for name in NAMES
     }
-    assert found == {"dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"}
+    looks_back = "dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"
+    others = dict.fromkeys(NAMES, LongStep.EULER) | {"heun": LongStep.HEUN}
+    assert found == others | dict.fromkeys(looks_back, LongStep.MULTISTEP)
 
 
 def test_a_sampler_that_may_remember_being_tried_is_not_tried(flux):

@@ -10,14 +10,14 @@ from speca_core import ConfigError, Session
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
-from speca_core.courses import DOUBT
+from speca_core.courses import DOUBT, REACTS
 from speca_core.forecasters import Learned
 from speca_core.landing import Landing
 from speca_core.path_model import PathModel
 from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
 from speca_core.replay import better_steps, psnr_band, replay
-from speca_core.sampler_response import SamplerResponse
+from speca_core.sampler_response import LongStep, SamplerResponse
 from speca_core.tensors import join
 from speca_core.trial import Trial
 from speca_core.verifiers import Innovation
@@ -29,7 +29,7 @@ EULER = SamplerResponse(tuple(SIGMAS[:-1]), ((STEP,),) * TURNS)
 ADAMS = SamplerResponse(  # its first step is Euler's
     tuple(SIGMAS[:-1]),
     ((STEP, 0.0), *[(1.5 * STEP, -0.5 * STEP)] * (TURNS - 1)),
-    multistep=True,
+    long_step=LongStep.MULTISTEP,
 )
 CALM = Reaction(torch.zeros(TURNS, dtype=torch.float64), torch.zeros(TURNS, dtype=torch.float64))
 WILD = Reaction(CALM.linear + 4.0, CALM.noise + 4.0)
@@ -38,7 +38,8 @@ START, LEVEL, RISE = torch.eye(3, dtype=torch.float64)  # three directions
 
 def model(slopes, response=EULER, answers=CALM, **how):
     """The path model of a run whose slopes are these vectors."""
-    z = torch.stack([START, *slopes])
+    start = torch.eye(len(slopes[0]), dtype=torch.float64)[0]
+    z = torch.stack([start, *slopes])
     return PathModel(z @ z.T, response, answers, **how)
 
 
@@ -121,9 +122,49 @@ def test_a_long_step_of_a_multistep_sampler_looks_back():
     assert to_end == pytest.approx([0, 0, -1 / 2])
 
 
+def heun(slopes, answers=0.0):
+    """The path model of a Heun run, of which the last step is Euler's: of as many levels as there
+    are slopes, which it finds both times that it asks there. J and nu are `answers`."""
+    levels = len(slopes)
+    step, turns = -1 / levels, [(level + 1) // 2 for level in range(2 * levels - 1)]
+    strides = (step, 0.0), *[(step / 2, -step / 2), (step, 0.0)] * (levels - 1)
+    sigmas = tuple(1 - turn / levels for turn in turns)
+    react = torch.full((len(turns),), answers, dtype=torch.float64)
+    response = SamplerResponse(sigmas, strides, long_step=LongStep.HEUN)
+    return model([slopes[turn] for turn in turns], response, Reaction(react, react))
+
+
+def test_a_long_step_of_heun_goes_along_the_mean_of_its_two_slopes():
+    """From sigma 1 to 1/2 along the first slope, where it asks again; half of that is taken back
+    for the slope found there. Then on, along it."""
+    algebra, at = heun(LINE[:4]).algebra, torch.tensor
+    courses = algebra.extend(algebra.begin(), at([3]), held=True)
+    assert courses.here[0].tolist() == pytest.approx([0, -1 / 2, 0])
+    corrected = algebra.extend(courses, at([4]), held=True)
+    assert corrected.here[0].tolist() == pytest.approx([0, -1 / 4, -1 / 4, 0])
+    last = algebra.latent(corrected, at([7]), held=True)
+    assert last[0].tolist() == pytest.approx([0, -1 / 4, -1 / 4, -1 / 2])
+
+
+def test_of_a_level_that_is_asked_for_twice_one_answer_does():
+    unknown = heun(torch.eye(17, dtype=torch.float64)[1:].unbind())
+    assert unknown.plan(16) == (0, *range(1, 31, 2))  # and not two of some, none of others
+
+
+def test_between_two_answers_at_a_level_the_model_reacts():
+    """Turn 1 asks where turn 2 does, half of the first step of 1/4 times the slope's change away.
+    J and nu add to the square of its slope."""
+    slopes = [LEVEL, RISE, RISE, RISE]
+    still, moved = (heun(slopes, answers).algebra.gram.diagonal() for answers in (0.0, 4.0))
+    expected = 2 * (REACTS * 4) ** 2 * (1 / 8) ** 2 * 2
+    assert (moved - still).tolist() == pytest.approx([0, 0, expected, 0, 0, 0, 0, 0])
+
+
 def test_a_stage_of_a_multistep_sampler_is_one():
-    assert model([*LINE, LEVEL], ADAMS.onward([0.1]), onward=1).algebra.multistep
-    assert not model(LINE).algebra.multistep
+    calm = torch.zeros(TURNS + 1, dtype=torch.float64)
+    stage = model([*LINE, LEVEL], ADAMS.onward([0.1]), Reaction(calm, calm), onward=1)
+    assert stage.algebra.long_step is LongStep.MULTISTEP
+    assert model(LINE).algebra.long_step is LongStep.EULER
 
 
 def test_every_plan_begins_with_the_lead():
@@ -133,9 +174,31 @@ def test_every_plan_begins_with_the_lead():
     assert stair.plan(1) == (0,)
 
 
+def euler(slopes):
+    """The path model of an Euler run in as many steps."""
+    turns = len(slopes)
+    calm = torch.zeros(turns, dtype=torch.float64)
+    sigmas = tuple(1 - turn / turns for turn in range(turns))
+    response = SamplerResponse(sigmas, ((-1 / turns,),) * turns)
+    return model(slopes, response, Reaction(calm, calm))
+
+
 def test_a_plan_of_more_than_half_of_the_turns_begins_without_gaps():
-    late = model([LEVEL] * (TURNS - 2) + [RISE, START])  # all that is unknown comes at the end
-    assert late.plan(6)[:3] == (0, 1, 2) and late.plan(4)[1] > 1
+    late = euler([LEVEL] * 8 + [RISE, START])  # all that is unknown comes at the end
+    assert late.plan(6)[:3] == (0, 1, 2) and late.lead(6) == 3
+    assert late.plan(4)[1] > 1 and late.lead(4) == 1
+
+
+def test_a_beginning_without_gaps_may_be_too_dear():
+    """Five slopes at the end of which nothing is known before: three turns are missing there if
+    three stand at the beginning."""
+    level, *unknown = torch.eye(7, dtype=torch.float64)[1:]
+    late = euler([*[level] * 5, *unknown])
+    assert late.plan(6) == (0, 5, 6, 7, 8, 9) and late.lead(6) == 1
+
+
+def test_a_run_of_few_turns_is_not_insured():
+    assert model([LEVEL] * (TURNS - 2) + [RISE, START]).lead(6) == 1
 
 
 def test_trials_know_the_lead_and_the_distance_better():

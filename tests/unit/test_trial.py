@@ -8,8 +8,8 @@ TRIALS = (Trial(0.75, 1, 1.0), Trial(0.25, 3, 4.0))
 
 
 def test_the_lead_is_the_nearest_trials():
-    assert [lead_at(TRIALS, count, 10) for count in (1, 4, 6, 10)] == [3, 3, 1, 1]
-    assert [lead_at((), count, 10) for count in (1, 5, 6, 9)] == [1, 1, 3, 4]
+    assert [lead_at(TRIALS, share) for share in (0.1, 0.4, 0.6, 1.0)] == [3, 3, 1, 1]
+    assert lead_at((), 0.5) is None
 
 
 def test_between_trials_the_ratio_is_on_a_straight_line_of_its_logarithm():
