@@ -34,6 +34,7 @@ WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more me
 RIDGE = 1e-5  # for one that is sure
 DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
 REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
+ASIDE = 2.0  # of it, between Heun's two slopes at a level: the beds have 0.8, 1.2, and 2.5 (rough)
 TINY = 1e-12
 
 
@@ -85,7 +86,7 @@ class PathAlgebra:
         again = torch.tensor(
             [low == high for high, low in pairwise([*response.sigmas, 0.0])], dtype=torch.float64
         )
-        answers = self.reaction.linear.square() + self.reaction.noise.square()
+        answers = ASIDE**2 * (self.reaction.linear.square() + self.reaction.noise.square())
         aside = again * answers * ((self.moves[1:] @ gram) * self.moves[1:]).sum(1)
         self.gram = gram + torch.diag(torch.nn.functional.pad(aside, (1, 0)))
         self.moves = self.moves.cumsum(0)  # [turn, z]: x_turn - x_0

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..nodes.runtime.models.table import FAMILIES, REFUSED
 from ..speca_core import SpecaConfig
-from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, settings_of
+from ..speca_core.config import PRESETS
+from ..speca_core.settings import Entry, Rule, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,22 +26,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def row_of(name: str, default: Any, rule: Rule) -> Sequence[str]:
-    """One setting: name, default, values, what it does."""
-    match rule:
-        case Number():
-            values = f"{rule.low:g} to {rule.high:g}"
-        case Switch():
-            values = "on or off"
-        case OneOf():
-            values = ", ".join(rule.options)
-        case Entry():
-            values = ", ".join(rule.table)
-        case _:
-            values = "text"
+    """One setting: name, default, what it does."""
     shown = {True: "on", False: "off"}.get(default) if isinstance(default, bool) else default
     shown = default.name if isinstance(rule, Entry) else shown
+    if isinstance(shown, str) and shown.startswith("{"):  # a text is too long for a cell
+        shown = "a mask"
     folded = " (advanced)" if rule.advanced else ""
-    return f"`{name}`{folded}", f"`{shown}`", values, rule.help.rstrip(".")
+    return f"`{name}`{folded}", f"`{shown}`", rule.help.rstrip(".")
 
 
 def settings_table() -> str:
@@ -66,30 +58,34 @@ def settings_table() -> str:
                 for setting, *of in own
                 if (setting, *of) not in shared
             ]
-    return table(("setting", "default", "values", "what it does"), rows)
+    return table(("setting", "default", "what it does"), rows)
 
 
 def families_table() -> str:
-    """Every family, and below the table what is refused."""
-
-    def code(names: tuple[str, ...]) -> str:
-        return ", ".join(f"`{name}`" for name in names)
-
-    rows = []
+    """Every family, and below the table their limits and what is refused."""
+    rows, limits = [], []
     for family in FAMILIES:
-        limits = []
+        rows.append((family.name, ", ".join(f"`{name}`" for name in family.models)))
         if family.no_last_block:
-            limits.append(f"not `last_block`: {family.no_last_block}")
+            limits.append(f"* {family.name}: not `last_block`, because {family.no_last_block}")
         if family.coupled:
-            limits.append(f"coupled: {family.coupled}")
+            limits.append(f"* {family.name}: coupled, because {family.coupled}")
         if family.batch is None:
-            limits.append("one row per call")
-        head = code(family.heads) or "none: the last block's output"
-        classes, stacks = code(family.models), code(family.stacks)
-        rows.append((family.name, classes, stacks, head, "; ".join(limits)))
-    columns = ("family", "class", "blocks", "head", "limits")
+            limits.append(f"* {family.name}: one image at a time")
     refused = [f"* `{name}`: {reason}" for name, reason in REFUSED.items()]
-    return "\n".join([table(columns, rows), "", "Refused at level `features`:", "", *refused])
+    return "\n".join(
+        [
+            table(("family", "class"), rows),
+            "",
+            "Limits:",
+            "",
+            *limits,
+            "",
+            "Refused at level `features`:",
+            "",
+            *refused,
+        ]
+    )
 
 
 def gate_table() -> str:
@@ -102,27 +98,24 @@ def gate_table() -> str:
     rows = [
         (first["name"], f"{first['low']:g} to {first['high']:g}", *map(shown, (first, *others)))
         for first, *others in zip(*(bed["checks"] for bed in beds), strict=True)
+        if not all(check["ok"] for check in (first, *others))
     ]
     rows.append(("passed", "", *(f"{bed['passed']} of {bed['of']}" for bed in beds)))
     return table(("check", "real models", *(bed["bed"] for bed in beds)), rows)
 
 
 def floor_table() -> str:
-    """What `bench --floor` has measured on all beds: one row for each method, one cell for each
-    budget."""
+    """What `bench --floor` has measured of the untouched node: one row for each setting, one cell
+    for each quality."""
     floors = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["floor"]
-    cells: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    cells: dict[tuple[str, str], list[str]] = defaultdict(list)
     for bed, found in floors.items():
         for row in found:
-            setting = f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}"
-            cell = cell_of(found, row)
-            key = bed, setting, row["method"]
-            if cell and cell not in cells[key]:  # two budgets may be alike
-                cells[key].append(cell)
-    rows = {key: found for key, found in cells.items() if found}
-    most = max(map(len, rows.values()))
-    filled = [(*key, *found, *[""] * (most - len(found))) for key, found in rows.items()]
-    return table(("bed", "setting", "method", *["budget"] * most), filled)
+            if row["method"] == "learned, distance":  # its thresholds, in their order
+                setting = f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}"
+                cells[bed.partition(",")[0], setting].append(cell_of(found, row) or alone(row))
+    rows = [(*key, *found) for key, found in cells.items()]
+    return table(("bed", "sampler, steps", *(name.title() for name in PRESETS)), rows)
 
 
 def systems_table() -> str:
@@ -132,31 +125,35 @@ def systems_table() -> str:
     for bed, found in beds.items():
         for row in found:
             if row["method"] != "fewer steps":
-                cells[row["method"]][bed].append(cell_of(found, row))
-    # Two settings may be alike.
-    rows = [
-        (system, *("<br>".join(filter(None, dict.fromkeys(by_bed[bed]))) for bed in beds))
-        for system, by_bed in cells.items()
-    ]
-    return table(("system", *beds), rows)
+                cell = cell_of(found, row)
+                cells[row["method"]][bed].append(cell.partition(";")[0] + ")" if cell else "")
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)  # settings and systems may be
+    for system, by_bed in cells.items():
+        shown = tuple("<br>".join(filter(None, dict.fromkeys(by_bed[bed]))) for bed in beds)
+        alike[shown].append(system)
+    return table(("system", *beds), [("; ".join(names), *shown) for shown, names in alike.items()])
 
 
 def cell_of(found: Sequence[dict[str, Any]], row: dict[str, Any]) -> str:
     """A row beside fewer steps at as many evaluations, rounded up; empty where there are none."""
     beside = fewer_steps(found, row)
-    if beside is None:
-        return ""
-    return f"{row['evaluations']:.1f}: {mean_worst(row['psnr'])} {against(row, beside)}"
+    return f"{alone(row)} {against(row, beside)}" if beside else ""
+
+
+def alone(row: dict[str, Any]) -> str:
+    """A row by itself."""
+    return f"{row['evaluations']:.1f}: {mean_worst(row['psnr'])}"
 
 
 def marks_table() -> str:
     """What others have published of real models."""
     marks = json.loads((ROOT / "benchmarks/beds.json").read_text("utf-8"))["marks"]
-    rows = [
-        (m["model"], m["method"], f"{m['speedup']:g}x", f"{m['psnr']:g}", m["source"])
-        for m in marks
-    ]
-    return table(("model, steps", "method", "by the clock", "PSNR, dB", "arXiv"), rows)
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for m in marks:
+        cell = f"{m['method']}: {m['speedup']:g}x, {m['psnr']:g}"
+        told[m["model"], m["source"]].append(cell)
+    rows = [(*key, "; ".join(cells)) for key, cells in told.items()]
+    return table(("model, steps", "arXiv", "method: by the clock, PSNR in dB"), rows)
 
 
 def fewer_steps(found: Sequence[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any] | None:
@@ -180,7 +177,7 @@ def against(row: dict[str, Any], beside: dict[str, Any]) -> str:
 
 def mean_worst(values: Sequence[float]) -> str:
     """Of some pictures."""
-    return f"{mean(values):.1f} / {min(values):.1f}"
+    return f"{mean(values):.1f}/{min(values):.1f}"
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {

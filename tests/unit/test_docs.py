@@ -207,7 +207,9 @@ def test_every_forecaster_verifier_and_budget_has_its_place():
 
 
 def test_every_reason_is_explained():
-    told = [row[0].strip("`") for row in rows_of("docs/algorithm.md", "Why a row is computed")]
+    told = [
+        row[0].strip("`") for row in rows_of("docs/troubleshooting.md", "Why a row is computed")
+    ]
     assert {*told, "draft"} == {reason.value for reason in Reason}
 
 

@@ -10,7 +10,7 @@ from speca_core import ConfigError, Session
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
-from speca_core.courses import DOUBT, REACTS
+from speca_core.courses import ASIDE, DOUBT, REACTS
 from speca_core.forecasters import Learned
 from speca_core.landing import Landing
 from speca_core.path_model import PathModel
@@ -156,7 +156,7 @@ def test_between_two_answers_at_a_level_the_model_reacts():
     J and nu add to the square of its slope."""
     slopes = [LEVEL, RISE, RISE, RISE]
     still, moved = (heun(slopes, answers).algebra.gram.diagonal() for answers in (0.0, 4.0))
-    expected = 2 * (REACTS * 4) ** 2 * (1 / 8) ** 2 * 2
+    expected = 2 * (ASIDE * REACTS * 4) ** 2 * (1 / 8) ** 2 * 2
     assert (moved - still).tolist() == pytest.approx([0, 0, expected, 0, 0, 0, 0, 0])
 
 
