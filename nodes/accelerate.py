@@ -8,10 +8,11 @@ from comfy_api.latest import io
 
 from ..speca_core import SpecaConfig
 from ..speca_core.settings import Entry, Number, OneOf, Rule, Switch, Text, settings_of
-from .runtime.attach import TAUGHT, accelerate
+from .runtime.attach import accelerate
 from .runtime.page.events import found
 from .runtime.page.workflow_metadata import PROFILE, node_at
 from .runtime.samplers import NAMES
+from .runtime.sampling import TAUGHT
 
 log = logging.getLogger("speca")
 NOTES = {"hindsight": f"Works with {', '.join(NAMES)}"}  # what only ComfyUI's side knows

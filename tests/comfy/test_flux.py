@@ -10,9 +10,9 @@ import comfy.samplers
 import pytest
 import torch
 from models import CAPTIONS, caption, decoder, features, psnr, sample_flux, trained_flux
-from speca_pack.nodes.runtime.attach import KEY, accelerate, response_of
+from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.samplers import NAMES
+from speca_pack.nodes.runtime.samplers import NAMES, response_of
 from speca_pack.speca_core.budgets import Interval
 from speca_pack.speca_core.sampler_response import LongStep
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, NoCheck

@@ -74,7 +74,7 @@ def ours():
     path = Path(frame.f_code.co_filename)
     # The sampler is tried before the run, in kilobytes; where that fails nothing is corrected
     # later.
-    tried = path.name in ("sampler_response.py", "samplers.py", "attach.py")
+    tried = path.name in ("sampler_response.py", "samplers.py", "sampling.py")
     own = {PACK / "speca_core", PACK / "nodes"} & {*path.parents}
     return f"{path.name}:{frame.f_lineno}" if own and not tried else None
 
