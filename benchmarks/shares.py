@@ -11,7 +11,7 @@ import torch
 
 from sources import Through
 from speca_pack.nodes.runtime.run import Run
-from speca_pack.nodes.runtime.targets.features import FeatureRun, FeaturesTarget
+from speca_pack.nodes.runtime.subjects.features import FeatureRun, FeaturesSubject
 from speca_pack.speca_core.call import Call
 
 PARTS = ("around", "path", "embedders", "forecast", "head", "check")
@@ -78,12 +78,12 @@ class Timed(Through):
 def timed(laps: Laps) -> type[Run]:
     """A run that tells the laps where it is."""
 
-    class TimedTarget(FeaturesTarget):
+    class TimedSubject(FeaturesSubject):
         def source(self, call: Call) -> Timed:
             return Timed(call, laps)
 
     class TimedRun(FeatureRun):
-        target = TimedTarget
+        subject = TimedSubject
 
         def predict(self, executor: Any, *inputs: Any) -> Any:
             def comfyui(*inputs: Any) -> Any:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from speca_pack.speca_core.call import Call
-from speca_pack.speca_core.target import Head
+from speca_pack.speca_core.subject import Head
 
 
 class Through:
-    """A `Source` that hands everything on to the call; see `FeaturesTarget.source`."""
+    """A `Source` that hands everything on to the call; see `FeaturesSubject.source`."""
 
     def __init__(self, call: Call) -> None:
         self.call = call

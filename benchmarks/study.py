@@ -20,14 +20,14 @@ from scipy.stats import spearmanr
 from sources import Through
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.run import Run
-from speca_pack.nodes.runtime.targets.features import FeatureRun, FeaturesTarget
+from speca_pack.nodes.runtime.subjects.features import FeatureRun, FeaturesSubject
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.anchors import HEAD_INPUT
 from speca_pack.speca_core.axis import Schedule
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.call import Call
 from speca_pack.speca_core.forecasters import Newton
-from speca_pack.speca_core.target import Head
+from speca_pack.speca_core.subject import Head
 from speca_pack.speca_core.tensors import relative_error
 from speca_pack.speca_core.verifiers import Embedded, FirstBlock, LastBlock, Verifier
 
@@ -69,12 +69,12 @@ class Sparse(Through):
 def sparse(gap: int) -> type[Run]:
     """A run that leaves an anchor at every `gap`-th step."""
 
-    class SparseTarget(FeaturesTarget):
+    class SparseSubject(FeaturesSubject):
         def source(self, call: Call) -> Sparse:
             return Sparse(call, gap)
 
     class SparseRun(FeatureRun):
-        target = SparseTarget
+        subject = SparseSubject
 
     return SparseRun
 

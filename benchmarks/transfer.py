@@ -15,7 +15,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from results import Measured, Row, folder_of, of_part
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.run import Run
-from speca_pack.nodes.runtime.targets.prediction import PredictionRun, PredictionTarget
+from speca_pack.nodes.runtime.subjects.prediction import PredictionRun, PredictionSubject
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.config import WITHOUT_PROFILE
 from speca_pack.speca_core.budgets import Target
@@ -68,7 +68,7 @@ def scored(errors: list[float]) -> type[Run]:
     """A run that evaluates the model after each accepted draft too, and appends the draft's true
     error, in the guided prediction."""
 
-    class ScoredTarget(PredictionTarget):
+    class ScoredSubject(PredictionSubject):
         def draft(self, call: Call, rows: Sequence[int]) -> tuple[Sequence[int], Any]:
             accepted, outputs = super().draft(call, rows)
             if accepted:
@@ -77,7 +77,7 @@ def scored(errors: list[float]) -> type[Run]:
             return accepted, outputs
 
     class ScoredRun(PredictionRun):
-        target = ScoredTarget
+        subject = ScoredSubject
 
     return ScoredRun
 

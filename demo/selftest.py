@@ -24,7 +24,7 @@ from ..nodes.runtime.attach import accelerate
 from ..nodes.runtime.page.diagnose import diagnose
 from ..nodes.runtime.page.report_store import find
 from ..nodes.runtime.profiles import ProfileStore
-from ..nodes.runtime.targets.prediction import PredictionRun
+from ..nodes.runtime.subjects.prediction import PredictionRun
 from ..speca_core import SpecaConfig
 from ..speca_core.config import WITHOUT_PROFILE
 from ..speca_core.report import RunReport

@@ -13,7 +13,7 @@ from .budgets import LaneState, Reason
 from .forecasters.base import Linear
 from .lane import Lane
 from .report import CallRecord, RowRecord
-from .target import Head, Target
+from .subject import Head, Subject
 from .tensors import Part, weighted_sums
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Call:
             self.records[row].verdict = "accepted"
             self.records[row].reason = Reason.DRAFT.value
 
-    def answer(self, target: Target) -> list[Part]:
+    def answer(self, subject: Subject) -> list[Part]:
         """Speculate: draft what may be drafted, verify it, compute the rest in the same call.
 
-        This is the algorithm, whatever is forecast. `target` only knows how to draft rows and how
+        This is the algorithm, whatever is forecast. `subject` only knows how to draft rows and how
         to compute them.
 
         Returns:
@@ -73,10 +73,10 @@ class Call:
         """
         parts: list[Part] = []
         if self.draft_rows:
-            parts.append(target.draft(self, self.draft_rows))
+            parts.append(subject.draft(self, self.draft_rows))
         answered = {row for rows, _ in parts for row in rows}
         if missing := [row for row in range(len(self.lanes)) if row not in answered]:
-            parts.append((missing, target.compute(self, missing)))
+            parts.append((missing, subject.compute(self, missing)))
         return [part for part in parts if part[0]]
 
     def _reason(self, lane: Lane, state: LaneState) -> Reason | None:
@@ -101,7 +101,7 @@ class Call:
             return None if lane.on_course else Reason.PROFILE
         return lane.no_forecast(self.point, self.session.min_anchors)
 
-    # --- what a target asks ----------------------------------------------------------------------
+    # --- what a subject asks ----------------------------------------------------------------------
 
     def forecast(self, tap: str, rows: Sequence[int]) -> torch.Tensor:
         """Forecasts of a tap at this call's place, [rows, ...], in the anchors' dtype and shape."""

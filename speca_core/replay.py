@@ -92,7 +92,7 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         lanes = [row.lane for row in record.rows]
         images, branches = [r.image for r in record.rows], [r.branch for r in record.rows]
         call = prediction.open_call(lanes, images, branches, recorded.coupled)
-        call.answer(ReplayTarget(laws, lanes, checked))
+        call.answer(ReplaySubject(laws, lanes, checked))
         drafts = len(call.draft_rows)
         computed = len(call.full_rows) + len(call.rejected_rows)
         # The first call's own time: what a model does once, compiling or loading, is in it. The
@@ -170,7 +170,7 @@ class Blank:
         return self
 
 
-class ReplayTarget:
+class ReplaySubject:
     """One call of a recorded run: errors follow the laws of its lanes, and there are no outputs.
 
     Args:

@@ -3,7 +3,7 @@
     prediction = session.predict(sigma, x)     the sampler asks for a prediction
     call = prediction.open_call(lanes, ...)    one evaluation of the model for it: which rows may
                                                be drafted, which must be computed, and why
-    parts = call.answer(target)                draft, verify, accept or compute, learn
+    parts = call.answer(subject)               draft, verify, accept or compute, learn
     call.close(seconds)                        settle the lanes' policies, write the record
     prediction.serve(x, denoised)              hindsight: correct what the drafts before left behind
 

@@ -13,7 +13,7 @@ from .memory import announced, attempt, expected, need_of, on_host
 from .profiles import STORE, ProfileStore
 from .run import KEY, Run
 from .sampling import Sampling
-from .targets import RUNS
+from .subjects import RUNS
 
 HOST = torch.device("cpu")
 log = logging.getLogger("speca")

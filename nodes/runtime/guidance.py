@@ -13,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.call import Call
-from ...speca_core.target import Head
+from ...speca_core.subject import Head
 from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY

@@ -26,7 +26,7 @@ ABOVE = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.SAMPLE
 log = logging.getLogger("speca")
 
 
-def named(function: Any) -> str:
+def name_of(function: Any) -> str:
     """Module and qualified name of a callable."""
     name = getattr(function, "__qualname__", type(function).__name__)
     return f"{getattr(function, '__module__', '')}.{name}"
@@ -37,9 +37,9 @@ def wrapped(options: Mapping[str, Any], kinds: tuple[str, ...]) -> Iterator[str]
     for kind in kinds:
         for key, functions in options.get("wrappers", {}).get(kind, {}).items():
             yield from (
-                f"{key} ({named(function)})"
+                f"{key} ({name_of(function)})"
                 for function in functions
-                if CACHES.search(f"{key} {named(function)}")
+                if CACHES.search(f"{key} {name_of(function)}")
             )
 
 
@@ -53,8 +53,8 @@ def check_other_caches(model_options: Mapping[str, Any]) -> None:
     options = model_options.get("transformer_options", {})
     below = list(wrapped(options, BELOW))
     function: Callable[..., Any] | None = model_options.get("model_function_wrapper")
-    if function is not None and CACHES.search(named(function)):
-        below.append(named(function))
+    if function is not None and CACHES.search(name_of(function)):
+        below.append(name_of(function))
     if below:
         raise ConfigError(
             f"SpeCa: another cache is on this model, {', '.join(below)}; expected SpeCa to be the "

@@ -34,7 +34,7 @@ log = logging.getLogger("speca")
 class Run:
     """Lives in the run's own transformer options, from the start of the sampling to its end.
 
-    Its kinds are in `targets/`.
+    Its kinds are in `subjects/`.
 
     Attributes:
         inside: drafts run a part of the model.

@@ -30,7 +30,7 @@ from .profiles import ProfileStore
 from .run import KEY, Run
 from .samplers import response_of
 from .skipping import WATCHED, BlockWatch, is_known, suspects
-from .targets import run_for
+from .subjects import run_for
 from .windows import changes_in, marks_of
 
 # Of each node: its runs that were plain because they taught. The same graph is faster now.

@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import nn
 
 from .blocks.family import bare
-from .other_caches import named
+from .other_caches import name_of
 
 # Predictions that are computed first beside functions that may skip. Who skips every second one is
 # not seen where those are the ones that we draft.
@@ -30,7 +30,7 @@ def suspects(model_options: Mapping[str, Any], diffusion_model: Any) -> frozense
     found.append(model_options.get("model_function_wrapper"))
     replaced = (name for name in vars(bare(diffusion_model)) if name.startswith("forward"))
     found += [vars(bare(diffusion_model))[name] for name in replaced]
-    return frozenset(named(function) for function in found if function is not None)
+    return frozenset(name_of(function) for function in found if function is not None)
 
 
 def is_known(names: frozenset[str]) -> bool:

@@ -18,7 +18,7 @@ from .attach import accelerate
 from .fingerprint import Key, fingerprint
 from .profiles import ProfileStore
 from .run import Run
-from .targets.prediction import PredictionRun, PredictionTarget
+from .subjects.prediction import PredictionRun, PredictionSubject
 
 TINY = 1e-9
 NOTHING_LEARNED = (
@@ -100,7 +100,7 @@ class Witness:
         """A kind of run that shows all this."""
         witness = self
 
-        class WitnessTarget(PredictionTarget):
+        class WitnessSubject(PredictionSubject):
             def compute(self, call: Call, rows: Sequence[int]) -> Any:
                 answers = super().compute(call, rows)
                 x = torch.stack([self.x[row] for row in rows])
@@ -109,7 +109,7 @@ class Witness:
                 return answers
 
         class WitnessRun(PredictionRun):
-            target = WitnessTarget
+            subject = WitnessSubject
 
             def __init__(
                 self,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 
 from ..settings import Settings
-from ..target import Draft, Head
+from ..subject import Draft, Head
 from ..tensors import relative_error
 
 

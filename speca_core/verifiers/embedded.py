@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..axis import lagrange
-from ..target import Draft, Head
+from ..subject import Draft, Head
 from .base import Verifier
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ..target import Draft, Head
+from ..subject import Draft, Head
 from .base import Block, Verifier
 
 TAP = "last_block_input"  # one tap per stream: last_block_input.0, ...

@@ -14,7 +14,7 @@ from graphs import assert_harmless, ksampler, lora, prompts
 from models import CAPTIONS, caption, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.targets.prediction import asked_at
+from speca_pack.nodes.runtime.subjects.prediction import asked_at
 from speca_pack.speca_core import SpecaConfig
 from tiny import random
 

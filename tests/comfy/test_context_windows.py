@@ -10,7 +10,7 @@ from graphs import assert_harmless, with_node
 from models import build, features
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.targets import RUNS
+from speca_pack.nodes.runtime.subjects import RUNS
 from speca_pack.speca_core.session import FORGET_AFTER
 from tiny import random
 

@@ -70,7 +70,7 @@ def test_waits_for_the_device(model, name, verifier):
     for call, cost in zip(report.calls, costs, strict=True):
         checked = any(row.error is not None for row in call.rows)
         scored = any(row.hindcast is not None for row in call.rows)
-        expected = Counter({"jumps.py": 1, "target.py": checked, "call.py": scored})
+        expected = Counter({"jumps.py": 1, "subject.py": checked, "call.py": scored})
         assert Counter(place.split(":")[0] for place in cost.waits) == +expected
     assert any(len({row.verdict for row in call.rows}) == 2 for call in report.calls) == (
         verifier != "none"

@@ -11,7 +11,7 @@ from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.models.table import FAMILIES, REFUSED
 from speca_pack.nodes.runtime.page.report_store import find
-from speca_pack.nodes.runtime.targets.features import FeatureRun, FeaturesTarget
+from speca_pack.nodes.runtime.subjects.features import FeatureRun, FeaturesSubject
 from speca_pack.speca_core import ConfigError, UnsupportedModel
 from speca_pack.speca_core.anchors import HEAD_INPUT
 from speca_pack.speca_core.budgets import Threshold
@@ -96,7 +96,7 @@ class Exact:
         return iter([self.forecast(HEAD_INPUT, rows)] * 2)
 
 
-class Oracle(FeaturesTarget):
+class Oracle(FeaturesSubject):
     """Drafts with exact forecasts; then leaving out the blocks must change nothing."""
 
     def source(self, call):
@@ -117,10 +117,10 @@ def test_drafts_with_the_exact_features_are_exact(plain, name, verifier):
     model, expected = plain(name)
 
     class OracleRun(FeatureRun):
-        def target(self, *parts):
-            target = Oracle(*parts)
-            target.stream_map.rounding = TINY[name].rounding
-            return target
+        def subject(self, *parts):
+            subject = Oracle(*parts)
+            subject.stream_map.rounding = TINY[name].rounding
+            return subject
 
     config = features(threshold=1.0, verifier=verifier, hindsight=False)
     if fast := accelerated(model, config, run=OracleRun):
@@ -171,12 +171,12 @@ def test_some_rows_alone_are_as_in_the_batch(plain, name):
             hard = [odd and images["now"][self.call.groups[row]] == 0 for row in rows]
             return self.call.judge(rows, [math.inf if is_hard else 0.0 for is_hard in hard])
 
-    class Target(FeaturesTarget):
+    class Own(FeaturesSubject):
         def source(self, call):
             return ByImage(call)
 
     class ForcedRun(FeatureRun):
-        target = Target
+        subject = Own
 
     fast = accelerate(model, features(threshold=1.0), run=ForcedRun)
     together = sample_tiny(fast, name)

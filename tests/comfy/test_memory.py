@@ -19,7 +19,7 @@ from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.diagnose import diagnose
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
-from speca_pack.nodes.runtime.targets import RUNS
+from speca_pack.nodes.runtime.subjects import RUNS
 from speca_pack.speca_core import SpecaConfig, tensors
 from speca_pack.speca_core.anchors import FeatureHistory
 from speca_pack.speca_core.budgets import Threshold

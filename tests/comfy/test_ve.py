@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 import torch
-from speca_pack.nodes.runtime.targets.prediction import PredictionTarget
+from speca_pack.nodes.runtime.subjects.prediction import PredictionSubject
 from speca_pack.speca_core import Session, SpecaConfig
 from speca_pack.speca_core.budgets import Accumulated
 from speca_pack.speca_core.forecasters import Newton
@@ -52,8 +52,8 @@ def sample(sigmas, fast):
         if fast:
             prediction = session.predict(torch.tensor(sigma), x)
             call = prediction.open_call(range(IMAGES), range(IMAGES), [0] * IMAGES)
-            target = PredictionTarget(ALONE.verifier, x, sigma, lambda rows, made=truth: made)
-            answer = join(call.answer(target))
+            subject = PredictionSubject(ALONE.verifier, x, sigma, lambda rows, made=truth: made)
+            answer = join(call.answer(subject))
             call.close(0.0)
             # Of the movement that it makes, as the picture sees it.
             wrong = (answer - truth).norm(dim=1) * (1 + sigma) / sigma

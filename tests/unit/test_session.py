@@ -36,7 +36,7 @@ def open_call(session, sigma, lanes=("a",), images=None):
 
 
 class Toy:
-    """A target whose truth is a function of the place.
+    """A subject whose truth is a function of the place.
 
     `feature(coordinate, row)` is the truth; `errors(call, row)` is what the verifier says of a
     draft, None: there is no check.
@@ -439,7 +439,7 @@ def test_a_verifier_that_needs_two_anchors_waits_for_them():
 
 
 class Slopes:
-    """A target for one image: the slope of the path, as level prediction has it."""
+    """A subject for one image: the slope of the path, as level prediction has it."""
 
     def __init__(self, slope):
         self.slope = slope

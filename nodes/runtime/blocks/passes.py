@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ....speca_core.errors import UnsupportedModel
-from ....speca_core.target import Draft, Source
-from ....speca_core.target import Head as AnyHead
+from ....speca_core.subject import Draft, Source
+from ....speca_core.subject import Head as AnyHead
 from ....speca_core.verifiers import BlockPosition, Verifier
 from ..compat import unrecorded
 from .family import Family

@@ -11,7 +11,7 @@ import torch
 
 from ....speca_core.anchors import HEAD_INPUT
 from ....speca_core.errors import UnsupportedModel
-from ....speca_core.target import Head
+from ....speca_core.subject import Head
 from ....speca_core.tensors import relative_error
 from ....speca_core.verifiers import Verifier
 from ..blocks.family import Family

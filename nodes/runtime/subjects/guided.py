@@ -82,7 +82,7 @@ class GuidedRun(PredictionRun):
         whose = max(rows.images) + 1 == self._images
         coupled = self.coupled or are_looked_at(transformer_options) or not whose
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
-        denoised = join(call.answer(self.target(self.verifier, x, sigma, evaluate)))
+        denoised = join(call.answer(self.subject(self.verifier, x, sigma, evaluate)))
         self.meter.hear(rows, denoised)
         call.close(time.perf_counter() - begun)
         return denoised

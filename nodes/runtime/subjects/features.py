@@ -10,7 +10,7 @@ import torch
 from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
 from ....speca_core.session import Prediction
-from ....speca_core.target import Source
+from ....speca_core.subject import Source
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
 from ..blocks.family import bare
@@ -23,7 +23,7 @@ from ..rows import are_looked_at, rows_of, take
 from ..run import Run
 
 
-class FeaturesTarget:
+class FeaturesSubject:
     """One call: a draft leaves the blocks out, but for the verifier's.
 
     Args:
@@ -70,7 +70,7 @@ class FeatureRun(Run):
     for further GPUs, which run at the same time) go straight through.
     """
 
-    target: type[FeaturesTarget] = FeaturesTarget
+    subject: type[FeaturesSubject] = FeaturesSubject
     inside = True
 
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
@@ -178,7 +178,7 @@ class FeatureRun(Run):
             return evaluate(range(total))[list(chosen)]
 
         if self.session.speculates:
-            output = join(call.answer(self.target(self.stream_map, self.verifier, run)))
+            output = join(call.answer(self.subject(self.stream_map, self.verifier, run)))
         else:
             output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
         self.meter.hear(rows, output)

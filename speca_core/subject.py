@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .call import Call
 
 
-class Target(Protocol):
+class Subject(Protocol):
     """Knows how to draft rows of a call and how to compute them; `Call.answer` does the rest.
 
-    Example: a target whose truth is known, as the unit tests have it.
+    Example: a subject whose truth is known, as the unit tests have it.
 
         class Line:
             def draft(self, call, rows):
@@ -34,7 +34,7 @@ class Target(Protocol):
 
         Returns:
             The rows that are answered, and one output for each of them. Rejected rows are left out,
-            unless the target went on to compute them itself.
+            unless the subject went on to compute them itself.
         """
         ...
 

@@ -12,7 +12,7 @@ import torch
 from ....speca_core.call import Call
 from ....speca_core.config import SpecaConfig
 from ....speca_core.session import Session
-from ....speca_core.target import Draft, Identity
+from ....speca_core.subject import Draft, Identity
 from ....speca_core.tensors import join
 from ....speca_core.verifiers import Verifier
 from ..guidance import made_of, measured_in
@@ -22,7 +22,7 @@ from ..rows import are_looked_at, rows_of, take
 from ..run import Run
 
 
-class PredictionTarget:
+class PredictionSubject:
     """One prediction, or the model's answers for one; its head is the identity.
 
     Its feature is the slope v = (x - denoised) / sigma of a flow model. Where sigma is noise over
@@ -88,14 +88,14 @@ def of_rows(batch: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
 
 
 def forecasts_slopes(session: Session) -> bool:
-    """What a run forecasts; see `PredictionTarget`."""
+    """What a run forecasts; see `PredictionSubject`."""
     return session.report.flow or session.path is not None
 
 
 class PredictionRun(Run):
     """Answers the guider's predictions; a lane is an image."""
 
-    target: type[PredictionTarget] = PredictionTarget
+    subject: type[PredictionSubject] = PredictionSubject
 
     def __init__(self, config: SpecaConfig, model: Any, *schedule: Any) -> None:
         super().__init__(config, model, *schedule)
@@ -138,7 +138,7 @@ class PredictionRun(Run):
             finally:
                 self._computed = None
 
-        denoised = join(call.answer(self.target(self.verifier, x, sigma, evaluate)))
+        denoised = join(call.answer(self.subject(self.verifier, x, sigma, evaluate)))
         call.close(time.perf_counter() - begun)
         return prediction.serve(x, denoised)
 
