@@ -23,11 +23,11 @@ from .budgets import Reason
 from .call import Call
 from .config import SpecaConfig
 from .correction import DeferredCorrection
+from .gatherer import Gatherer
 from .jumps import JumpDetector
 from .landing import Landing
 from .lane import Lane
 from .path_model import PathModel
-from .profile import Gatherer
 from .report import CallRecord, RunReport
 from .sampler_response import SamplerResponse
 from .tensors import Holder, weighed

@@ -9,8 +9,9 @@ from typing import Any
 from ...speca_core.budgets.planned import PlannedPolicy
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import ConfigError
+from ...speca_core.gatherer import Gatherer
 from ...speca_core.path_model import PathModel
-from ...speca_core.profile import Gatherer, Profile
+from ...speca_core.profile import Profile
 from ...speca_core.report import RunReport
 from ...speca_core.sampler_response import SamplerResponse
 from .fingerprint import Key, key_of

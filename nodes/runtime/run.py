@@ -10,8 +10,8 @@ from comfy.model_management import InterruptProcessingException
 
 from ...speca_core.budgets import Reason
 from ...speca_core.config import SpecaConfig
+from ...speca_core.gatherer import Gatherer
 from ...speca_core.path_model import PathModel
-from ...speca_core.profile import Gatherer
 from ...speca_core.sampler_response import SamplerResponse
 from ...speca_core.session import Prediction, Session
 from .compat import is_oom

@@ -12,7 +12,8 @@ from ...speca_core.budgets import Target
 from ...speca_core.call import Call
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import SpecaError
-from ...speca_core.profile import Profile, some_numbers
+from ...speca_core.gatherer import some_numbers
+from ...speca_core.profile import Profile
 from ...speca_core.sampler_response import SamplerResponse
 from .attach import accelerate
 from .fingerprint import Key, fingerprint

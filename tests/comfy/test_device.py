@@ -11,7 +11,7 @@ from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.anchors import FeatureHistory
-from speca_pack.speca_core.profile import some_numbers
+from speca_pack.speca_core.gatherer import some_numbers
 from test_calibrate import recipe
 
 FAMILY, STEPS = "flux", 14

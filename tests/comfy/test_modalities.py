@@ -11,7 +11,7 @@ from speca_pack.nodes.runtime.profiles import ProfileStore
 from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.budgets import Threshold
 from speca_pack.speca_core.forecasters import Newton
-from speca_pack.speca_core.profile import Gatherer
+from speca_pack.speca_core.gatherer import Gatherer
 from speca_pack.speca_core.verifiers import Embedded
 from tiny import TINY
 

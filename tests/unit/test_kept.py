@@ -5,8 +5,8 @@ import torch
 
 from speca_core import Session, SpecaConfig
 from speca_core.anchors import HEAD_INPUT
+from speca_core.gatherer import Gatherer
 from speca_core.path_model import PathModel
-from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction
 from speca_core.sampler_response import SamplerResponse
 

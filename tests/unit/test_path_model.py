@@ -12,9 +12,9 @@ from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.config import SpecaConfig
 from speca_core.courses import ASIDE, DOUBT, REACTS
 from speca_core.forecasters import Learned
+from speca_core.gatherer import Gatherer
 from speca_core.landing import Landing
 from speca_core.path_model import PathModel
-from speca_core.profile import Gatherer
 from speca_core.reaction import Reaction, reaction
 from speca_core.replay import better_steps, psnr_band, replay
 from speca_core.sampler_response import LongStep, SamplerResponse

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from speca_core import ConfigError
-from speca_core.profile import MOST_RUNS, Gatherer, Profile
+from speca_core.gatherer import Gatherer
+from speca_core.profile import MOST_RUNS, Profile
 from speca_core.trial import Trial
 
 SIGMAS = (1.0, 0.75, 0.5, 0.25)
