@@ -1,6 +1,7 @@
 """What a person meets: the widgets in sight, the badge, the way to the first faster picture, and
 the original beside it."""
 
+import io
 import json
 import re
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 from conftest import ask, once
 from graphs import ACCELERATE, CONFIG, DECODE, PROMPT, SAMPLER, fresh
+from PIL import Image
 from playwright.sync_api import expect
 
 IN_SIGHT = ["threshold", "forecaster", "verifier", "budget"]
@@ -215,6 +217,13 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
     expect(dialog).to_have_count(0)
 
 
+def brightest(stage):
+    """Of the middle of a stage, 0 to 255: it has captions above, and round corners."""
+    picture = Image.open(io.BytesIO(stage.screenshot())).convert("L")
+    width, height = picture.size
+    return max(picture.crop((width // 4, height // 4, width * 3 // 4, height)).getextrema())
+
+
 def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     page.load(fresh(steps=28))
     assert page.queue() == "execution_success"
@@ -239,6 +248,10 @@ def test_the_contact_sheet_shows_the_picture_at_every_quality(page):
     assert shown.inner_text().endswith("identical")
     captions = dialog.locator(".stage span").all_inner_texts()
     assert [each.split(" · ")[0] for each in captions] == ["original", "original"]
+    dialog.get_by_role("button", name="Difference").click()
+    assert brightest(dialog.locator(".stage")) == 0  # of the original and itself
+    tiles.last.click()
+    assert brightest(dialog.locator(".stage")) > 100
     dialog.locator(".close").click()
     expect(dialog).to_have_count(0)
 
@@ -273,6 +286,17 @@ def test_words_that_people_type_find_the_node_first(page, words):
     page.tab.mouse.click(700, 450)
     page.until("() => app.graph.nodes.length && !app.graph.nodes[0].flags.ghost")
     assert page.run("() => app.graph.nodes[0].type") == "SpeCaAccelerate"
+
+
+@once
+@pytest.mark.parametrize("words", ["cache", "turbo"])
+def test_words_that_other_nodes_are_named_by_find_the_node_too(page, words):
+    page.blank()
+    page.run("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.tab.get_by_role("dialog").get_by_role("combobox").fill(words)
+    found = page.tab.get_by_role("option").filter(has_text=re.compile(r"^\s*SpeCa"))
+    expect(found.first).to_be_visible()
+    page.tab.keyboard.press("Escape")
 
 
 @once

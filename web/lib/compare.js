@@ -1,5 +1,5 @@
 // A dialog that compares pictures of one prompt: two on each other with a wipe between, and a row of
-// all qualities to choose from. Knows the DOM, not ComfyUI.
+// all qualities to choose from.
 import { openDialog } from "./dialog.js";
 import { button, html } from "./dom.js";
 import { clock, gains, joined, times } from "./sentence.js";
@@ -26,7 +26,6 @@ export function compare(words, plain, speca, others, work) {
     stage.style.setProperty("--at", `${(100 * at).toFixed(1)}%`);
   };
 
-  // One by one, until the dialog is closed.
   const makeAll = async () => {
     for (const { label, make } of others) {
       const wait = html("div", "wait", "…");
@@ -46,13 +45,15 @@ export function compare(words, plain, speca, others, work) {
     work(makeAll);
   };
   const every = button("pill sheet", askAll, words.everyQuality);
-  const dialog = openDialog(words, [stage, tiles], [told, html("i"), every]);
+  const part = () => stage.classList.toggle("apart");
+  const row = [told, html("i"), button("pill", part, words.difference), every];
+  const dialog = openDialog(words, [stage, tiles], row);
   dialog.style = `--width: ${width}; --height: ${height}`;
 }
 
 const timed = ({ seconds }) => (seconds ? clock(seconds) : "");
 
-/** How much faster a picture was made, and how far it is from the original. */
+/** How much faster a picture was made, and how far off it is. */
 function apart(words, plain, made) {
   const speedup = made.seconds && plain.seconds / made.seconds;
   const faster = gains({ speedup }) && words.faster(times(speedup));

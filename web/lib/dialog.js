@@ -1,4 +1,4 @@
-// A dialog over the page. Knows the DOM, not ComfyUI.
+// A dialog over the page.
 import { shadowed } from "./assets.js";
 import { button, html } from "./dom.js";
 
