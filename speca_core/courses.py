@@ -20,7 +20,6 @@ courses that are followed at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
@@ -83,9 +82,7 @@ class PathAlgebra:
                 self.moves[turn + 1, 1 + turn - lag] = stride
         # A profile has one slope for a level that is asked for twice, as by Heun. Where the latent
         # moves between, the model answers the first time to one that is off its path.
-        again = torch.tensor(
-            [low == high for high, low in pairwise([*response.sigmas, 0.0])], dtype=torch.float64
-        )
+        again = torch.tensor([*response.again[1:], False], dtype=torch.float64)
         answers = ASIDE**2 * (self.reaction.linear.square() + self.reaction.noise.square())
         aside = again * answers * ((self.moves[1:] @ gram) * self.moves[1:]).sum(1)
         self.gram = gram + torch.diag(torch.nn.functional.pad(aside, (1, 0)))
@@ -197,8 +194,8 @@ class PathAlgebra:
 
     def _bend(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
         """What one long step of the sampler adds of the newest slope, and takes of the one before,
-        [M]; nothing behind the sampler's own turns. `LongStep.HEUN` makes up for what the step
-        before lacks, half of its length. DPM-Solver++(2M) has denoised pictures D on a line in log
+        [M]; nothing behind the sampler's own turns. With `LongStep.HEUN` the step before went
+        along its first slope alone: half of it is taken again, along the newest. DPM-Solver++(2M) has denoised pictures D on a line in log
         sigma:
 
             x_t = (s_t / s) x + (1 - s_t / s) (D + h / (2 h') (D - D')),  h = log(s / s_t),

@@ -175,22 +175,25 @@ class PathModel:
 
     def _starts(self, count: int, lead: int) -> list[tuple[int, ...]]:
         """Where a search begins: turns evenly spread over the run, or over what the lead leaves, or
-        over the levels there. Of a level that is asked for twice the first is computed: it also
-        says what the second one needs."""
-        sigmas, later = self.response.sigmas, count - lead
-        first = [n for n in range(lead, self.turns) if n == 0 or sigmas[n] != sigmas[n - 1]]
-        second = [n for n in range(lead, self.turns) if n not in first]
+        over the levels there. Of a level that is asked for twice the first turn is computed: its
+        slope serves for the second, too."""
+        again, later = self.response.again, count - lead
+        first = [turn for turn in range(lead, self.turns) if not again[turn]]
+        second = [turn for turn in range(lead, self.turns) if again[turn]]
         by_level = spread(first, later) if later < len(first) else first
         starts = [
             {*range(lead), *spread(range(self.turns), count)[lead:]},
             {*range(lead), *spread(range(lead, self.turns), later)},
             {*range(lead), *by_level, *second[: later - len(by_level)]},
         ]
-        return [tuple(sorted(start)) for start in starts]
+        return sorted({tuple(sorted(start)) for start in starts})
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
-        low, high = 1, self.turns
+        # Insured plans, of more than half of the turns, may be further off than one of half of them.
+        half = max(1, self.turns // 2)
+        enough = self.distance(self.plan(half)) <= distance
+        low, high = (1, half) if enough else (half + 1, self.turns)
         while low < high:
             middle = (low + high) // 2
             if self.distance(self.plan(middle)) <= distance:

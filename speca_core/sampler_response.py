@@ -57,6 +57,12 @@ class SamplerResponse:
     strides: tuple[tuple[float, ...], ...]
     long_step: LongStep = LongStep.EULER
 
+    @property
+    def again(self) -> tuple[bool, ...]:
+        """Of each turn, whether it asks at the level of the turn before, as Heun's second does."""
+        pairs = pairwise(self.sigmas)
+        return False, *(math.isclose(low, high, rel_tol=SAME_SIGMA) for high, low in pairs)
+
     def turn(self, last: int, sigma: float) -> int | None:
         """The first turn after `last` at which it asks at `sigma`; None if there is none. Other
         packs may have answered those between."""

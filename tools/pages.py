@@ -14,7 +14,7 @@ from typing import Any
 from ..nodes.runtime.models.table import FAMILIES, REFUSED
 from ..speca_core import SpecaConfig
 from ..speca_core.config import PRESETS
-from ..speca_core.settings import Entry, Rule, settings_of
+from ..speca_core.settings import Entry, Number, Rule, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,13 +26,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def row_of(name: str, default: Any, rule: Rule) -> Sequence[str]:
-    """One setting: name, default, what it does."""
+    """One setting: name, default and range, what it does."""
     shown = {True: "on", False: "off"}.get(default) if isinstance(default, bool) else default
     shown = default.name if isinstance(rule, Entry) else shown
-    if isinstance(shown, str) and shown.startswith("{"):  # a text is too long for a cell
-        shown = "a mask"
+    if name.endswith(": computed"):  # too long for a cell
+        shown = "{...}"
+    bounds = f", {rule.low:g} to {rule.high:g}" if isinstance(rule, Number) else ""
     folded = " (advanced)" if rule.advanced else ""
-    return f"`{name}`{folded}", f"`{shown}`", rule.help.rstrip(".")
+    return f"`{name}`{folded}", f"`{shown}`{bounds}", rule.help.rstrip(".")
 
 
 def settings_table() -> str:
@@ -58,7 +59,7 @@ def settings_table() -> str:
                 for setting, *of in own
                 if (setting, *of) not in shared
             ]
-    return table(("setting", "default", "what it does"), rows)
+    return table(("setting", "default, range", "what it does"), rows)
 
 
 def families_table() -> str:
@@ -100,6 +101,8 @@ def gate_table() -> str:
         for first, *others in zip(*(bed["checks"] for bed in beds), strict=True)
         if not all(check["ok"] for check in (first, *others))
     ]
+    more = len(beds[0]["checks"]) - len(rows)
+    rows.append((f"{more} more, of how far polynomials hold", "", *["inside"] * len(beds)))
     rows.append(("passed", "", *(f"{bed['passed']} of {bed['of']}" for bed in beds)))
     return table(("check", "real models", *(bed["bed"] for bed in beds)), rows)
 
@@ -113,8 +116,8 @@ def floor_table() -> str:
         for row in found:
             if row["method"] == "learned, distance":  # its thresholds, in their order
                 setting = f"{row['sampler']} {row['steps']}, CFG {row['cfg']:g}"
-                cells[bed.partition(",")[0], setting].append(cell_of(found, row) or alone(row))
-    rows = [(*key, *found) for key, found in cells.items()]
+                cells[bed, setting].append(cell_of(found, row) or alone(row))
+    rows = [(bed.partition(",")[0], setting, *found) for (bed, setting), found in cells.items()]
     return table(("bed", "sampler, steps", *(name.title() for name in PRESETS)), rows)
 
 

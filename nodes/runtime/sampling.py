@@ -38,7 +38,7 @@ TAUGHT: Counter[str] = Counter()
 log = logging.getLogger("speca")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sampling:
     """OUTER_SAMPLE: what to do about each sampling of a model; see `accelerate`."""
 

@@ -20,7 +20,7 @@ CONFIGS = {"learned": SpecaConfig(0.2), "prediction": checked(1.0), "features": 
 SAMPLERS = [("learned", "euler"), ("learned", "dpmpp_2m"), ("learned", "heun")]
 SAMPLERS += [("prediction", "euler"), ("features", "euler")]
 # Where what is kept on the host goes, and comes from.
-KEEPERS = {"anchors.py", "correction.py", "jumps.py", "landing.py", "profile.py"}
+KEEPERS = {"anchors.py", "correction.py", "jumps.py", "landing.py", "gatherer.py"}
 MOVED = {"learned": 25, "prediction": 35, "features": 61}  # in one call of two images, at most
 
 
@@ -63,7 +63,7 @@ def test_waits(model, monkeypatch, name, sampler, where):
     if name == "learned":
         report, device = run(model, CONFIGS[name], sampler)
         assert all(len(waits.read) == 1 for waits in device.waits), "where the sampler is"
-        assert files(device.between.moved) == ({"profile.py"} if where == "device" else set())
+        assert files(device.between.moved) == ({"gatherer.py"} if where == "device" else set())
     report, device = run(model, CONFIGS[name], sampler)
     assert report.placement == where
     assert report.count("accepted") and report.count("computed")

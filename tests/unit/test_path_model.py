@@ -9,6 +9,7 @@ import torch
 from speca_core import ConfigError, Session
 from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
+from speca_core.budgets.planned import PlannedPolicy
 from speca_core.config import SpecaConfig
 from speca_core.courses import ASIDE, DOUBT, REACTS
 from speca_core.forecasters import Learned
@@ -146,9 +147,20 @@ def test_a_long_step_of_heun_goes_along_the_mean_of_its_two_slopes():
     assert last[0].tolist() == pytest.approx([0, -1 / 4, -1 / 4, -1 / 2])
 
 
-def test_of_a_level_that_is_asked_for_twice_one_answer_does():
-    unknown = heun(torch.eye(17, dtype=torch.float64)[1:].unbind())
-    assert unknown.plan(16) == (0, *range(1, 31, 2))  # and not two of some, none of others
+@pytest.mark.parametrize(("count", "seconds"), [(40, ()), (42, (2, 4))])
+def test_of_a_level_that_is_asked_for_twice_one_answer_does(count, seconds):
+    """Slopes of 40 levels of which nothing follows from others; so many turns are not searched."""
+    unknown = heun(torch.eye(41, dtype=torch.float64)[1:].unbind())
+    assert unknown.plan(count) == tuple(sorted((0, *range(1, 79, 2), *seconds)))
+
+
+def test_levels_that_are_nearly_one_are_asked_for_twice():
+    assert SamplerResponse((1.0, 0.5, 0.5000001, 0.2), ((1.0,),) * 4).again == (
+        False,
+        False,
+        True,
+        False,
+    )
 
 
 def test_between_two_answers_at_a_level_the_model_reacts():
@@ -160,11 +172,35 @@ def test_between_two_answers_at_a_level_the_model_reacts():
     assert (moved - still).tolist() == pytest.approx([0, 0, expected, 0, 0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("rule", [LongStep.HEUN, LongStep.MULTISTEP])
+def test_behind_its_own_turns_no_long_step_looks_back(rule):
+    calm = torch.zeros(TURNS + 1, dtype=torch.float64)
+    stage = replace(EULER, long_step=rule).onward([0.1])
+    algebra = model([*LINE, LEVEL], stage, Reaction(calm, calm), onward=1).algebra
+    own = algebra.extend(algebra.begin(), torch.tensor([7]))
+    bends = [
+        float((algebra.latent(own, torch.tensor([turn]), held=True) - own.here)[0, 1])
+        for turn in (8, 9)
+    ]
+    assert bends[0] != 0 and bends[1] == 0
+
+
 def test_a_stage_of_a_multistep_sampler_is_one():
     calm = torch.zeros(TURNS + 1, dtype=torch.float64)
     stage = model([*LINE, LEVEL], ADAMS.onward([0.1]), Reaction(calm, calm), onward=1)
     assert stage.algebra.long_step is LongStep.MULTISTEP
     assert model(LINE).algebra.long_step is LongStep.EULER
+
+
+def test_the_shortest_plan_is_found_where_longer_ones_are_insured():
+    """Slopes that are alike over five turns: eleven turns with an insured beginning are foretold to
+    bring the run less near than ten without."""
+    turn = torch.arange(21, dtype=torch.float64)
+    alike = torch.exp(-(turn[:, None] - turn).square() / 50) + 1e-6 * torch.eye(21)
+    smooth = euler(torch.nn.functional.pad(torch.linalg.cholesky(alike), (1, 0)).unbind())
+    within = 1.01 * smooth.distance(smooth.plan(10))
+    assert smooth.lead(11) == 5 and smooth.distance(smooth.plan(11)) > within
+    assert len(smooth.plan_within(within)) == 10
 
 
 def test_every_plan_begins_with_the_lead():
@@ -190,8 +226,8 @@ def test_a_plan_of_more_than_half_of_the_turns_begins_without_gaps():
 
 
 def test_a_beginning_without_gaps_may_be_too_dear():
-    """Five slopes at the end of which nothing is known before: three turns are missing there if
-    three stand at the beginning."""
+    """Nothing tells the last five slopes. With three turns at the beginning, two of five are
+    missing."""
     level, *unknown = torch.eye(7, dtype=torch.float64)[1:]
     late = euler([*[level] * 5, *unknown])
     assert late.plan(6) == (0, 5, 6, 7, 8, 9) and late.lead(6) == 1
@@ -233,31 +269,29 @@ def test_the_reaction_is_what_was_measured():
 class Known:
     """A prediction whose slopes are known. Counts what was computed."""
 
-    def __init__(self, slopes, x, turn):
-        self.slopes, self.x, self.turn = slopes, x, turn
+    def __init__(self, slope, x, sigma):
+        self.slope, self.x, self.sigma = slope.float(), x, sigma
 
     def draft(self, call, rows):
         accepted, _ = call.judge(rows, None)
         return accepted, [self.denoised(slope) for slope in call.forecast(HEAD_INPUT, accepted)]
 
     def compute(self, call, rows):
-        slope = self.slopes[self.turn].float()
         call.score(call.scorable(rows), [0.0] * len(call.scorable(rows)))
-        call.observe(HEAD_INPUT, rows, [slope] * len(rows))
-        return [self.denoised(slope)] * len(rows)
+        call.observe(HEAD_INPUT, rows, [self.slope] * len(rows))
+        return [self.denoised(self.slope)] * len(rows)
 
     def denoised(self, slope):
-        return self.x[0] - SIGMAS[self.turn] * slope
+        return self.x[0] - self.sigma * slope
 
 
 def sample(session, response, slopes):
     """The last latent of a run from START."""
     x, served = START.float()[None], []
-    for turn in range(TURNS):
-        sigma = torch.tensor(SIGMAS[turn])
+    for turn, sigma in enumerate(map(torch.tensor, response.sigmas)):
         prediction = session.predict(sigma, x)
         call = prediction.open_call(["image"], [0], [0])
-        denoised = join(call.answer(Known(slopes, x, turn)))
+        denoised = join(call.answer(Known(slopes[turn], x, sigma)))
         call.close(0.01)
         slope = (x - prediction.serve(x, torch.as_tensor(denoised).reshape(x.shape))) / sigma
         served.insert(0, slope)
@@ -280,6 +314,17 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     plain = START + path.algebra.moves[-1][1:] @ torch.stack(slopes)
     assert last.tolist() == pytest.approx(plain.tolist(), abs=0.02)
     assert session.report.count("accepted") >= TURNS - 3
+
+
+@pytest.mark.parametrize("slopes", [LINE, STAIR], ids=["line", "stair"])
+def test_heun_lands_where_the_plain_run_does(slopes):
+    path = heun(slopes[::2])
+    session = Session(learned(), [1.0, 0.75, 0.5, 0.25, 0.0], path=path)
+    both = [slopes[::2][(turn + 1) // 2] for turn in range(7)]
+    last = sample(session, path.response, both)
+    plain = START + path.algebra.moves[-1][1:] @ torch.stack(both)
+    assert last.tolist() == pytest.approx(plain.tolist(), abs=0.02)
+    assert session.report.count("accepted") >= 3
 
 
 @pytest.mark.parametrize("response", [EULER, ADAMS], ids=["euler", "adams"])
@@ -348,6 +393,20 @@ def test_planned_budgets_compute_their_plan(name):
     assert policy.decide(states[0]) is Reason.BUDGET
     policy.on_computed(states[0], None, None)
     assert [policy.decide(s) for s in states[1:4]] == [Reason.DRAFT, Reason.DRAFT, Reason.BUDGET]
+
+
+def test_a_plan_is_searched_for_behind_the_first_turn_and_once():
+    searches = []
+
+    def search():
+        searches.append(1)
+        return 0, 3
+
+    policy = PlannedPolicy(0.01, TURNS, search, hurries=True)
+    assert policy.decide(state(0)) is Reason.BUDGET and not searches
+    for turn in (0, 3):
+        policy.on_computed(state(turn), None, None)
+    assert searches == [1]
 
 
 def test_a_surprise_halves_the_way_to_the_next_computed_turn():
