@@ -22,11 +22,8 @@ CLOCK, EVALUATIONS = "speedup", "saved"
 SPEEDS = (2.0, 3.0)
 OURS = ("checked", "target")
 THRESHOLD = 0.1
-CHECKS = (
-    "embedded",
-    "last_block",
-    "first_block",
-)  # the others are no verifiers; they are in results.json
+# The other checks in results.json are no verifiers.
+CHECKS = ("embedded", "last_block", "first_block")
 CHECKED = ("checked", f"{THRESHOLD:g}")
 NOT_YET = "No GPU was at hand yet: `python3 run.py bench --scale` fills a table here."
 ON_GPUS = (

@@ -194,9 +194,9 @@ class PathAlgebra:
 
     def _bend(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
         """What one long step of the sampler adds of the newest slope, and takes of the one before,
-        [M]; nothing behind the sampler's own turns. With `LongStep.HEUN` the step before went
-        along its first slope alone: half of it is taken again, along the newest. DPM-Solver++(2M) has denoised pictures D on a line in log
-        sigma:
+        [M]; nothing behind the sampler's own turns. With `LongStep.HEUN` the step before went along
+        its first slope alone: half of it is taken again, along the newest. DPM-Solver++(2M) has
+        denoised pictures D on a line in log sigma:
 
             x_t = (s_t / s) x + (1 - s_t / s) (D + h / (2 h') (D - D')),  h = log(s / s_t),
 

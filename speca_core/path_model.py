@@ -190,7 +190,7 @@ class PathModel:
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
-        # Insured plans, of more than half of the turns, may be further off than one of half of them.
+        # Insured plans, of more than half of the turns, may be further off than one of half.
         half = max(1, self.turns // 2)
         enough = self.distance(self.plan(half)) <= distance
         low, high = (1, half) if enough else (half + 1, self.turns)
