@@ -54,6 +54,7 @@ class PathModel:
         self.trials = trials
         self.surprise = surprise
         self.turns = len(response.sigmas) - onward
+        self.searched = max(1, SEARCHED // self.turns)  # computed turns, at most
         self.onward = onward
         self.algebra = PathAlgebra(gram, response, reaction, self.turns)
         remembered = lru_cache(maxsize=REMEMBERED)
@@ -161,10 +162,12 @@ class PathModel:
     def _plan(self, count: int) -> tuple[int, tuple[int, ...]]:
         """(lead, plan)."""
         lead = lead_at(self.trials, count / self.turns)
-        dense = count // 2 if FEW < self.turns < 2 * count else 1
+        # Twice at a level, half of the turns leave no gap between levels: that is insurance enough.
+        insured = FEW < self.turns < 2 * count and not any(self.response.again)
+        dense = count // 2 if insured else 1
         leads = {1, dense} if lead is None else {min(lead, count)}
         starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]
-        rounds = ROUNDS if count * self.turns <= SEARCHED else 0
+        rounds = ROUNDS if count <= self.searched else 0
         found = searched(self.algebra.foretell, self.turns, starts, rounds)
         best: dict[int, tuple[float, tuple[int, ...]]] = {}
         for (lead, _), each in zip(starts, found, strict=True):
@@ -176,7 +179,8 @@ class PathModel:
     def _starts(self, count: int, lead: int) -> list[tuple[int, ...]]:
         """Where a search begins: turns evenly spread over the run, or over what the lead leaves, or
         over the levels there. Of a level that is asked for twice the first turn is computed: its
-        slope serves for the second, too."""
+        slope serves for the second, too. A longer plan than is searched for may also be the longest
+        of those, and more."""
         again, later = self.response.again, count - lead
         first = [turn for turn in range(lead, self.turns) if not again[turn]]
         second = [turn for turn in range(lead, self.turns) if again[turn]]
@@ -186,7 +190,11 @@ class PathModel:
             {*range(lead), *spread(range(lead, self.turns), later)},
             {*range(lead), *by_level, *second[: later - len(by_level)]},
         ]
-        return sorted({tuple(sorted(start)) for start in starts})
+        if count > self.searched:
+            begun = {*range(lead), *self.plan(self.searched)}
+            missing = [turn for turn in range(self.turns) if turn not in begun]
+            starts.append(begun | {*spread(missing, count - len(begun))})
+        return sorted({tuple(sorted(start)) for start in starts if len(start) == count})
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
