@@ -31,7 +31,7 @@ Graph = dict[str, dict[str, Any]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 WORKFLOW = Path(__file__).with_name("workflow_api.json")
-PAIRS = 5  # timed runs of each kind, by turns; the pair with the median speed-up counts
+PAIRS = 5  # timed runs of each kind, by turns; the fastest of each counts, the least disturbed
 WARM_UP_STEPS = 6
 PATIENCE = 600.0  # seconds without any message from the server
 ZOOM = 2  # the pictures are small
@@ -254,12 +254,8 @@ def write_results(
     totals = report["totals"]
     truth, images = plain[-1].images, fast[-1].images
     quality = [psnr(a, b) for a, b in zip(truth, images, strict=True)]
-    pairs = sorted(
-        ([slow.seconds, quick.seconds] for slow, quick in zip(plain, fast, strict=True)),
-        key=lambda pair: pair[0] / pair[1],
-    )
-    seconds = pairs[len(pairs) // 2]
-    ratio = seconds[0] / seconds[1]
+    seconds = [min(run.seconds for run in runs) for runs in (plain, fast)]
+    ratio, most = seconds[0] / seconds[1], totals["rows"] / totals["computed"]
     mean, worst = statistics.fmean(quality), min(quality)
 
     difference = np.minimum(np.abs(truth.astype(np.int16) - images) * GAIN, 255).astype(np.uint8)
@@ -290,7 +286,7 @@ def write_results(
             "sampling_seconds": [round(run.seconds, 4) for run in plain],
         },
         "speca": {**totals, "sampling_seconds": [round(run.seconds, 4) for run in fast]},
-        "median_pair_seconds": {"plain": round(seconds[0], 4), "speca": round(seconds[1], 4)},
+        "fastest_seconds": {"plain": round(seconds[0], 4), "speca": round(seconds[1], 4)},
         "speedup": round(ratio, 3),
         "psnr_db": [
             round(value, 2) if math.isfinite(value) else None for value in quality
@@ -317,17 +313,19 @@ def write_results(
             "  computed in full",
             f"{totals['rows']}",
             f"{totals['computed']}",
-            f"of these {totals['rejected']} after a rejected draft",
+            f"{most:.2f} x fewer, {totals['rejected']} after a rejected draft",
         ),
         line("  drafts accepted", "0", f"{totals['accepted']}"),
         line(
             "sampling, s",
             f"{seconds[0]:.2f}",
             f"{seconds[1]:.2f}",
-            f"{ratio:.2f} x as fast (the median of {PAIRS} pairs)",
+            f"{ratio:.2f} x as fast (the fastest of {PAIRS} runs each)",
         ),
         line("PSNR to plain, dB", "", f"{mean:.1f}", f"worst picture {worst:.1f}"),
     ]
+    if ratio > most:
+        table.append("The clock gained more than the evaluations: the machine was busy. Try again.")
     return "\n".join(table)
 
 
