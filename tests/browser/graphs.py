@@ -7,10 +7,10 @@ import uuid
 
 from conftest import PACK, load
 
-TEMPLATES = PACK / "demo/custom_nodes/speca_demo/example_workflows"
+START = PACK / "demo/custom_nodes/speca_demo/example_workflows/Start here.json"
 EXAMPLE, COMPARE = (
-    json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
-    for name in ("1 Start here", "2 Compare with the plain model")
+    json.loads(path.read_text(encoding="utf-8"))
+    for path in (START, PACK / "tests/browser/compare.json")
 )
 CONFIG = load("speca_core", "config")
 DEFAULT = CONFIG.SpecaConfig().to_dict()  # the widgets of a new node

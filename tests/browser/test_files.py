@@ -1,5 +1,6 @@
 """Files tell their own run, old ones open with their values, and the ones that come along load."""
 
+import copy
 import json
 import urllib.parse
 import urllib.request
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PACK, ask, once, opened
-from graphs import ACCELERATE, DECODE, SAMPLER, SAVE, TEMPLATES, fresh
+from graphs import ACCELERATE, COMPARE, DECODE, SAMPLER, SAVE, START, fresh
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from odd import changed, json_values, places
@@ -16,7 +17,7 @@ RECORDED = json.loads((PACK / "tests/web/report_0_1_0.json").read_text(encoding=
 SAVED = json.loads((Path(__file__).parent / "saved_0_1_0.json").read_text(encoding="utf-8"))
 SHIPPED = json.loads((Path(__file__).parent / "compare_0_1_0.json").read_text(encoding="utf-8"))
 BLUEPRINT = json.loads((PACK / "subgraphs/SpeCa compare.json").read_text(encoding="utf-8"))
-EXAMPLES = sorted([*(PACK / "example_workflows").glob("*.json"), *TEMPLATES.glob("*.json")])
+EXAMPLES = [*sorted((PACK / "example_workflows").glob("*.json")), START]
 each_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 # Pairs of nodes that lie on each other, each with its title above it.
@@ -296,10 +297,7 @@ def test_the_subgraph_blueprint_compares(page):
 
 @once
 def test_compare_shows_its_numbers(page):
-    path = (
-        PACK / "demo/custom_nodes/speca_demo/example_workflows/2 Compare with the plain model.json"
-    )
-    page.load(json.loads(path.read_text(encoding="utf-8")))
+    page.load(copy.deepcopy(COMPARE))
     assert page.queue() == "execution_success"
     node = page.run("() => app.graph.nodes.find((node) => node.type === 'SpeCaCompare').id")
     text = page.note(node, "compare", "PSNR")
