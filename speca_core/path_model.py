@@ -161,11 +161,11 @@ class PathModel:
 
     def _plan(self, count: int) -> tuple[int, tuple[int, ...]]:
         """(lead, plan)."""
-        lead = lead_at(self.trials, count / self.turns)
+        tried = lead_at(self.trials, count / self.turns)
         # Twice at a level, half of the turns leave no gap between levels: that is insurance enough.
         insured = FEW < self.turns < 2 * count and not any(self.response.again)
         dense = count // 2 if insured else 1
-        leads = {1, dense} if lead is None else {min(lead, count)}
+        leads = {1, dense} if tried is None else {min(tried, count)}
         starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]
         rounds = ROUNDS if count <= self.searched else 0
         found = searched(self.algebra.foretell, self.turns, starts, rounds)
@@ -199,8 +199,8 @@ class PathModel:
     def plan_within(self, distance: float) -> tuple[int, ...]:
         """The plan of the fewest computed turns whose foretold distance is within `distance`."""
         # Insured plans, of more than half of the turns, may be further off than one of half.
-        half = max(1, self.turns // 2)
-        enough = self.distance(self.plan(half)) <= distance
+        half = self.turns // 2
+        enough = half > 0 and self.distance(self.plan(half)) <= distance
         low, high = (1, half) if enough else (half + 1, self.turns)
         while low < high:
             middle = (low + high) // 2

@@ -105,13 +105,8 @@ def searched(
         turns: of the sampler.
         plans: to begin from, all of K turns; with how many turns at their beginning stay.
     """
-    best = [
-        *zip(
-            foretell(torch.tensor([plan for _, plan in plans])).tolist(),
-            (plan for _, plan in plans),
-            strict=True,
-        )
-    ]
+    begun = foretell(torch.tensor([plan for _, plan in plans])).tolist()
+    best = [(error, plan) for error, (_, plan) in zip(begun, plans, strict=True)]
     going = [*range(len(plans))]
     for _ in range(rounds):
         moves = {which: _moved(best[which][1], turns, plans[which][0]) for which in going}

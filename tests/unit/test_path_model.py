@@ -203,6 +203,11 @@ def test_the_shortest_plan_is_found_where_longer_ones_are_insured():
     assert len(smooth.plan_within(within)) == 10
 
 
+def test_a_run_of_one_turn_computes_it():
+    one = euler([LEVEL])
+    assert one.plan_within(0.0) == one.plan_within(0.1) == (0,)
+
+
 def test_every_plan_begins_with_the_lead():
     stair = model(STAIR, trials=(Trial(1.0, 2, 1.0),))
     assert stair.plan(3) == (0, 1, 3)
