@@ -183,7 +183,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             )
         if name == "serve":
             command.add_argument(
-                "--port", metavar="N", type=int, default=0, help="default: a free one"
+                "--port", metavar="N", type=int, help="default: 8188, or a free one"
             )
             command.add_argument(
                 "--listen", metavar="HOST", default="127.0.0.1", help="default: %(default)s"

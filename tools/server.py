@@ -21,12 +21,19 @@ from typing import Any
 
 from .environment import BASE, DEMO, RUNTIME, WINDOWS, Trouble, ending, environment
 
+USUAL = 8188  # ComfyUI's own port: the same address each time, so that a page can be opened again
 START_LIMIT = 300.0  # seconds until a server's first answer
 STOP_LIMIT = 15.0  # seconds for a server to stop by itself
 
 
-def usable_port(host: str, port: int) -> int:
-    """`port`, or a free one in place of 0, after a try to listen there."""
+def usable_port(host: str, port: int | None) -> int:
+    """`port`, or a free one in place of 0, after a try to listen there. None is the usual one, or
+    a free one where that is in use."""
+    if port is None:
+        try:
+            return usable_port(host, USUAL)
+        except Trouble:
+            port = 0
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[
             0
@@ -62,7 +69,7 @@ def has_accelerator(python: Path) -> bool:
 
 @contextlib.contextmanager
 def server(
-    python: Path, comfyui: Path, host: str, port: int, log: Path | None
+    python: Path, comfyui: Path, host: str, port: int | None, log: Path | None
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A ComfyUI server with the pack and the demo's models, for as long as the context lasts.
 
