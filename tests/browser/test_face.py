@@ -147,7 +147,7 @@ def test_no_text_is_cut_in_a_narrow_node(page):
     assert page.queue() == "execution_success"
     told = page.await_state(ACCELERATE, "measured")
     assert told["head"] == "No time saved"
-    assert told["line"].startswith("euler_ancestral adds new noise at every step")
+    assert told["line"].startswith("euler_ancestral adds new noise")
     page.show(ACCELERATE)
     cut = f"""() => {{
         const host = timelineOf('{ACCELERATE}'), body = host.shadowRoot.querySelector('.body');
@@ -165,7 +165,10 @@ def test_a_sampler_that_speca_cannot_see_is_told(page):
     page.set(SAMPLER, "sampler_name", "euler_cfg_pp")
     assert page.queue() == "execution_success"
     told = page.await_state(ACCELERATE, "measured")
-    assert told["line"].startswith("This sampler asks the model past SpeCa") and not told["cure"]
+    assert (
+        told["line"].startswith("With this sampler SpeCa leaves every step to the model")
+        and not told["cure"]
+    )
 
 
 @once
@@ -215,6 +218,36 @@ def test_the_original_stands_beside_the_picture_in_one_click(page):
     assert page.run(outputs) == shown
     dialog.locator(".close").click()
     expect(dialog).to_have_count(0)
+
+
+@once
+def test_an_original_that_is_taken_out_of_the_queue_is_given_up(page):
+    page.load(fresh(steps=28))
+    assert page.queue() == "execution_success"
+    page.await_state(ACCELERATE, "measured")
+    page.until(f"() => !{face(page, '.original')}.hidden")
+    said = []
+    page.tab.once("dialog", lambda alert: (said.append(alert.message), alert.accept()))
+    # Another graph keeps the server busy: this one without SpeCa, and long.
+    page.run(
+        """async id => {
+            const [{prompt}] = Object.values(await (await app.api.fetchApi('/history')).json())
+                .slice(-1), graph = prompt[2];
+            for (const {inputs} of Object.values(graph)) {
+                if (inputs.steps) inputs.steps = 900;
+                if (inputs.model?.[0] === id) inputs.model = graph[id].inputs.model;
+            }
+            const body = JSON.stringify({prompt: graph});
+            await app.api.fetchApi('/prompt', {method: 'POST', body});
+        }""",
+        str(ACCELERATE),
+    )
+    page.press(ACCELERATE, ".original")
+    page.until("async () => (await app.api.getQueue()).Pending.length")
+    page.run("() => app.api.clearItems('queue')")
+    page.until(f"() => {face(page, '.original')}.textContent === 'Compare with original'")
+    page.run("() => app.api.interrupt(null)")
+    assert said == ["The picture could not be made: it was taken out of the queue"]
 
 
 def brightest(stage):
@@ -354,6 +387,10 @@ def test_what_was_learned_can_be_seen_handed_on_and_forgotten(page, tmp_path):
     loading.value.save_as(saved)
     name = json.loads(saved.read_text(encoding="utf-8"))["name"]
     assert name in ask(page.address, "/speca/profiles")
+    page.tab.once("dialog", lambda question: question.dismiss())
+    rows.first.locator(".forget").click()
+    assert name in ask(page.address, "/speca/profiles")
+    page.tab.once("dialog", lambda question: question.accept())
     rows.first.locator(".forget").click()
     expect(rows).to_have_count(count - 1)
     assert name not in ask(page.address, "/speca/profiles")

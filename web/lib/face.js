@@ -1,5 +1,5 @@
 // What one node shows. From top to bottom: the qualities, the sentence, the strip, the counts and
-// the buttons. Knows the DOM, not ComfyUI.
+// the buttons.
 import { shadowed } from "./assets.js";
 import { button, html } from "./dom.js";
 import { expectedCalls, stepsBegun } from "./report.js";

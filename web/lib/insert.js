@@ -14,8 +14,8 @@ function placeOf(node) {
   const input = node.inputs?.find(isModel);
   if (input) {
     const from = feeder(node, input.name);
-    const free = from?.node && from.node.type !== KIND;
-    return free ? { from, to: [{ node, slot: input.name }] } : null;
+    if (!from?.node || from.node.type === KIND) return null;
+    return { from, to: [{ node, slot: input.name }] };
   }
   const guider = feeder(node, "guider")?.node; // behind it the model goes on
   if (guider) return placeOf(guider);

@@ -1,5 +1,4 @@
 // A block of text in a node, and a longer one under a fold, to be copied.
-// Knows the DOM, not ComfyUI; its fields look as the page's.
 import { button, html } from "./dom.js";
 
 const FIELD = "comfy-multiline-input"; // the page's class for text

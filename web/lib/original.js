@@ -9,9 +9,6 @@ import { other, pictureNode, withInputs } from "./prompt.js";
 import { unpack } from "./report.js";
 import { inputsOf } from "./settings.js";
 
-const PLAIN = { threshold: 0 }; // the plain model, bit for bit
-const PAUSE = 250; // ms between looks at the history
-
 /** Of one node. `changed()` is called when the button has to be drawn again. */
 export class Original {
   constructor(changed) {
@@ -47,9 +44,9 @@ export class Original {
 
   async make(run) {
     const { known } = this;
-    if (!known?.image) return;
     await this._working(async () => {
-      known.plain ??= await remade(run, known, { ...known.graph[run.ids.node].inputs, ...PLAIN });
+      const plain = { ...known.graph[run.ids.node].inputs, threshold: 0 };
+      known.plain ??= await remade(run, known, plain);
       const speca = await pictured(known.image, run);
       const told = words();
       const others = Object.entries(presets).map(([name, settings]) => ({
@@ -95,7 +92,7 @@ async function remade({ ids }, { graph, node }, inputs) {
     });
     const entry = await ended(prompt);
     const image = entry.outputs[shown]?.images?.[0];
-    if (!image) throw new Error(entry.status?.status_str ?? "no picture");
+    if (!image) throw new Error(entry.status?.messages?.at(-1)?.[1].exception_message ?? "");
     const same = (run) => run.ids.prompt === prompt && run.ids.sampler === other(ids.sampler);
     return await pictured(image, runs.find(same));
   } finally {
@@ -106,8 +103,10 @@ async function remade({ ids }, { graph, node }, inputs) {
 /** What the history says of a prompt, once it has ended. */
 async function ended(prompt) {
   for (;;) {
+    const queue = Object.values(await ask("/queue")).flat();
     const entry = await history(prompt);
     if (entry) return entry;
-    await new Promise((over) => setTimeout(over, PAUSE));
+    if (!queue.some(([, id]) => id === prompt)) throw new Error(words().deleted);
+    await new Promise((over) => setTimeout(over, 250));
   }
 }

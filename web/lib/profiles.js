@@ -42,6 +42,7 @@ async function rows(told, fill) {
     const link = { href: api.apiURL(`${PATH}/${name}`), download: `speca ${model}.json` };
     const save = html("a", { className: "pill", ...link }, told.saveProfile);
     const forget = async () => {
+      if (!confirm(told.reallyDelete(model))) return;
       await ask(`${PATH}/${name}`, null, "DELETE");
       await fill();
     };

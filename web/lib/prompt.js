@@ -1,10 +1,11 @@
 // A prompt as ComfyUI's API has it: {node id: {class_type, inputs}}. Pure.
 
-/** The first node that showed or saved a picture, not one of SpeCa's own. */
+/** The first node with a picture, no video, that is not one of SpeCa's own. */
 export function pictureNode(prompt, outputs) {
-  return Object.keys(outputs).find(
-    (id) => outputs[id].images?.length && !prompt[id]?.class_type.startsWith("SpeCa"),
-  );
+  return Object.keys(outputs).find((id) => {
+    const { images, animated } = outputs[id];
+    return images?.length && !animated?.[0] && !prompt[id]?.class_type.startsWith("SpeCa");
+  });
 }
 
 /** A node's id in a prompt of ours: the graph's own nodes hear nothing of it. */

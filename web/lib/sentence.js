@@ -148,6 +148,8 @@ function causeOf(facts) {
 /** The qualities that save time and do not show, the most faithful first. */
 const helpful = ({ outlook, quality }) =>
   Object.entries(outlook ?? {})
-    .filter(([, { speedup, psnr }]) => speedup >= WORTH && qualityOf(psnr) !== "visible")
-    .map(([name]) => name)
-    .filter((name) => name !== quality);
+    .filter(
+      ([name, { speedup, psnr }]) =>
+        name !== quality && speedup >= WORTH && qualityOf(psnr) !== "visible",
+    )
+    .map(([name]) => name);

@@ -1,4 +1,4 @@
-// The node's widgets as SpecaConfig's JSON, and back. Pure: knows widgets, not the DOM or ComfyUI.
+// The node's widgets as SpecaConfig's JSON, and back. Pure.
 
 const CHOICES = ["forecaster", "verifier", "budget"]; // each brings its entry's own settings
 

@@ -1,6 +1,6 @@
 // A run as one row of cells per image: solid where the model ran, hollow where a step was skipped,
 // with a notch where a draft was tried and then computed. With details each cell is as tall as its
-// error, below a line for its tolerance. Knows the DOM, not ComfyUI.
+// error, below a line for its tolerance.
 import { html, shape } from "./dom.js";
 import { expectedCalls, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
 

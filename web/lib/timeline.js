@@ -241,6 +241,6 @@ function curedBy(cure, outlook, words) {
 
 /** What a sampling node calls its sampler; that may be a node before it. */
 function samplerName(node) {
-  const name = (each) => each?.widgets?.find((widget) => widget.name === "sampler_name")?.value;
+  const name = (each) => each?.widgets?.find(({ name }) => name === "sampler_name")?.value;
   return name(node) ?? name(feeder(node, "sampler")?.node);
 }
