@@ -266,7 +266,7 @@ def write_results(
             "SpeCa",
             [
                 f"{totals['computed']} computed",
-                f"{totals['accepted']} drafts",
+                f"{totals['accepted']} skipped",
                 f"{seconds[1]:.2f} s ({ratio:.2f} x)",
             ],
             strips[1],
@@ -313,9 +313,9 @@ def write_results(
             "  computed in full",
             f"{totals['rows']}",
             f"{totals['computed']}",
-            f"{most:.2f} x fewer, {totals['rejected']} after a rejected draft",
+            f"{most:.2f} x fewer, {totals['rejected']} after a try",
         ),
-        line("  drafts accepted", "0", f"{totals['accepted']}"),
+        line("  skipped", "0", f"{totals['accepted']}"),
         line(
             "sampling, s",
             f"{seconds[0]:.2f}",

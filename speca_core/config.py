@@ -54,14 +54,14 @@ class SpecaConfig(Settings):
     verifier: Verifier = entry(Innovation, VERIFIERS, "How predictions are checked.")
     budget: Budget = entry(Distance, BUDGETS, "Which steps are skipped.")
     start: float = number(
-        0.0, 0.0, 1.0, 0.01, "Drafts are allowed from here on (share of the steps)", advanced=True
+        0.0, 0.0, 1.0, 0.01, "Steps may be skipped from here on (share of the steps)", advanced=True
     )
     end: float = number(
-        1.0, 0.0, 1.0, 0.01, "Drafts are allowed up to here (share of the steps)", advanced=True
+        1.0, 0.0, 1.0, 0.01, "Steps may be skipped up to here (share of the steps)", advanced=True
     )
     hindsight: bool = switch(
         True,
-        "After each real evaluation, correct the error left by the drafts before it",
+        "After each computed step, take back the error that the skipped ones before it left",
         advanced=True,
     )
     guided: bool = switch(

@@ -226,10 +226,10 @@ class RunReport:
     def summary(self) -> str:
         """One line for the log and the node."""
         accepted, rejected = self.count("accepted"), self.count("rejected")
-        text = (
-            f"{accepted} of {self.rows} evaluations saved ({accepted + rejected} drafts, "
-            f"{rejected} rejected), {self.seconds:.2f} s"
-        )
+        text = f"{accepted} of {self.rows} evaluations skipped"
+        if rejected:
+            text += f", {rejected} tried, then computed"
+        text += f", {self.seconds:.2f} s"
         if self.out_of_memory is not None:
             text += f", out of memory at call {self.out_of_memory}: no drafts from there on"
         return text if self.finished else f"{text} (did not finish)"

@@ -4,6 +4,7 @@ A page marks a table with `<!-- name -->` before and `<!-- /name -->` after it. 
 ComfyUI's environment, as a part of the pack.
 """
 
+import ast
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -87,6 +88,18 @@ def families_table() -> str:
             *refused,
         ]
     )
+
+
+def company_table() -> str:
+    """What SpeCa goes with, as the tests say that show it: their mark `goes_with(what, how)`."""
+    rows = []
+    for path in sorted((ROOT / "tests/comfy").glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for mark in getattr(node, "decorator_list", ()):
+                if ast.unparse(mark).startswith("pytest.mark.goes_with("):
+                    what, how = map(ast.literal_eval, mark.args)
+                    rows.append((what, how, f"`{path.stem}`"))
+    return table(("you use", "", "shown by"), sorted(rows, key=lambda row: row[0].lower()))
 
 
 def gate_table() -> str:
@@ -184,7 +197,7 @@ def mean_worst(values: Sequence[float]) -> str:
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/guide.md": {"settings": settings_table},
+    "docs/guide.md": {"company": company_table, "settings": settings_table},
     "docs/beds.md": {
         "gate": gate_table,
         "floor": floor_table,

@@ -118,6 +118,9 @@ def pytest_configure(config):
         "family(name): a test of one tiny model; no test where this ComfyUI does not have it yet",
     )
     config.addinivalue_line("markers", "long: takes long; run with --long")
+    config.addinivalue_line(
+        "markers", "goes_with(what, how): shows what the guide says of it; run.py pages writes it"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

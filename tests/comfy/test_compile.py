@@ -18,6 +18,7 @@ generates = pytest.mark.skipif(
 )
 
 
+@pytest.mark.goes_with("torch.compile", "yes, after SpeCa")
 @pytest.mark.parametrize(
     ("backend", "what"),
     [

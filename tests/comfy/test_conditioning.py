@@ -125,6 +125,7 @@ def unconditioned(flux):
     return ksampler(flux)
 
 
+@pytest.mark.goes_with("ControlNets, areas, masks, averaged prompts", "yes")
 @pytest.mark.parametrize("name", CONDITIONINGS)
 def test_conditionings(flux, unconditioned, name):
     made = CONDITIONINGS[name](prompts(), flux)
@@ -207,6 +208,10 @@ def test_no_draft_goes_across_a_change_that_is_known_beforehand(flux, name, leve
         assert start == pytest.approx(known[0])
 
 
+@pytest.mark.goes_with(
+    "a LoRA, prompt or ControlNet that changes or ends during the run",
+    "yes, and it gains less: no profile serves, and each skip is checked by itself",
+)
 @pytest.mark.parametrize("name", CHANGES)
 def test_no_profile_serves_where_something_changes(flux, name):
     report = find(ksampler(accelerate(flux, SpecaConfig()), CHANGES[name][0](flux), steps=20))

@@ -47,6 +47,9 @@ def graph_of(model, schedule, steps):
     return graph
 
 
+@pytest.mark.goes_with(
+    "context windows", "yes, if they stay where they are; little is skipped if they shift"
+)
 @pytest.mark.parametrize("schedule", ["standard_static", "batched"])
 def test_windows_that_stay(schedule):
     model = build("wan")

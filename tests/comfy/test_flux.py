@@ -197,7 +197,7 @@ def test_one_log_line_per_run(flux, caplog):
         sample_flux(accelerate(flux, features()), steps=12)
     assert (
         len([r for r in caplog.records if r.name == "speca"]) == 1
-        and "evaluations saved" in caplog.text
+        and "evaluations skipped" in caplog.text
     )
 
 

@@ -42,6 +42,9 @@ GUIDERS = {
 }
 
 
+@pytest.mark.goes_with(
+    "other guiders: DualCFG, PerpNeg", "yes. No profile serves where a node makes the guidance"
+)
 @pytest.mark.parametrize("name", GUIDERS)
 def test_guiders(flux, name):
     def graph(wrap):
@@ -67,6 +70,7 @@ def test_split_sigmas_through_two_samplers(flux):
     assert_harmless(graph, flux)
 
 
+@pytest.mark.goes_with("KSampler Advanced, split sigmas", "yes")
 def test_advanced_samplers_hand_noise_on(flux):
     def graph(wrap):
         model, sampler = wrap(flux), core.KSamplerAdvanced()
@@ -77,6 +81,9 @@ def test_advanced_samplers_hand_noise_on(flux):
     assert_harmless(graph, flux)
 
 
+@pytest.mark.goes_with(
+    "two models for one video (Wan 2.2)", "yes, with a SpeCa node after each loader"
+)
 def test_two_experts():
     """Wan 2.2: one model for the noisy half of the schedule and another one for the rest, each with
     its own SpeCa node."""
@@ -100,6 +107,7 @@ def picture(flux):
     return ksampler(flux, seed=9)
 
 
+@pytest.mark.goes_with("inpainting", "yes. With Differential Diffusion no profile serves")
 @pytest.mark.parametrize("differential", [False, True])
 def test_inpainting(flux, picture, differential):
     """The noise mask mixes the known picture in after every call; with DifferentialDiffusion the
@@ -113,6 +121,9 @@ def test_inpainting(flux, picture, differential):
     assert_harmless(lambda wrap: ksampler(wrap(model), latent=latent, steps=14), flux)
 
 
+@pytest.mark.goes_with(
+    "image to image, as in a second pass after upscaling", "yes. Fewer steps leave less to skip"
+)
 @pytest.mark.parametrize("denoise", [0.4, 0.7])
 def test_image_to_image(flux, picture, denoise):
     assert_harmless(

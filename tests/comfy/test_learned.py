@@ -149,6 +149,7 @@ def untried(flux, store):
     return store
 
 
+@pytest.mark.goes_with("a batch", "yes. Each image decides for itself")
 def test_images_of_a_batch_decide_for_themselves(flux, untried):
     noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(4))
     fast = learned(flux, untried, 0.1, verifier=Innovation(bar=1.0))
@@ -347,6 +348,10 @@ def test_no_profile_serves_foreign_guidance(flux, taught):
     assert told(taught) == before
 
 
+@pytest.mark.goes_with(
+    "a LoRA",
+    "yes. The first picture with each LoRA, and with each strength of it, is plain and teaches",
+)
 def test_a_changed_model_is_another_model(flux, store):
     for _ in range(2):
         sample_flux(learned(flux, store), batch=1, steps=8)
@@ -407,6 +412,7 @@ def test_a_finer_schedule_is_learned_anew(flux, store):
     assert find(sample_flux(learned(flux, store), batch=1, steps=8)).profile["state"] == "served"
 
 
+@pytest.mark.goes_with("ancestral and SDE samplers", "you get the plain picture, no faster")
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde"])
 def test_a_sampler_that_adds_noise_has_no_profile(flux, taught, sampler):
     report = find(sample_flux(learned(flux, taught), batch=1, steps=8, sampler=sampler))

@@ -104,7 +104,7 @@ def test_an_untouched_node_and_its_report(nodes, flux):
     )
     assert (
         output.ui["speca_report"] == (text,)
-        and "evaluations saved" in output.ui["text"][0]
+        and "evaluations skipped" in output.ui["text"][0]
         and output.ui["images"]
     )
 

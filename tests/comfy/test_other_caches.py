@@ -37,6 +37,10 @@ def with_tea_cache(model):
     return model
 
 
+@pytest.mark.goes_with(
+    "EasyCache, TeaCache",
+    "no: the run ends before it begins, and says so. Bypass one of the two nodes",
+)
 @pytest.mark.parametrize("cache", [with_easy_cache, with_tea_cache], ids=["EasyCache", "TeaCache"])
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_cache_below_is_refused_before_sampling(flux, cache, order):
@@ -57,6 +61,7 @@ def test_a_cache_below_is_refused_before_sampling(flux, cache, order):
     assert not calls and not left_behind(flux)
 
 
+@pytest.mark.goes_with("LazyCache", "it runs, and the log warns. Bypass one of the two nodes")
 def test_a_cache_above_is_warned_about(flux, caplog):
     with caplog.at_level(logging.WARNING, "speca"):
         latent = ksampler(accelerate(with_lazy_cache(flux), features()))

@@ -118,6 +118,10 @@ def unpatched(flux):
     return ksampler(flux)
 
 
+@pytest.mark.goes_with(
+    "patches of attention and blocks, merged models, NAG, SLG, PAG, APG, ModelSamplingFlux",
+    "yes, before or after SpeCa",
+)
 @pytest.mark.parametrize("name", PATCHES)
 def test_patched_models(flux, unpatched, name):
     """SpeCa last, as the graph is usually built; and first, with the same result."""

@@ -60,7 +60,7 @@ def test_the_demos_workflow_runs_and_reports(comfy):
     assert (
         report["totals"]["calls"] == 12 and report["totals"]["accepted"] > 0 and report["finished"]
     )
-    assert shown["images"] and "evaluations saved" in shown["text"][0]
+    assert shown["images"] and "evaluations skipped" in shown["text"][0]
     assert entry["outputs"]["11"]["images"] and entry["outputs"]["12"]["images"]
 
 
@@ -128,7 +128,7 @@ def test_a_bypassed_node_shows_no_older_run(comfy):
     prompt = graph(threshold=0.0)
     prompt["8"]["inputs"]["seed"] = 99
     shown = finish(comfy, prompt)["outputs"]["9"]
-    assert "evaluations saved" in shown["text"][0]
+    assert "evaluations skipped" in shown["text"][0]
     prompt["8"]["inputs"]["model"] = prompt["7"]["inputs"]["model"]
     shown = finish(comfy, prompt)["outputs"]["9"]
     assert "The plain model made this latent" in shown["text"][0]

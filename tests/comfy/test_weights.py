@@ -32,6 +32,7 @@ LOADS = {
 }
 
 
+@pytest.mark.goes_with("float8 and other quantised weights", "yes")
 @pytest.mark.parametrize("name", LOADS)
 def test_quantised_weights(name):
     model = comfy.sd.load_diffusion_model(FLUX, model_options=dict(LOADS[name]))
@@ -51,6 +52,7 @@ def test_half_precision(dtype):
     assert not torch.equal(plain, exact), "the model was not computed in half precision"
 
 
+@pytest.mark.goes_with("weights that do not fit into memory", "yes")
 def test_weights_that_do_not_fit(monkeypatch):
     """Half of the weights stay where they are and are cast as they are used; the LoRA on them
     too."""

@@ -300,7 +300,7 @@ def test_report_json():
     }
     assert Mask(computed=json.dumps(report["mask"])).policy(0.1).computed_steps[:3] == (0, 1, 2)
     assert report["cache_bytes"] == 2 * 4  # two anchors of one float32
-    assert f"{totals['accepted']} of {totals['rows']} evaluations saved" in session.report.summary
+    assert f"{totals['accepted']} of {totals['rows']} evaluations skipped" in session.report.summary
 
 
 def schedule(steps):

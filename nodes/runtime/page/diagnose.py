@@ -15,6 +15,7 @@ from comfyui_version import __version__ as comfyui_version
 from ....speca_core.report import RunReport
 
 PACK = Path(__file__).resolve().parents[3]
+TOLD = ("state", "why", "runs")  # of the profile: not its name, which is the model's
 
 
 def version() -> str:
@@ -40,6 +41,7 @@ def diagnose(report: RunReport) -> str:
         f"model: {report.model}, level {report.level}, {report.steps} steps, "
         f"{len(report.calls)} calls of up to {lanes} rows",
         f"settings: {json.dumps(report.settings)}",
+        "profile: " + " ".join(str((report.profile or {}).get(name, "")) for name in TOLD).strip(),
         f"run: {report.summary}",
         "machine: " + ", ".join(f"{name} {what}" for name, what in report.machine.items()),
         f"waits for the device: {report.waits}",

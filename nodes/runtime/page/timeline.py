@@ -20,6 +20,7 @@ COLOURS: dict[Verdict, str] = dict(re.findall(r"--(\w+): (#\w{6});", _SHEET))
 OPACITY = {name: float(share) for name, share in re.findall(r"--(\w+)-opacity: ([.\d]+);", _SHEET)}
 INK, PAPER = "#dddddd", "#222222"
 SEVERITY: list[Verdict] = ["accepted", "computed", "rejected"]
+WORDS = {"accepted": "skipped", "computed": "computed", "rejected": "tried, then computed"}
 MOST_IMAGES = 6
 WIDTH, MARGIN, HEADER, FOOTER, PANEL, GAP = 1000, 56, 84, 76, 140, 22
 ROOM = 18  # at the top of a panel, above the tallest bar, for the crosses
@@ -212,9 +213,9 @@ def _legend(draw: ImageDraw.ImageDraw, top: int, text: Font, small: Font) -> Non
         _sign(draw, (x, top + 10 if rejected else top, x + 16, top + 16), verdict)
         if rejected:
             _cross(draw, x + 8, top + 3, 4)
-        draw.text((x + 24, top), verdict, INK, text)
-        x += 24 + round(draw.textlength(verdict, text)) + 26
+        draw.text((x + 24, top), WORDS[verdict], INK, text)
+        x += 24 + round(draw.textlength(WORDS[verdict], text)) + 26
     _dashes(draw, x, x + 22, top + 8)
     draw.text((x + 30, top), "tolerance", INK, text)
-    heights = "bar height: error of a draft, tried or not"
+    heights = "bar height: error of a skip, made or not"
     draw.text((WIDTH - MARGIN, top + 2), heights, faded(INK, 0.7), small, anchor="ra")
