@@ -7,11 +7,14 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import numpy as np
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 
+from ..speca_core.errors import SpecaError
 from .runtime.calibration import Calibration, Point
 from .runtime.page.timeline import INK, PAPER, as_image
+from .runtime.run import KEY
 from .runtime.trial_runs import Recipe
 
 SIZE, MARGIN = (640, 400), 60
@@ -84,10 +87,15 @@ class SpeCaCalibrate(io.ComfyNode):
         scheduler: str,
     ) -> io.NodeOutput:
         """Calibrate, and draw what was found."""
+        if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+            raise SpecaError(
+                "SpeCa Calibrate: found a model that has gone through SpeCa; expected it as it "
+                "goes into the SpeCa node. Connect what comes before that node."
+            )
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])[:1]
         recipe = Recipe(model, positive, negative, latent, steps, cfg, sampler_name, scheduler)
         bar = comfy.utils.ProgressBar(1)
-        seeds = [seed + i for i in range(pictures)]
+        seeds = [(seed + i) % 2**64 for i in range(pictures)]
         points = Calibration(recipe, seeds, tell=bar.update_absolute).run()
         picture = as_image(draw(points))[None]
         text = describe(points)

@@ -86,10 +86,10 @@ class Call:
             return self.session.stopped
         if self.session.gatherer is not None:
             return Reason.LEARNING
+        if lane.image in self.prediction.jumped:  # first: it has taken the lane off its course
+            return Reason.JUMP
         if self.session.path and lane.calls and not lane.on_course:
             return Reason.PROFILE
-        if lane.image in self.prediction.jumped:
-            return Reason.JUMP
         if not config.start <= self.point.progress <= config.end:
             return Reason.WINDOW
         if self.prediction.number <= self.session.report.watched:

@@ -64,13 +64,17 @@ class Gatherer:
 
     def foreseen(self, latents: torch.Tensor, sigmas: Sequence[float]) -> int:
         """Bytes that will be held of a run of such latents that asks at `sigmas`."""
-        levels = [s for i, s in enumerate(sigmas) if s < min(sigmas[:i], default=math.inf)]
-        return (1 + len(levels)) * some_numbers(latents, self.parts).nbytes
+        return (1 + levels_of(sigmas)) * some_numbers(latents, self.parts).nbytes
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         return sum(kept.nbytes for kept in self._kept)
+
+
+def levels_of(sigmas: Sequence[float]) -> int:
+    """How many levels are heard of a run that asks at `sigmas`."""
+    return sum(s < min(sigmas[:i], default=math.inf) for i, s in enumerate(sigmas))
 
 
 def some_numbers(x: torch.Tensor, sizes: Sequence[int] = ()) -> torch.Tensor:

@@ -30,12 +30,14 @@ class Landing:
 
     Args:
         path: what is known of it.
+
+    Attributes:
         store: where tensors are kept; None: where the latents are.
     """
 
-    def __init__(self, path: PathModel, store: torch.device | None = None) -> None:
+    def __init__(self, path: PathModel) -> None:
         self.path = path
-        self.store = store
+        self.store: torch.device | None = None
         self.drawn: torch.Tensor | None = None  # see `Session.draw`
         self.lags = max(len(strides) for strides in path.response.strides) - 1
         self.served: dict[int, torch.Tensor] = {}  # slopes [images, ...] float32, by turn

@@ -111,7 +111,8 @@ class Profile:
 
     def merged(self, run: Profile) -> Profile:
         """This profile and that of one more plain run, of which one spans the other. At the same
-        noise levels they are averaged; else the wider one is kept, or the finer one."""
+        noise levels they are averaged; else the wider one is kept, or the finer one. What was tried
+        on the model stays known."""
         same = len(self.sigmas) == len(run.sigmas) and all(
             math.isclose(a, b, rel_tol=SAME_SIGMA)
             for a, b in zip(self.sigmas, run.sigmas, strict=True)
@@ -120,6 +121,7 @@ class Profile:
             share = 1 / min(self.runs + 1, MOST_RUNS)
             gram = tuple(a + share * (b - a) for a, b in zip(self.gram, run.gram, strict=True))
             return replace(self, gram=gram, runs=self.runs + 1)
+        run = replace(run, reaction=self.reaction, trials=self.trials)
         if self.spans(run.sigmas) != run.spans(self.sigmas):
             return self if self.spans(run.sigmas) else run
         return run if len(run.sigmas) > len(self.sigmas) else self

@@ -47,8 +47,8 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
 
     Args:
         recorded: a run that made at least one call.
-        settings: as `SpecaConfig.to_dict()`. Forecaster, verifier, `level` and `guided` decide
-            which errors there are, and must be the record's.
+        settings: as `SpecaConfig.to_dict()`. Forecaster, verifier, `level`, `guided` and
+            `hindsight` decide which errors there are, and must be the record's.
 
     Returns:
         A report with predicted verdicts, errors, hindcasts and seconds of the recorded calls.
@@ -57,7 +57,7 @@ def replay(recorded: RunReport, settings: Mapping[str, Any]) -> RunReport:
         ConfigError: a setting is out of range, or the record tells nothing about it.
     """
     config, profile = SpecaConfig.build(settings), recorded.profile or {}
-    for part in ("forecaster", "verifier", "level", "guided"):
+    for part in ("forecaster", "verifier", "level", "guided", "hindsight"):
         if config.to_dict()[part] != recorded.settings[part]:
             raise ConfigError(
                 f"what-if: {part} is another than the recorded run's; expected the same. "

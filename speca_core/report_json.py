@@ -88,7 +88,7 @@ def _call(call: CallRecord) -> dict[str, Any]:
 
 
 def read(data: Mapping[str, Any]) -> RunReport:
-    """The report that `write` wrote, as exact as it was written there. What is counted from other
+    """The report that `write` wrote, as exactly as it was written there. What is counted from other
     fields is counted again.
 
     Raises:

@@ -149,7 +149,6 @@ class Session:
             return point
         turn = self.path.response.turn(self._turn, sigma)
         if turn is None:
-            self.path = None
             self.stop(Reason.PROFILE)
             return point
         self._turn = turn
@@ -192,8 +191,9 @@ class Session:
         self.report.cache_bytes = max(self.report.cache_bytes, self.cache_bytes)
 
     def stop(self, why: Reason) -> None:
-        """What the model says is no anchor from here on, and teaches nothing."""
-        self.stopped = why
+        """What the model says is no anchor from here on, and teaches nothing. The first reason
+        stands."""
+        self.stopped, self.path = self.stopped or why, None
         if self.gatherer is not None:
             self.gatherer.give_up()
             self.gatherer = None

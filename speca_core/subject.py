@@ -106,7 +106,7 @@ class Draft:
 
     Attributes:
         rows: of the call.
-        judged: a verdict was given. accepted, rejected: the rows then.
+        judged: a verdict was given. accepted: the rows then.
         last_block_ran: the head's input was really computed, from a forecast of its block's input.
     """
 
@@ -114,7 +114,6 @@ class Draft:
         self.rows = list(rows)
         self.judged = False
         self.accepted: list[int] = []
-        self.rejected: list[int] = []
         self.last_block_ran = False
         self._source = source
 
@@ -141,4 +140,4 @@ class Draft:
 
     def _decide(self, errors: Sequence[float] | None) -> None:
         self.judged = True
-        self.accepted, self.rejected = self._source.judge(self.rows, errors)
+        self.accepted, _ = self._source.judge(self.rows, errors)

@@ -168,16 +168,20 @@ class Calibration:
             if path is None:
                 raise SpecaError(NOTHING_LEARNED)
             plan = path.plan(count)
-            make = functools.partial(self._tried, store, seed, path.turns / count)
+            # Reactions are measured on the first trials alone, and what is seen of a run is large.
+            seen = not (reaction or trials)
+            make = functools.partial(self._tried, store, seed, path.turns / count, seen)
             # Plans of two leads may be the same one.
             key = seed, plan, replace(taught, reaction=reaction)
-            off, seen = self._once(key, make)
-            found.append(TrialResult(seed, off, path.distance(plan), path.lead(count), seen))
+            off, shown = self._once(key, make)
+            found.append(TrialResult(seed, off, path.distance(plan), path.lead(count), shown))
         return found
 
-    def _tried(self, store: TrialStore, seed: int, speedup: float) -> tuple[float, Seen]:
-        latent, seen = trial_run(self.recipe, seed, store, speedup)
-        return distance(latent, self._truth[seed]), seen
+    def _tried(
+        self, store: TrialStore, seed: int, speedup: float, seen: bool
+    ) -> tuple[float, Seen]:
+        latent, shown = trial_run(self.recipe, seed, store, speedup)
+        return distance(latent, self._truth[seed]), shown if seen else {}
 
     def _fewer(self, count: int, turns: int) -> list[float]:
         """Distance of each picture made with fewer steps by the plain model."""

@@ -89,7 +89,12 @@ def fingerprint(patcher: Any) -> str:
     """A hash of a model: the shapes of its weights, some of their numbers, and its patches. Other
     weights, another quantisation and another LoRA are other models."""
     told = hashlib.sha256()
-    weights = sorted(patcher.model.diffusion_model.named_parameters())
+    # A LoRA of another graph may still be in the weights; ComfyUI keeps what they were before.
+    kept = {**getattr(patcher, "backup", {}), **getattr(patcher, "hook_backup", {})}
+    weights = [
+        (name, original(kept.get(f"diffusion_model.{name}"), weight))
+        for name, weight in sorted(patcher.model.diffusion_model.named_parameters())
+    ]
     for name, weight in weights:
         told.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
     patches = getattr(patcher, "patches", {})
@@ -103,6 +108,16 @@ def fingerprint(patcher: Any) -> str:
             for tensor in tensors_in(change[1]):
                 told.update(str(some(tensor)).encode())
     return told.hexdigest()[:24]
+
+
+def original(kept: Any, weight: torch.Tensor) -> torch.Tensor:
+    """A weight as it was before it was patched: a backup of ComfyUI's holds it, by itself or
+    with more (the device that it goes back to, how it was replaced). None: it is not
+    patched."""
+    if isinstance(kept, torch.Tensor):
+        return kept
+    before = getattr(kept, "weight", kept[0] if isinstance(kept, tuple) else None)
+    return before if isinstance(before, torch.Tensor) else weight
 
 
 def spread(items: list[Any]) -> list[Any]:

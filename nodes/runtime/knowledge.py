@@ -9,15 +9,14 @@ from typing import Any
 from ...speca_core.budgets.planned import PlannedPolicy
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import ConfigError
-from ...speca_core.gatherer import Gatherer
+from ...speca_core.gatherer import Gatherer, levels_of
 from ...speca_core.path_model import PathModel
-from ...speca_core.profile import Profile
+from ...speca_core.profile import MOST_LEVELS, Profile
 from ...speca_core.report import RunReport
 from ...speca_core.sampler_response import SamplerResponse
 from .fingerprint import Key, key_of
 from .harmless import harmless
 from .profiles import ProfileStore
-from .windows import changes_in
 
 MOVES_MASK = "denoise_mask_function"  # of a model's options, as DifferentialDiffusion has it
 log = logging.getLogger("speca")
@@ -34,6 +33,7 @@ class Knowledge:
         trouble: why there can be neither, where one is asked for; empty otherwise.
 
     Args:
+        changes: prompts, controls or LoRAs begin, end or change on the way, or may.
         carried: the profile that a workflow brings along, or anything else.
         end: the noise level at which the schedule ends.
     """
@@ -45,6 +45,7 @@ class Knowledge:
         guider: Any,
         flow: bool,
         response: SamplerResponse | None,
+        changes: bool,
         carried: Any = None,
         end: float = 0.0,
     ) -> None:
@@ -55,12 +56,20 @@ class Knowledge:
         self._response = response
         self._key: Key | None = None
         self._profile: Profile | None = None
-        self.trouble = self._begin(config, guider, flow, carried, end)
+        self.trouble = self._begin(config, guider, flow, changes, carried, end)
         self.config = config.without_profile if self.trouble else config
         if self.config == config:  # nothing in the settings asks for a profile
             self.trouble = ""
 
-    def _begin(self, config: SpecaConfig, guider: Any, flow: bool, carried: Any, end: float) -> str:
+    def _begin(
+        self,
+        config: SpecaConfig,
+        guider: Any,
+        flow: bool,
+        changes: bool,
+        carried: Any,
+        end: float,
+    ) -> str:
         """Find a profile, or make ready to learn one. Returns why there can be neither."""
         response = self._response
         if config.forecaster.name != "learned":
@@ -73,7 +82,7 @@ class Knowledge:
             return "hindsight is off"
         if response is None:
             return "this sampler's steps do not follow from the model's answers alone"
-        if changes_in(getattr(guider, "conds", {})):
+        if changes:
             return "prompts, controls or LoRAs change on the way"
         if MOVES_MASK in guider.model_options:  # what was not drawn has no slope to be repaired
             return "the mask changes on the way"
@@ -88,6 +97,8 @@ class Knowledge:
                 self.path = self._store.path(self._key, self._profile, response, end)
         if self.path is None and end > 0:  # of a stage alone nothing is learned
             return "another sampler goes on with the latent"
+        if self.path is None and (levels := levels_of(response.sigmas)) > MOST_LEVELS:
+            return f"{levels} noise levels are more than the {MOST_LEVELS} that a profile holds"
         if self.path is None:
             self.gatherer = Gatherer()
         return ""
@@ -163,11 +174,11 @@ class Knowledge:
             if run is not None:
                 self._store.learn(self._key, run)
                 return self.config.threshold > 0
-        elif self._profile is not None:
+        elif self.path is not None and self._profile is not None:
             rows = (row for call in report.calls for row in call.rows)
             surprises = [row.surprise for row in rows if row.surprise is not None]
             if surprises:
-                usual = self._profile.surprise
+                usual = self.path.surprise  # which they were measured by
                 judged = self._profile.judged_by([usual * surprise for surprise in surprises])
-                self._store.keep(self._key, judged)
+                self._store.renew(self._key, self._profile, judged)
         return False

@@ -90,8 +90,8 @@ def expected(need: Need, foreseen: int | None = None) -> int:
 
 def measured(need: Need, size: int) -> None:
     """A run took `size` bytes. The largest counts: runs that ended early took less."""
-    if not need.elements:
-        return  # without conditionings there was nothing to keep
+    if not size or not need.elements:
+        return  # nothing was kept: a plain run, one that never began, or no conditionings
     _remember(_measured, need, max(size, _measured.pop(need, 0)))
 
 

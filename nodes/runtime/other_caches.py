@@ -1,5 +1,5 @@
 """Other caches on the same model: refused where results would be wrong, warned about where they
-only do not help.
+merely do not help.
 
 A cache *below* us answers in place of the blocks that we believe to have run: what it hands on
 would become an anchor, and a draft would pass without having reached the head. One *above* us

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ KEEP = 8  # path models, with their arithmetic
 MOST = 32  # profiles per model
 MOST_BYTES = 1_250_000  # of a file; exported it fits into a request
 STEP = 1.2  # of the surprise that a plan takes into account
+UNREADABLE = OSError, ValueError, TypeError, AttributeError, RecursionError, ConfigError
 NAME = re.compile("[0-9a-f]{24}-[0-9a-f]{16}")
 log = logging.getLogger("speca")
 
@@ -42,6 +44,7 @@ class ProfileStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._paths: OrderedDict[Any, PathModel] = OrderedDict()
+        self._changing = threading.RLock()  # the page changes files while runs do
 
     def __deepcopy__(self, memo: Any) -> ProfileStore:
         """A store is one, whoever copies the options of a model that leads to it."""
@@ -59,7 +62,7 @@ class ProfileStore:
         try:
             source = json.loads(file.read_text("utf-8")) if file.is_file() else {}
             return [Profile.read(each) for each in source.get("profiles", [])[:MOST]]
-        except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
+        except UNREADABLE as error:
             log.warning("SpeCa: the profile %s cannot be read: %s", file, error)
             return []
 
@@ -73,20 +76,27 @@ class ProfileStore:
     def keep(self, key: Key, profile: Profile) -> None:
         """Write a profile in the place of those of the same guidance that it spans. The stages of a
         sampling in two have one each."""
-        others = [
-            p
-            for p in self.read(key)
-            if p.guidance != profile.guidance or not profile.spans(p.sigmas)
-        ]
-        self._write(key.name, key.about, [p.to_dict() for p in [profile, *others]])
+        with self._changing:
+            others = [
+                p
+                for p in self.read(key)
+                if p.guidance != profile.guidance or not profile.spans(p.sigmas)
+            ]
+            self._write(key.name, key.about, [p.to_dict() for p in [profile, *others]])
 
-    def learn(self, key: Key, run: Profile) -> Profile:
-        """Merge a plain run into the profile of its guidance and noise levels. Returns that."""
-        alike = (p for p in self.read(key) if p.guidance == run.guidance)
-        known = next((p for p in alike if p.spans(run.sigmas) or run.spans(p.sigmas)), None)
-        profile = known.merged(run) if known else run
-        self.keep(key, profile)
-        return profile
+    def renew(self, key: Key, before: Profile, profile: Profile) -> None:
+        """Write a profile in the place of what it was, unless that was deleted or changed in the
+        meantime."""
+        with self._changing:
+            if before in self.read(key):
+                self.keep(key, profile)
+
+    def learn(self, key: Key, run: Profile) -> None:
+        """Merge a plain run into the profile of its guidance and noise levels."""
+        with self._changing:
+            alike = (p for p in self.read(key) if p.guidance == run.guidance)
+            known = next((p for p in alike if p.spans(run.sigmas) or run.spans(p.sigmas)), None)
+            self.keep(key, known.merged(run) if known else run)
 
     def path(
         self, key: Key, profile: Profile, response: SamplerResponse, end: float = 0.0
@@ -126,7 +136,7 @@ class ProfileStore:
                 return None
             told = checked(json.loads(file.read_text("utf-8")))
             return told | {"changed": file.stat().st_mtime}
-        except (OSError, ValueError, ConfigError) as error:
+        except UNREADABLE as error:
             log.warning("SpeCa: the profile %s cannot be read: %s", name, error)
             return None
 
@@ -144,8 +154,9 @@ class ProfileStore:
     def delete(self, name: str) -> bool:
         """Forget a model. Returns whether it was known."""
         file = self.folder / f"{proper(name)}.json"
-        known = file.is_file()
-        file.unlink(missing_ok=True)
+        with self._changing:
+            known = file.is_file()
+            file.unlink(missing_ok=True)
         return known
 
     def exported(self, name: str) -> dict[str, Any] | None:
@@ -166,9 +177,10 @@ class ProfileStore:
         """
         told, name = checked(source), proper(source.get("name"))
         brought = {profile["guidance"] for profile in told["profiles"]}
-        known = (self.told(name) or {"profiles": []})["profiles"]
-        others = [p for p in known if p["guidance"] not in brought]
-        self._write(name, told["model"], told["profiles"] + others)
+        with self._changing:
+            known = (self.told(name) or {"profiles": []})["profiles"]
+            others = [p for p in known if p["guidance"] not in brought]
+            self._write(name, told["model"], told["profiles"] + others)
         return name
 
     def _write(self, name: str, model: str, profiles: Sequence[Mapping[str, Any]]) -> None:

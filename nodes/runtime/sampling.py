@@ -101,11 +101,15 @@ class Sampling:
     def _open(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> tuple[Run, Knowledge]:
         """A run, and what it knows; of the picture it has seen nothing yet."""
         patcher, config, schedule = guider.model_patcher, self.config, sigmas.tolist()
-        levels = patcher.get_model_object("model_sampling")
-        flow = isinstance(levels, CONST)
+        model_sampling = patcher.get_model_object("model_sampling")
+        flow = isinstance(model_sampling, CONST)
         response = response_of(sampler, guider, sigmas) if config.hindsight else None
+        changes = None  # unknown
+        with harmless("looking for what begins or ends on the way"):
+            changes = changes_in(guider.conds)
+        known = changes is None or bool(changes)
         knowledge = Knowledge(
-            self.profiles, config, guider, flow, response, self.carried, end=schedule[-1]
+            self.profiles, config, guider, flow, response, known, self.carried, end=schedule[-1]
         )
         path, gatherer = knowledge.path, knowledge.gatherer
         make = self.run or run_for(config, guider, gatherer is not None)
@@ -113,9 +117,9 @@ class Sampling:
         with harmless("looking for adapters that begin or end on the way"):
             run.marks = marks_of(
                 guider.model_options["transformer_options"],
-                changes_in(guider.conds),
+                changes or (),
                 run.session.schedule.sigmas,
-                levels.percent_to_sigma,
+                model_sampling.percent_to_sigma,
             )
         report = run.session.report
         report.trust = trust_in(guider)
@@ -139,7 +143,8 @@ class Sampling:
             measured(run.need, report.cache_bytes)
             if report.out_of_memory is not None:
                 ran_out(run.need)
-        knowledge.tell(report)
+        with harmless("foretelling the next runs"):
+            knowledge.tell(report)
         if report.finished:
             with harmless("keeping what the run has taught"):
                 TAUGHT[self.node] += knowledge.learn(report)

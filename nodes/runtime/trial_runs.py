@@ -13,7 +13,7 @@ from ...speca_core.call import Call
 from ...speca_core.config import SpecaConfig
 from ...speca_core.errors import SpecaError
 from ...speca_core.gatherer import some_numbers
-from ...speca_core.profile import Profile
+from ...speca_core.profile import MOST_LEVELS, Profile
 from ...speca_core.sampler_response import SamplerResponse
 from .attach import accelerate
 from .fingerprint import Key, fingerprint
@@ -24,8 +24,8 @@ from .subjects.prediction import PredictionRun, PredictionSubject
 TINY = 1e-9
 NOTHING_LEARNED = (
     "SpeCa Calibrate: nothing can be learned of this model here; expected a sampler without noise "
-    "(euler, dpmpp_2m, heun, uni_pc, ...) and guidance that is ComfyUI's own. Choose another "
-    "sampler, or take the patch of the guidance away."
+    f"(euler, dpmpp_2m, heun, uni_pc, ...), up to {MOST_LEVELS} noise levels, and guidance that is "
+    "ComfyUI's own. Choose another sampler or fewer steps, or take the patch of the guidance away."
 )
 
 Seen = dict[float, tuple[torch.Tensor, torch.Tensor]]  # sigma -> some numbers of latent and slope

@@ -127,6 +127,12 @@ def test_where_nothing_can_be_learned_it_says_so_before_a_step_is_made(flux, tmp
     assert evaluations(model, calibrate) == 0
 
 
+def test_a_model_that_has_gone_through_speca_is_refused(flux, nodes):
+    """Its "fewer steps" would be accelerated, too."""
+    with pytest.raises(SpecaError, match=r"has gone through SpeCa.*Connect what comes before"):
+        by_node(accelerate(flux, SpecaConfig()), nodes)
+
+
 def test_a_lead_must_be_better_for_every_picture():
     def runs(*offs):
         return [TrialResult(seed, off, 1.0, 1, {}) for seed, off in enumerate(offs)]
@@ -137,23 +143,15 @@ def test_a_lead_must_be_better_for_every_picture():
     assert best_lead({USUAL: usual, 1: runs(0.8, 0.8), 3: runs(0.7, 0.7)}) == 3
 
 
+def by_node(model, nodes, seed=3, pictures=1):
+    """The node's picture and text."""
+    latent = {"samples": torch.zeros(1, 16, 16, 16)}
+    inputs = model, caption(CAPTIONS[0]), caption(""), latent, seed, pictures
+    return nodes["SpeCaCalibrate"].execute(*inputs, STEPS, 1.0, "euler", "simple").result
+
+
 def test_the_node_draws_its_curve_and_keeps_it_where_the_default_looks(flux, nodes):
-    picture, text = (
-        nodes["SpeCaCalibrate"]
-        .execute(
-            flux,
-            caption(CAPTIONS[0]),
-            caption(""),
-            {"samples": torch.zeros(1, 16, 16, 16)},
-            seed=3,
-            pictures=1,
-            steps=STEPS,
-            cfg=1.0,
-            sampler_name="euler",
-            scheduler="simple",
-        )
-        .result
-    )
+    picture, text = by_node(flux, nodes, seed=2**64 - 1, pictures=2)  # the next seed is 0
     assert picture.shape[0] == 1 and picture.shape[-1] == 3 and float(picture.std()) > 0.05
     assert len(text.splitlines()) == 1 + len(counts_of(STEPS))
     assert len(told(STORE)) == 1

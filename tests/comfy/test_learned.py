@@ -11,6 +11,7 @@ from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from graphs import relative_distance, with_lora, with_node
 from models import CAPTIONS, build, caption, sample_flux, sample_tiny, trained_flux
+from speca_pack.nodes.runtime import knowledge, sampling
 from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
@@ -362,6 +363,20 @@ def test_a_changed_model_is_another_model(flux, store):
     assert report.profile["state"] == "served"
 
 
+def test_what_another_graph_has_left_in_the_weights_is_no_other_model(store):
+    """ComfyUI takes a LoRA out when it loads the next model, which is after a run has begun."""
+    model = build("wan")
+    changed = model.clone()
+    weights = {name: w for name, w in model.model.state_dict().items() if w.dim() > 1}
+    changed.add_patches({name: ("diff", (0 * w + 0.01,)) for name, w in weights.items()})
+
+    def state(of):
+        return find(sample_tiny(learned(of, store), "wan")).profile["state"]
+
+    assert [state(of) for of in (model, changed)] == ["learning", "learning"]
+    assert [state(of) for of in (model, changed, model)] == ["served"] * 3
+
+
 def test_other_weights_are_another_model(store):
     for seed in (0, 1):
         report = find(sample_tiny(learned(build("flux", seed), store), "flux"))
@@ -410,6 +425,28 @@ def test_a_finer_schedule_is_learned_anew(flux, store):
     sample_flux(learned(flux, store), batch=1, steps=8)
     assert find(sample_flux(learned(flux, store), batch=1, steps=28)).profile["state"] == "learning"
     assert find(sample_flux(learned(flux, store), batch=1, steps=8)).profile["state"] == "served"
+
+
+def test_a_schedule_too_fine_for_a_profile_has_none(flux, store, monkeypatch):
+    monkeypatch.setattr(knowledge, "MOST_LEVELS", 7)
+    report = find(sample_flux(learned(flux, store), batch=1, steps=8))
+    assert report.profile["why"] == "8 noise levels are more than the 7 that a profile holds"
+    assert report.profile["state"] == "none" and "learning" not in reasons(report)
+    report = find(sample_flux(learned(flux, store), batch=1, steps=7))
+    assert report.profile["state"] == "learning"
+
+
+def test_conditionings_that_cannot_be_read_end_no_run(flux, store, monkeypatch, caplog):
+    """They may change on the way, so no profile serves."""
+
+    def strange(conds):
+        raise TypeError("another pack's control has no range")
+
+    monkeypatch.setattr(sampling, "changes_in", strange)
+    report = find(sample_flux(learned(flux, store), batch=1, steps=8))
+    assert report.finished
+    assert report.profile["why"] == "prompts, controls or LoRAs change on the way"
+    assert "looking for what begins or ends on the way" in caplog.text
 
 
 @pytest.mark.goes_with("ancestral and SDE samplers", "you get the plain picture, no faster")

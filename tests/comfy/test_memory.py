@@ -386,6 +386,14 @@ def test_weighted_sums_have_no_temporary_as_large_as_an_anchor(monkeypatch):
     )
 
 
+def test_a_run_that_kept_nothing_says_nothing_about_others(monkeypatch):
+    monkeypatch.setattr(memory, "_measured", memory._measured.__class__())
+    small, large = (memory.Need(("Flux",), (images, 16, 8, 8), 2) for images in (1, 2))
+    memory.measured(small, 1000)
+    memory.measured(large, 0)  # at threshold 0, or interrupted before its first call
+    assert memory.expected(large) == 2000
+
+
 def test_a_run_without_conditionings_says_nothing_about_others(monkeypatch):
     monkeypatch.setattr(memory, "_measured", memory._measured.__class__())
     none, some = (memory.Need(("Flux",), (1, 16, 8, 8), conds) for conds in (0, 2))

@@ -348,6 +348,26 @@ def test_a_latent_that_is_not_where_the_sampler_went_has_jumped(response):
     assert level == pytest.approx(SIGMAS[2]) and jumped == {2}
 
 
+def test_a_jump_is_the_reason_and_afterwards_there_is_no_profile():
+    session = Session(learned(), SIGMAS, path=model(LINE))
+    reasons = []
+    for turn, sigma in enumerate(SIGMAS[:-1]):
+        prediction = session.predict_at(sigma, jumped={0} if turn == 2 else ())
+        call = prediction.open_call(["a"], [0], [0])
+        call.judge(call.draft_rows, None)
+        call.observe(HEAD_INPUT, call.full_rows, [torch.ones(1)] * len(call.full_rows))
+        reasons += [row.reason for row in call.close(0.0).rows]
+    assert reasons[2:] == ["jump", *["profile"] * (TURNS - 3)]
+
+
+def test_after_memory_ran_out_a_run_with_a_profile_says_so():
+    session = Session(learned(), SIGMAS, path=model(LINE))
+    session.predict_at(SIGMAS[0])
+    session.stop_caching()
+    session.predict_at(SIGMAS[0])  # asked for again
+    assert session.stopped is Reason.MEMORY and session.path is None
+
+
 def test_a_draft_before_a_change_is_taken_back_in_full():
     # One turn late: the stair's step lies at 3, and 4 is the first turn that sees it.
     session = Session(learned(budget=Target(speedup=TURNS / 2)), SIGMAS, path=model(STAIR))

@@ -156,6 +156,13 @@ def test_the_finer_run_and_the_one_that_begins_higher_are_kept():
     assert profile().merged(late) == profile() == late.merged(profile())
 
 
+def test_what_was_tried_on_a_model_stays_known():
+    known = {"trials": (Trial(0.5, 3, 0.9),), "reaction": ((0.2, -1.0, 2.0), (0.9, 3.0, 9.0))}
+    for sigmas in ((1.0, 0.8, 0.6, 0.4, 0.2), (1.2, 0.75, 0.5, 0.25)):
+        merged = profile(**known).merged(profile(sigmas))
+        assert merged == profile(sigmas, **known)
+
+
 def test_a_profile_spans_what_begins_no_higher_and_ends_little_lower():
     first, second, whole = (
         profile(sigmas=levels) for levels in ((1.0, 0.8, 0.6), (0.5, 0.3, 0.1), (1.0, 0.5, 0.1))

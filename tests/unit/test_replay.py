@@ -197,6 +197,7 @@ def test_mixed_calls_cost_what_mixed_calls_cost():
     [
         ({"verifier": {"name": "embedded"}}, "verifier"),
         ({"forecaster": {"name": "reuse"}}, "forecaster"),
+        ({"hindsight": False}, "hindsight"),
         ({"threshold": 7.0}, "threshold"),
         ({"budget": {"name": "accumulated", "warmup": 0}}, "warmup"),
         ({"budget": {"name": "nonsense"}}, "nonsense"),

@@ -9,7 +9,7 @@ import torch
 
 from speca_core import Session, SpecaConfig
 from speca_core.anchors import HEAD_INPUT
-from speca_core.budgets import Interval, Mask, Target, Threshold
+from speca_core.budgets import Interval, Mask, Reason, Target, Threshold
 from speca_core.forecasters import FORECASTERS, Newton, Reuse
 from speca_core.report_json import write
 from speca_core.tensors import join
@@ -511,6 +511,13 @@ def test_after_memory_ran_out_nothing_is_kept_and_the_call_is_made_again():
     assert numbers == [*range(1, 10), *range(11, STEPS + 2)], (
         "the tenth was dropped, and asked again"
     )
+
+
+def test_the_first_reason_to_stop_stands():
+    session = Session(config(), SIGMAS)
+    session.stop(Reason.OTHER)
+    session.stop_caching()
+    assert session.stopped is Reason.OTHER
 
 
 def test_the_report_says_where_anchors_were_kept():

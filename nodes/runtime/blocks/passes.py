@@ -200,9 +200,9 @@ class DraftPass(ModelPass):
     """No block runs but the verifier's; all others hand their input on, and the head gets the
     forecast.
 
-    Afterwards `draft.accepted` rows of the output may be served, and `draft.rejected` rows must be
-    computed. If the first block's check rejects every row, the pass has gone on as a full one, and
-    its whole output is computed: `resumed` is True.
+    Afterwards the rows `draft.accepted` of the output may be served; the others must be computed.
+    If the first block's check rejects every row, the pass has gone on as a full one, and its whole
+    output is computed: `resumed` is True.
     """
 
     def __init__(self, *of: Any) -> None:

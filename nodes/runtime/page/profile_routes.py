@@ -57,7 +57,7 @@ async def deleted(request: web.Request) -> web.Response:
     """{"deleted": whether it was known}."""
     try:
         known = await asyncio.to_thread(STORE.delete, request.match_info["name"])
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         return refused(str(error))
     return web.json_response({"deleted": known})
 
@@ -69,7 +69,7 @@ async def imported(request: web.Request) -> web.Response:
         return body
     try:
         return await answer_of(_take, body)
-    except (ConfigError, ValueError, RecursionError) as error:
+    except (ConfigError, OSError, ValueError, RecursionError) as error:
         return refused(str(error)[:300])
 
 
