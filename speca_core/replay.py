@@ -227,7 +227,8 @@ def psnr_band(recorded: RunReport, predicted: RunReport) -> tuple[float, float] 
         predicted: the run in question; may be the same.
 
     Returns:
-        (low, high), or None where nothing was drafted, or a draft was not checked.
+        (low, high). With a profile it is that of the foretold distance of the last latent. None
+        where nothing was drafted; without a profile also where a draft was not checked.
     """
     foretold = (predicted.profile or {}).get("foretold")
     if isinstance(foretold, float) and predicted.count("accepted"):

@@ -49,13 +49,13 @@ def key_of(guider: Any, flow: bool) -> Key | None:
     if not isinstance(guidance, (int, float)):
         return None
     transformer = guider.model_options.get("transformer_options", {})
-    wrappers = [*functions_in(transformer.get("wrappers", {}))]
+    wrappers = [*names_in(transformer.get("wrappers", {}))]
     distilled = [cond.get("guidance") for prompts in conds.values() for cond in prompts]
     told = (
         type(guider).__name__,
         {name: len(prompts) for name, prompts in conds.items()},
         distilled,
-        [*functions_in({place: transformer[place] for place in PLACES if place in transformer})],
+        [*names_in({place: transformer[place] for place in PLACES if place in transformer})],
         wrappers,
     )
     diffusion = patcher.model.diffusion_model
@@ -68,15 +68,15 @@ def key_of(guider: Any, flow: bool) -> Key | None:
     )
 
 
-def functions_in(value: Any) -> Iterator[str]:
+def names_in(value: Any) -> Iterator[str]:
     """The names of the functions in nested containers, SpeCa's own left out."""
     if isinstance(value, Mapping):
         for key, inside in value.items():
-            for name in functions_in(inside):
+            for name in names_in(inside):
                 yield f"{key}:{name}"
     elif isinstance(value, (list, tuple)):
         for inside in value:
-            yield from functions_in(inside)
+            yield from names_in(inside)
     else:
         own = getattr(value, "func", value)  # of a partial
         name = getattr(own, "__qualname__", type(own).__qualname__)

@@ -18,6 +18,7 @@ from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY
 
+MOST_WATCHED = 64  # groups of rows whose prompts are held, to see when they change
 CAUTION = 0.5  # share of the threshold with a guider that may go by forecasts
 AROUND = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
 
@@ -132,12 +133,15 @@ class PromptWatch:
         else:
             changed = (before != prompts).flatten(1).any(1).tolist()
         versions = [version + change for version, change in zip(versions, changed, strict=True)]
+        self._asked.pop(lanes, None)
         self._asked[lanes] = prompts, versions
+        if len(self._asked) > MOST_WATCHED:  # windows that shift never come back
+            del self._asked[next(iter(self._asked))]
         return versions
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes; the sampler holds the same prompts, unless they were swapped."""
+        """Memory held, in bytes."""
         return sum(prompts.nbytes for prompts, _ in self._asked.values())
 
 
@@ -150,39 +154,11 @@ def made_of(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Any, ...]
     )
 
 
-class GuidedHead:
-    """A head whose results are measured after guidance has combined both prompts."""
+class HeadAround:
+    """A head that does as the one in it; its kinds measure something else."""
 
-    def __init__(self, head: Head, call: Call, rows: Sequence[int], guidance: float) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
-        self.call = call
-        self.rows = rows
-        self.guidance = guidance
-
-    def __call__(self, stream: torch.Tensor | None = None) -> Any:
-        return self.head(stream)
-
-    def measured(self, result: Any) -> torch.Tensor:
-        """The model's output, combined."""
-        images = [self.call.images[row] for row in self.rows]
-        branches = [self.call.branches[row] for row in self.rows]
-        return combine_cfg(self.head.measured(result), images, branches, self.guidance)
-
-    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Guidance leaves them as they are."""
-        return self.head.parts(measured)
-
-
-class PartedHead:
-    """A head whose output is laid end to end of several, as of video and audio.
-
-    Args:
-        sizes: numbers in each part of a row.
-    """
-
-    def __init__(self, head: Head, sizes: Sequence[int]) -> None:
-        self.head = head
-        self.sizes = sizes
 
     def __call__(self, stream: torch.Tensor | None = None) -> Any:
         return self.head(stream)
@@ -192,11 +168,43 @@ class PartedHead:
         return self.head.measured(result)
 
     def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
+        """What of it is judged apart."""
+        return self.head.parts(measured)
+
+
+class GuidedHead(HeadAround):
+    """A head whose results are measured after guidance has combined both prompts."""
+
+    def __init__(self, head: Head, call: Call, rows: Sequence[int], guidance: float) -> None:
+        super().__init__(head)
+        self.call = call
+        self.rows = rows
+        self.guidance = guidance
+
+    def measured(self, result: Any) -> torch.Tensor:
+        """The model's output, combined."""
+        images = [self.call.images[row] for row in self.rows]
+        branches = [self.call.branches[row] for row in self.rows]
+        return combine_cfg(self.head.measured(result), images, branches, self.guidance)
+
+
+class PartedHead(HeadAround):
+    """A head whose output is laid end to end of several, as of video and audio.
+
+    Args:
+        sizes: numbers in each part of a row.
+    """
+
+    def __init__(self, head: Head, sizes: Sequence[int]) -> None:
+        super().__init__(head)
+        self.sizes = sizes
+
+    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
         """One for each; an output of another size is left whole."""
         return parts_of(measured, self.sizes)
 
 
-class DrawnHead:
+class DrawnHead(HeadAround):
     """A head of whose output only a part is used.
 
     Args:
@@ -204,19 +212,12 @@ class DrawnHead:
     """
 
     def __init__(self, head: Head, share: torch.Tensor) -> None:
-        self.head = head
+        super().__init__(head)
         self.share = share
-
-    def __call__(self, stream: torch.Tensor | None = None) -> Any:
-        return self.head(stream)
 
     def measured(self, result: Any) -> torch.Tensor:
         """The model's output, as far as it is used."""
         return weighed(self.head.measured(result), self.share)
-
-    def parts(self, measured: torch.Tensor) -> Sequence[torch.Tensor]:
-        """That leaves them as they are."""
-        return self.head.parts(measured)
 
 
 def measured_in(call: Call) -> Callable[[Sequence[int], Any], Head]:

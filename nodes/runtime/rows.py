@@ -32,15 +32,8 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
             they are there.
     """
     window = transformer_options.get("context_window")
-    replaced = transformer_options.get("patches_replace", {})
-    passes = tuple(
-        sorted(
-            (str(name), str(place), id(patch))
-            for name, patches in replaced.items()
-            for place, patch in patches.items()
-        )
-    )
-    common = (tuple(window.index_list) if window is not None else None, passes, tuple(x.shape[1:]))
+    indices = tuple(window.index_list) if window is not None else None
+    common = indices, pass_of(transformer_options), tuple(x.shape[1:])
     branches = transformer_options.get("cond_or_uncond") or [0]
     uuids = transformer_options.get("uuids") or ()
     # Who evaluates prompt by prompt may name the branch alone: that is who it is then.
@@ -53,6 +46,16 @@ def rows_of(x: torch.Tensor, transformer_options: Mapping[str, Any]) -> Rows:
             rows.images.append(image)
             rows.branches.append(chunk[0])
     return rows
+
+
+def pass_of(transformer_options: Mapping[str, Any]) -> frozenset[tuple[str, str, int]]:
+    """Which pass a call is: extra ones (SLG, PAG) have patches of their own."""
+    replaced = transformer_options.get("patches_replace", {})
+    return frozenset(
+        (str(name), str(place), id(patch))
+        for name, patches in replaced.items()
+        for place, patch in patches.items()
+    )
 
 
 def are_looked_at(transformer_options: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 
 from .blocks.family import bare
 from .other_caches import name_of
+from .rows import pass_of
 
 # Predictions that are computed first beside functions that may skip. Who skips every second one is
 # not seen where those are the ones that we draft.
@@ -68,11 +69,7 @@ class BlockWatch:
         finally:
             for hook in hooks:
                 hook.remove()
-        replaced = transformer_options.get("patches_replace", {})
-        asked = frozenset(
-            (name, place, id(patch)) for name, at in replaced.items() for place, patch in at.items()
-        )
-        if self._first.setdefault(asked, ran) - ran:
+        if self._first.setdefault(pass_of(transformer_options), ran) - ran:
             self.found()
 
     def found(self) -> None:

@@ -10,7 +10,7 @@ from comfyui_version import __version__ as comfyui_version
 from conftest import COMFY, PACK
 from models import build, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.nodes.runtime.page.diagnose import diagnose, spread
+from speca_pack.nodes.runtime.page.diagnose import diagnose, range_of
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.speca_core.report import RunReport
 
@@ -50,7 +50,7 @@ def test_runs_without_calls_and_without_memory_can_be_told_too():
     assert "out of memory at call 3" in diagnose(RunReport("Flux", {}, 4, out_of_memory=3))
     unlearned = RunReport("Flux", {}, 4, profile={"state": "none", "why": "hindsight is off"})
     assert "profile: none hindsight is off\n" in diagnose(unlearned)
-    assert spread([None, 1.0]) == "1 values" and "1 to inf" in spread([1.0, 2.0, math.inf])
+    assert range_of([None, 1.0]) == "1 values" and "1 to inf" in range_of([1.0, 2.0, math.inf])
 
 
 def test_one_line_at_info_and_the_rest_at_debug(caplog):

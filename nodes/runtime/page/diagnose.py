@@ -51,15 +51,15 @@ def diagnose(report: RunReport) -> str:
         + ", ".join(
             f"{count} {verdict} ({reason})" for (verdict, reason), count in reasons.most_common()
         ),
-        "errors: " + spread([row.error for row in rows]),
-        "hindcasts: " + spread([row.hindcast for row in rows]),
+        "errors: " + range_of([row.error for row in rows]),
+        "hindcasts: " + range_of([row.hindcast for row in rows]),
         f"seconds per call: {report.seconds_per_call(accepted=False)} computed, "
         f"{report.seconds_per_call(accepted=True)} accepted",
     ]
     return "\n".join(lines)
 
 
-def spread(values: list[float | None]) -> str:
+def range_of(values: list[float | None]) -> str:
     """Number, least, quartiles and largest of those that are there."""
     there = sorted(value for value in values if value is not None)
     if len(there) < 2:

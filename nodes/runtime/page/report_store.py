@@ -22,12 +22,12 @@ from ..compat import intermediate_dtype
 # make hundreds in one prompt.
 MOST_ROWS = 56_000
 
-# By fingerprint, and whether the run was the plain model's.
+# By digest, and whether the run was the plain model's.
 _reports: OrderedDict[tuple[str, bool], RunReport] = OrderedDict()
 _lock = threading.Lock()
 
 
-def fingerprint(latent: Any) -> str:
+def digest(latent: Any) -> str:
     """SHA-256 of a latent as ComfyUI hands it to the next node; nested ones are packed first."""
     if getattr(latent, "is_nested", False):
         latent, _ = comfy.utils.pack_latents(latent.unbind())
@@ -39,7 +39,7 @@ def fingerprint(latent: Any) -> str:
 
 def remember(latent: Any, report: RunReport) -> None:
     """Keep the report of the run that made this latent."""
-    key = fingerprint(latent), is_plain(report)
+    key = digest(latent), is_plain(report)
     with _lock:
         _reports.pop(key, None)
         _reports[key] = report
@@ -55,7 +55,7 @@ def find(latent: Any, plain: bool | None = None) -> RunReport | None:
     is meant, or, with `plain`, that of the plain model (True) or the other (False), if there is
     one.
     """
-    made = fingerprint(latent)
+    made = digest(latent)
     with _lock:
         found = [report for (key, _), report in _reports.items() if key == made]
     found = [report for report in found if plain in (None, is_plain(report))] or found
