@@ -89,8 +89,8 @@ class SpeCaCalibrate(io.ComfyNode):
         """Calibrate, and draw what was found."""
         if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
             raise SpecaError(
-                "SpeCa Calibrate: found a model that has gone through SpeCa; expected it as it "
-                "goes into the SpeCa node. Connect what comes before that node."
+                "SpeCa Calibrate: found a model that has gone through SpeCa; expected the model "
+                "before the SpeCa node. Connect that one."
             )
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])[:1]
         recipe = Recipe(model, positive, negative, latent, steps, cfg, sampler_name, scheduler)

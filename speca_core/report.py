@@ -228,8 +228,10 @@ class RunReport:
         accepted, rejected = self.count("accepted"), self.count("rejected")
         text = f"{accepted} of {self.rows} evaluations skipped"
         if rejected:
-            text += f", {rejected} tried, then computed"
+            text += f" ({rejected} more tried, then computed)"
         text += f", {self.seconds:.2f} s"
         if self.out_of_memory is not None:
-            text += f", out of memory at call {self.out_of_memory}: no drafts from there on"
+            text += (
+                f", out of memory at call {self.out_of_memory}: nothing is skipped from there on"
+            )
         return text if self.finished else f"{text} (did not finish)"

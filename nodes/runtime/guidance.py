@@ -13,12 +13,12 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...speca_core.call import Call
+from ...speca_core.session import FORGET_AFTER
 from ...speca_core.subject import Head
 from ...speca_core.tensors import parts_of, weighed
 from .rows import Rows
 from .run import FUNCTIONS, KEY
 
-MOST_WATCHED = 64  # groups of rows whose prompts are held, to see when they change
 CAUTION = 0.5  # share of the threshold with a guider that may go by forecasts
 AROUND = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH)
 
@@ -116,33 +116,36 @@ class PromptWatch:
     """Tells when what a lane is asked for changes on the way, as where a wrapper swaps prompts."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[Any, ...], tuple[torch.Tensor, list[int]]] = {}
+        # By the lanes of a call: prompts, versions, and in which prediction; the newest last.
+        self._asked: dict[tuple[Any, ...], tuple[torch.Tensor, list[int], int]] = {}
 
-    def versions(self, rows: Rows, prompts: Any) -> list[int]:
-        """How often each row's prompt has changed so far.
+    def versions(self, rows: Rows, prompts: Any, prediction: int) -> list[int]:
+        """How often each row's prompt has changed so far; rows are forgotten when their lanes are.
 
         Args:
             prompts: [rows, tokens, channels]; anything else is not looked at.
+            prediction: the number of the one that asks.
         """
         lanes = tuple(rows.lanes)
         if not torch.is_tensor(prompts) or len(prompts) != len(lanes):
             return [0] * len(lanes)
-        before, versions = self._asked.get(lanes, (prompts, [0] * len(lanes)))
+        before, versions, _ = self._asked.pop(lanes, (prompts, [0] * len(lanes), 0))
         if before.shape != prompts.shape:
             changed = [True] * len(lanes)
         else:
             changed = (before != prompts).flatten(1).any(1).tolist()
         versions = [version + change for version, change in zip(versions, changed, strict=True)]
-        self._asked.pop(lanes, None)
-        self._asked[lanes] = prompts, versions
-        if len(self._asked) > MOST_WATCHED:  # windows that shift never come back
-            del self._asked[next(iter(self._asked))]
+        self._asked[lanes] = prompts, versions, prediction
+        for key, (*_, seen) in [*self._asked.items()]:
+            if prediction - seen <= FORGET_AFTER:
+                break
+            del self._asked[key]
         return versions
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return sum(prompts.nbytes for prompts, _ in self._asked.values())
+        return sum(prompts.nbytes for prompts, *_ in self._asked.values())
 
 
 def made_of(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Any, ...]:

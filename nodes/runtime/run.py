@@ -172,13 +172,12 @@ class Run:
 
     def stand_aside(self) -> None:
         """Another pack's cache answers in the model's place: draft nothing from here on."""
-        if self.session.stopped is not Reason.OTHER:
-            self.session.stop(Reason.OTHER)
-            log.warning(
-                "SpeCa: another cache is on this model%s: it answers without running the model's "
-                "blocks. SpeCa drafts nothing beside it. Remove or bypass one of the two nodes.",
-                "".join(f", {name}" for name in sorted(self.blocks.names)),
-            )
+        self.session.stop(Reason.OTHER)
+        names = "".join(f", {name}" for name in sorted(self.blocks.names))
+        self.warn_once(
+            f"another cache is on this model{names}: it answers without running the model's "
+            "blocks. SpeCa drafts nothing beside it. Remove or bypass one of the two nodes."
+        )
 
     def serve(
         self, prediction: Prediction, x: torch.Tensor, denoised: torch.Tensor

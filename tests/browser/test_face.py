@@ -245,8 +245,8 @@ def test_an_original_that_is_taken_out_of_the_queue_is_given_up(page):
     page.press(ACCELERATE, ".original")
     page.until("async () => (await app.api.getQueue()).Pending.length")
     page.run("() => app.api.clearItems('queue')")
-    page.until(f"() => {face(page, '.original')}.textContent === 'Compare with original'")
     page.run("() => app.api.interrupt(null)")
+    page.until(f"() => {face(page, '.original')}.textContent === 'Compare with original'")
     assert said == ["The picture could not be made: it was taken out of the queue"]
 
 

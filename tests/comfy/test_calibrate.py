@@ -129,7 +129,7 @@ def test_where_nothing_can_be_learned_it_says_so_before_a_step_is_made(flux, tmp
 
 def test_a_model_that_has_gone_through_speca_is_refused(flux, nodes):
     """Its "fewer steps" would be accelerated, too."""
-    with pytest.raises(SpecaError, match=r"has gone through SpeCa.*Connect what comes before"):
+    with pytest.raises(SpecaError, match=r"has gone through SpeCa.*Connect that one"):
         by_node(accelerate(flux, SpecaConfig()), nodes)
 
 

@@ -49,7 +49,10 @@ def test_runs_without_calls_and_without_memory_can_be_told_too():
     assert "0 calls" in diagnose(RunReport("Flux", {}, 4))
     assert "out of memory at call 3" in diagnose(RunReport("Flux", {}, 4, out_of_memory=3))
     unlearned = RunReport("Flux", {}, 4, profile={"state": "none", "why": "hindsight is off"})
-    assert "profile: none hindsight is off\n" in diagnose(unlearned)
+    assert "profile: none, why hindsight is off\n" in diagnose(unlearned)
+    known = {"state": "served", "name": "secret", "runs": 3}
+    assert "profile: served, runs 3\n" in diagnose(RunReport("Flux", {}, 4, profile=known))
+    assert "profile: none asked for\n" in diagnose(RunReport("Flux", {}, 4))
     assert range_of([None, 1.0]) == "1 values" and "1 to inf" in range_of([1.0, 2.0, math.inf])
 
 

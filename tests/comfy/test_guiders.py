@@ -82,7 +82,8 @@ def test_advanced_samplers_hand_noise_on(flux):
 
 
 @pytest.mark.goes_with(
-    "two models for one video (Wan 2.2)", "yes, with a SpeCa node after each loader"
+    "two models for one video (Wan 2.2)",
+    "yes, with a SpeCa node after each loader. The first one has no profile: its skips are checked",
 )
 def test_two_experts():
     """Wan 2.2: one model for the noisy half of the schedule and another one for the rest, each with

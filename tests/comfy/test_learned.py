@@ -349,10 +349,6 @@ def test_no_profile_serves_foreign_guidance(flux, taught):
     assert told(taught) == before
 
 
-@pytest.mark.goes_with(
-    "a LoRA",
-    "yes. The first picture with each LoRA, and with each strength of it, is plain and teaches",
-)
 def test_a_changed_model_is_another_model(flux, store):
     for _ in range(2):
         sample_flux(learned(flux, store), batch=1, steps=8)
@@ -363,18 +359,27 @@ def test_a_changed_model_is_another_model(flux, store):
     assert report.profile["state"] == "served"
 
 
+@pytest.mark.goes_with(
+    "a LoRA",
+    "yes. The first picture with each LoRA, and with each strength of it, is plain and teaches",
+)
 def test_what_another_graph_has_left_in_the_weights_is_no_other_model(store):
     """ComfyUI takes a LoRA out when it loads the next model, which is after a run has begun."""
     model = build("wan")
-    changed = model.clone()
-    weights = {name: w for name, w in model.model.state_dict().items() if w.dim() > 1}
-    changed.add_patches({name: ("diff", (0 * w + 0.01,)) for name, w in weights.items()})
+    patches = {
+        name: ("diff", (torch.full_like(weight, 0.01),))
+        for name, weight in model.model.state_dict().items()
+        if weight.dim() > 1
+    }
+    weak, strong = model.clone(), model.clone()
+    weak.add_patches(patches, 0.5)
+    strong.add_patches(patches, 1.0)
 
     def state(of):
         return find(sample_tiny(learned(of, store), "wan")).profile["state"]
 
-    assert [state(of) for of in (model, changed)] == ["learning", "learning"]
-    assert [state(of) for of in (model, changed, model)] == ["served"] * 3
+    assert [state(of) for of in (model, weak, strong)] == ["learning"] * 3
+    assert [state(of) for of in (model, strong, model, weak)] == ["served"] * 4
 
 
 def test_other_weights_are_another_model(store):

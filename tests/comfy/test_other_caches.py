@@ -7,12 +7,14 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import nodes_easycache, nodes_slg
 from graphs import assert_harmless, ksampler, left_behind, with_node
-from models import checked, features, sample_flux, trained_flux
+from models import build, checked, features, sample_flux, trained_flux
 from speca_pack.nodes.runtime import skipping
 from speca_pack.nodes.runtime.attach import KEY, accelerate
 from speca_pack.nodes.runtime.page.report_store import find
 from speca_pack.nodes.runtime.profiles import ProfileStore
+from speca_pack.nodes.runtime.subjects.prediction import PredictionRun
 from speca_pack.speca_core import ConfigError, SpecaConfig, UnsupportedModel
+from speca_pack.speca_core.budgets import Reason
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def with_tea_cache(model):
 
 @pytest.mark.goes_with(
     "EasyCache, TeaCache",
-    "no: the run ends before it begins, and says so. Bypass one of the two nodes",
+    "no: SpeCa stops the run with an error before the first step. Bypass one of the two nodes",
 )
 @pytest.mark.parametrize("cache", [with_easy_cache, with_tea_cache], ids=["EasyCache", "TeaCache"])
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -81,6 +83,14 @@ def test_whatever_answers_in_the_models_place_is_noticed(flux):
     with pytest.raises(UnsupportedModel, match="did not run to its head"):
         ksampler(model)
     assert not left_behind(flux) and KEY not in model.model_options["transformer_options"]
+
+
+def test_it_is_said_once_also_in_a_run_that_has_stopped_before(caplog):
+    run = PredictionRun(SpecaConfig(), build("flux").model, [1.0, 0.5, 0.0], True, None)
+    run.session.stop(Reason.MEMORY)
+    for _ in range(3):
+        run.stand_aside()
+    assert caplog.text.count("another cache is on this model") == 1
 
 
 def test_a_function_in_place_of_the_model_that_is_no_cache(flux):

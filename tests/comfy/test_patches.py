@@ -119,7 +119,11 @@ def unpatched(flux):
 
 
 @pytest.mark.goes_with(
-    "patches of attention and blocks, merged models, NAG, SLG, PAG, APG, ModelSamplingFlux",
+    "SLG, PAG, APG, CFG-Zero*, RescaleCFG and other changes of guidance",
+    "yes, before or after SpeCa. No profile serves",
+)
+@pytest.mark.goes_with(
+    "patches of attention and blocks, merged models, NAG, ModelSamplingFlux",
     "yes, before or after SpeCa",
 )
 @pytest.mark.parametrize("name", PATCHES)

@@ -173,6 +173,7 @@ test("a run without accepted drafts says why", () => {
   });
   assert.equal(whyNothing(run(0, "warmup", "rejected", "backoff", "jump")), "threshold");
   assert.equal(whyNothing(run(0, "warmup", "jump", "jump")), "jump");
+  assert.equal(whyNothing(run(0, "budget", "jump", "profile", "profile")), "jump");
   assert.equal(whyNothing(run(1, "warmup", "draft")), null);
   assert.equal(whyNothing(run(0)), null);
 });

@@ -68,7 +68,10 @@ test("a run too large to be sent whole tells its totals", () => {
   assert.equal(say({ state: "live", report: { ...large, finished: false } }).head, "1.7× faster");
   assert.equal(say({ state: "measured", report: large }).head, "1.7× faster");
   const slow = { ...PLAIN("budget"), calls: [] };
-  assert.doesNotMatch(say({ state: "measured", report: slow }).line, /leaves every step to the model/);
+  assert.doesNotMatch(
+    say({ state: "measured", report: slow }).line,
+    /leaves every step to the model/,
+  );
 });
 
 test("of a batch it says which image was hardest, if one was", () => {

@@ -9,11 +9,11 @@ import { other, pictureNode, withInputs } from "./prompt.js";
 import { unpack } from "./report.js";
 import { inputsOf } from "./settings.js";
 
-/** Of one node. `changed()` is called when the button has to be drawn again. */
+/** Of one node. `changed()`: its button has to be drawn again. */
 export class Original {
   constructor(changed) {
     this.changed = changed;
-    this.known = null; // {prompt: id, graph, node, image, plain} of the run that is shown
+    this.known = null; // {prompt: id, graph, node, image, plain} of the run shown
     this.busy = false;
   }
 
@@ -92,7 +92,8 @@ async function remade({ ids }, { graph, node }, inputs) {
     });
     const entry = await ended(prompt);
     const image = entry.outputs[shown]?.images?.[0];
-    if (!image) throw new Error(entry.status?.messages?.at(-1)?.[1].exception_message ?? "");
+    if (!image)
+      throw new Error(entry.status?.messages?.at(-1)?.[1].exception_message ?? words().stopped);
     const same = (run) => run.ids.prompt === prompt && run.ids.sampler === other(ids.sampler);
     return await pictured(image, runs.find(same));
   } finally {
@@ -103,10 +104,10 @@ async function remade({ ids }, { graph, node }, inputs) {
 /** What the history says of a prompt, once it has ended. */
 async function ended(prompt) {
   for (;;) {
-    const queue = Object.values(await ask("/queue")).flat();
+    const { exec_info: left } = await ask("/prompt");
     const entry = await history(prompt);
     if (entry) return entry;
-    if (!queue.some(([, id]) => id === prompt)) throw new Error(words().deleted);
+    if (!left.queue_remaining) throw new Error(words().deleted);
     await new Promise((over) => setTimeout(over, 250));
   }
 }

@@ -1,6 +1,6 @@
 // A prompt as ComfyUI's API has it: {node id: {class_type, inputs}}. Pure.
 
-/** The first node with a picture, no video, that is not one of SpeCa's own. */
+/** The first node with a picture, no video, that is not SpeCa's own. */
 export function pictureNode(prompt, outputs) {
   return Object.keys(outputs).find((id) => {
     const { images, animated } = outputs[id];

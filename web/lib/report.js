@@ -122,8 +122,8 @@ export function whyNothing(report) {
   if (report.totals.accepted) return null;
   const reasons = report.calls.flatMap(({ rows }) => rows.map(({ reason }) => reason));
   const groups = Object.groupBy(reasons, (name) => (STRICT.includes(name) ? "threshold" : name));
-  const [most] = Object.entries(groups).sort(([, a], [, b]) => b.length - a.length);
-  return most?.[0] ?? null;
+  const [[most] = [null]] = Object.entries(groups).sort(([, a], [, b]) => b.length - a.length);
+  return most === "profile" && groups.jump ? "jump" : most;
 }
 
 /** Whether two settings (or any plain JSON) are the same. */

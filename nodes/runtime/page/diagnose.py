@@ -5,8 +5,10 @@ import json
 import platform
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -15,7 +17,6 @@ from comfyui_version import __version__ as comfyui_version
 from ....speca_core.report import RunReport
 
 PACK = Path(__file__).resolve().parents[3]
-TOLD = ("state", "why", "runs")  # of the profile: not its name, which is the model's
 
 
 def version() -> str:
@@ -41,7 +42,7 @@ def diagnose(report: RunReport) -> str:
         f"model: {report.model}, level {report.level}, {report.steps} steps, "
         f"{len(report.calls)} calls of up to {lanes} rows",
         f"settings: {json.dumps(report.settings)}",
-        "profile: " + " ".join(str((report.profile or {}).get(name, "")) for name in TOLD).strip(),
+        f"profile: {learned(report.profile)}",
         f"run: {report.summary}",
         "machine: " + ", ".join(f"{name} {what}" for name, what in report.machine.items()),
         f"waits for the device: {report.waits}",
@@ -57,6 +58,14 @@ def diagnose(report: RunReport) -> str:
         f"{report.seconds_per_call(accepted=True)} accepted",
     ]
     return "\n".join(lines)
+
+
+def learned(profile: Mapping[str, Any] | None) -> str:
+    """What a report says of its profile, but for its name, which is the model's."""
+    if profile is None:
+        return "none asked for"
+    known = [f"{name} {profile[name]}" for name in ("why", "runs", "surprise") if name in profile]
+    return ", ".join([profile["state"], *known])
 
 
 def range_of(values: list[float | None]) -> str:

@@ -161,7 +161,7 @@ class FeatureRun(Run):
         window = self.window(self.prediction.point.sigma)
         versions: Sequence[Hashable] = [self.asked] * total
         if self.foreign:
-            versions = self.watch.versions(rows, c_crossattn)
+            versions = self.watch.versions(rows, c_crossattn, self.prediction.number)
         lanes = [(*each, window) for each in zip(rows.lanes, versions, strict=True)]
         call = self.prediction.open_call(lanes, rows.images, rows.branches, coupled)
 

@@ -76,7 +76,7 @@ class GuidedRun(PredictionRun):
 
         rows = rows_of(x, transformer_options)
         sigma = self.prediction.point.sigma
-        versions = self.watch.versions(rows, c_crossattn)
+        versions = self.watch.versions(rows, c_crossattn, self.prediction.number)
         lanes = [(*each, self.window(sigma)) for each in zip(rows.lanes, versions, strict=True)]
         # Tiles or copies that a wrapper has put into the batch: whose are they?
         whose = max(rows.images) + 1 == self._images
