@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from models import features, sample_flux, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
-from speca_pack.nodes.runtime.knowledge import Knowledge
 from speca_pack.nodes.runtime.page import events
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.sampling import Sampling
 from speca_pack.speca_core.report import RunReport
 from speca_pack.speca_core.report_json import pack, unpack, write
 from test_server import ask, graph
@@ -260,7 +260,7 @@ def test_the_page_hears_of_the_end_if_the_books_cannot_be_closed(monkeypatch, ca
         raise ValueError("injected")
 
     ended = []
-    monkeypatch.setattr(Knowledge, "tell", fail)
+    monkeypatch.setattr(Sampling, "_settle", fail)
     monkeypatch.setattr(events.LiveRun, "end", lambda self: ended.append(self.report))
     latent = sample_flux(accelerate(trained_flux(), features()), batch=1, steps=4)
     assert ended == [find(latent)] and "closing the books of the run failed" in caplog.text

@@ -129,6 +129,17 @@ def test_nothing_of_a_picture_is_kept(flux, taught):
     assert len(profile["sigmas"]) == 28
 
 
+def test_what_a_picture_teaches_is_kept_though_nothing_can_be_foretold(
+    flux, store, monkeypatch, caplog
+):
+    def fail(*_):
+        raise ValueError("injected")
+
+    monkeypatch.setattr(knowledge.Knowledge, "tell", fail)
+    sample_flux(learned(flux, store), batch=1, steps=8)
+    assert len(told(store)) == 1 and "foretelling the next runs failed" in caplog.text
+
+
 def test_threshold_zero_is_plain_and_teaches(flux, taught, store):
     assert torch.equal(sample_flux(learned(flux, taught, 0.0)), sample_flux(flux))
     again = learned(flux, store, 0.0)
