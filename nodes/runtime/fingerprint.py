@@ -90,7 +90,8 @@ def fingerprint(patcher: Any) -> str:
     weights, another quantisation and another LoRA are other models."""
     told = hashlib.sha256()
     # A LoRA of another graph may still be in the weights; ComfyUI keeps what they were before.
-    kept = {**getattr(patcher, "backup", {}), **getattr(patcher, "hook_backup", {})}
+    # Hooks come on top of it.
+    kept = {**getattr(patcher, "hook_backup", {}), **getattr(patcher, "backup", {})}
     weights = [
         (name, original(kept.get(f"diffusion_model.{name}"), weight))
         for name, weight in sorted(patcher.model.diffusion_model.named_parameters())
