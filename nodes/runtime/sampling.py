@@ -107,9 +107,9 @@ class Sampling:
         changes = None  # unknown
         with harmless("looking for what begins or ends on the way"):
             changes = changes_in(guider.conds)
-        known = changes is None or bool(changes)
+        changing = changes is None or bool(changes)
         knowledge = Knowledge(
-            self.profiles, config, guider, flow, response, known, self.carried, end=schedule[-1]
+            self.profiles, config, guider, flow, response, changing, self.carried, end=schedule[-1]
         )
         path, gatherer = knowledge.path, knowledge.gatherer
         make = self.run or run_for(config, guider, gatherer is not None)
