@@ -49,10 +49,6 @@ function sourcesOf(node) {
   return seen;
 }
 
-function onStart() {
-  for (const timeline of timelines.values()) timeline.fail(null);
-}
-
 /** Without a node, as a value or inside: a prompt has ended, and is in the history. */
 function onExecuting({ detail }) {
   if (!(typeof detail === "object" ? detail?.node : detail))
@@ -139,7 +135,9 @@ app.registerExtension({
     app.canvas.canvas.addEventListener("litegraph:set-graph", perFrame(showBadges));
     api.addEventListener(EVENT, onRun);
     api.addEventListener("execution_error", onError);
-    api.addEventListener("execution_start", onStart);
+    api.addEventListener("execution_start", () => {
+      for (const timeline of timelines.values()) timeline.fail(null);
+    });
     api.addEventListener("executing", onExecuting);
   },
 });

@@ -332,6 +332,16 @@ def test_words_that_other_nodes_are_named_by_find_the_node_too(page, words):
     page.tab.keyboard.press("Escape")
 
 
+# The nodes that lie below or on a node.
+COVERED = """id => {
+    const {pos: [x, y], size: [w, h]} = app.graph.getNodeById(id);
+    return app.graph.nodes
+        .filter(({id: other, pos, size}) => String(other) !== String(id) && pos[0] < x + w
+            && x < pos[0] + size[0] && pos[1] < y + h && y < pos[1] + size[1])
+        .map(({type}) => type).join();
+}"""
+
+
 @once
 @pytest.mark.parametrize("kind", ["KSampler", "UNETLoader"])
 def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(page, kind):
@@ -347,8 +357,48 @@ def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(pa
     page.run(f"kind => ({entry})(kind).callback()", kind)
     assert page.run(f"kind => !({entry})(kind)", kind)  # it is there
     made = page.run("() => app.graph.nodes.find(({type}) => type === 'SpeCaAccelerate').id")
+    assert not page.run(COVERED, made)
     assert page.queue() == "execution_success"
     assert page.await_state(made, "measured")["bars"]
+    assert not page.run(COVERED, made)  # by what the timeline has grown
+
+
+@once
+@pytest.mark.parametrize("crowded", [False, True])
+def test_the_node_that_the_menu_makes_is_in_sight_beside_its_source_or_below(page, crowded):
+    page.load(fresh())
+    page.run(
+        """([node, sampler, crowded]) => {
+            app.graph.remove(app.graph.getNodeById(node));
+            const loader = app.graph.nodes.find(({type}) => type === 'UNETLoader');
+            loader.connect(0, app.graph.getNodeById(sampler), 0);
+            const [left, top] = [loader.pos[0] + loader.size[0], loader.pos[1]];
+            app.graph.nodes.forEach((each, i) => {
+                if (each !== loader) each.pos = [left + 500, top + 300 * i];
+            });
+            if (crowded) {
+                const note = LiteGraph.createNode('MarkdownNote');
+                app.graph.add(note);
+                Object.assign(note, { pos: [left + 100, top - 300], size: [300, 1500] });
+            }
+            app.collectNodeMenuItems(loader)
+                .find((item) => item?.content === 'Speed up with SpeCa').callback();
+        }""",
+        [ACCELERATE, SAMPLER, crowded],
+    )
+    page.run("() => paintings(3)")
+    made, below, seen = page.run(
+        """() => {
+            const of = (wanted) => app.graph.nodes.find(({type}) => type === wanted);
+            const [node, loader] = [of('SpeCaAccelerate'), of('UNETLoader')];
+            const [left, top, wide, tall] = app.canvas.visible_area;
+            const within = node.pos[0] + node.size[0] <= left + wide && node.pos[1] >= top
+                && node.pos[0] >= left && node.pos[1] + node.size[1] <= top + tall;
+            return [node.id, node.pos[1] > loader.pos[1], within];
+        }"""
+    )
+    assert (below, seen) == (crowded, True)
+    assert not page.run(COVERED, made)
 
 
 @once

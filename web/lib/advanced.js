@@ -11,8 +11,8 @@ export function markAdvanced(node) {
 /** Folded widgets take no room either. */
 export function foldAdvanced(node) {
   node.getLayoutWidgets = function () {
-    const folded = ({ advanced }) => advanced && !this.showAdvanced;
-    return this.widgets.filter((widget) => !widget.hidden && !folded(widget));
+    const shown = ({ hidden, advanced }) => !hidden && (this.showAdvanced || !advanced);
+    return this.widgets.filter(shown);
   };
 }
 

@@ -39,8 +39,7 @@ function paintTitle(node) {
     context.font = "12px sans-serif";
     const width = context.measureText(text).width + 14;
     const left = node.width - width - 8;
-    const title = globalThis.LiteGraph.NODE_TITLE_HEIGHT;
-    const top = node.flags.collapsed ? 3 : -(title + TALL) / 2;
+    const top = node.flags.collapsed ? 3 : -(globalThis.LiteGraph.NODE_TITLE_HEIGHT + TALL) / 2;
     context.fillStyle = PAPER;
     context.beginPath();
     context.roundRect(left, top, width, TALL, TALL / 2);

@@ -45,9 +45,8 @@ export function compare(words, plain, speca, others, work) {
     work(makeAll);
   };
   const every = button("pill sheet", askAll, words.everyQuality);
-  const part = () => stage.classList.toggle("apart");
-  const row = [told, html("i"), button("pill", part, words.difference), every];
-  const dialog = openDialog(words, [stage, tiles], row);
+  const part = button("pill", () => stage.classList.toggle("apart"), words.difference);
+  const dialog = openDialog(words, [stage, tiles], [told, html("i"), part, every]);
   dialog.style = `--width: ${width}; --height: ${height}`;
 }
 

@@ -1,6 +1,8 @@
 // "Speed up with SpeCa": puts the node into a model's link, from the menu of a sampler or a loader.
 import { app } from "../../../scripts/app.js";
-import { feeder, KIND, redraw, tracked, words } from "./page.js";
+import { feeder, KIND, tracked, words } from "./page.js";
+
+const GAP = 50; // for titles, and for a timeline
 
 export function menuItems(node) {
   const place = placeOf(node);
@@ -31,19 +33,23 @@ function placeOf(node) {
 }
 
 function insert({ from, to }) {
-  const { graph } = from.node;
+  const { graph, pos, size } = from.node;
   const made = globalThis.LiteGraph.createNode(KIND);
-  // Below all that lies in the column of the node that it follows: nothing is covered, or moves.
-  const [left] = from.node.pos;
-  const column = graph.nodes.filter(
-    ({ pos, size }) => pos[0] < left + made.size[0] && left < pos[0] + size[0],
-  );
-  const lowest = Math.max(...column.map(({ pos, size }) => pos[1] + size[1]));
+  const [width, height] = made.size;
+  // Behind the node that it follows, so far down that it covers nothing.
+  const left = pos[0] + size[0] + GAP;
+  let top = pos[1];
+  for (const node of [...graph.nodes].sort((a, b) => a.pos[1] - b.pos[1])) {
+    const [x, y, w, h] = [...node.pos, ...node.size];
+    const beside = x < left + width + GAP && left < x + w;
+    if (beside && y < top + height + 2 * GAP && top < y + h + GAP) top = y + h + 2 * GAP;
+  }
   graph.add(made);
-  made.pos = [left, lowest + globalThis.LiteGraph.NODE_TITLE_HEIGHT + 20];
+  made.pos = [left, top];
   from.node.connect(from.slot, made, 0);
   for (const end of to) made.connect(0, end.node, end.slot);
   app.canvas.selectNode?.(made);
-  redraw(made);
+  const [x, y, w, h] = app.canvas.visible_area;
+  if (left + width > x + w || top + height > y + h) app.canvas.centerOnNode(made);
   tracked();
 }

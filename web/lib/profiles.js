@@ -38,7 +38,6 @@ async function rows(told, fill) {
   if (!known.length) return [told.noProfiles];
   return known.map(([name, { model, changed, profiles }]) => {
     const scales = profiles.map(({ guidance, runs }) => told.learnedFrom(guidance, runs));
-    const day = new Date(1000 * changed).toLocaleString();
     const link = { href: api.apiURL(`${PATH}/${name}`), download: `speca ${model}.json` };
     const save = html("a", { className: "pill", ...link }, told.saveProfile);
     const forget = async () => {
@@ -47,7 +46,7 @@ async function rows(told, fill) {
       await fill();
     };
     const remove = button("pill forget", () => orAlert(forget), told.deleteProfile);
-    const learned = html("small", "", joined(...scales, day));
+    const learned = html("small", "", joined(...scales, new Date(1000 * changed).toLocaleString()));
     return html("div", "told", html("b", "", model), learned, html("i"), save, remove);
   });
 }

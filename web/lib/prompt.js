@@ -20,9 +20,8 @@ export function withInputs(prompt, node, inputs, target) {
   const made = JSON.parse(JSON.stringify(prompt), (_, value) =>
     Array.isArray(value) && ids.includes(value[0]) ? [other(value[0]), value[1]] : value,
   );
-  const { images } = made[target].inputs;
   made[node].inputs = { ...inputs, model: made[node].inputs.model };
   if (made[target].class_type === "SaveImage")
-    made[target] = { class_type: "PreviewImage", inputs: { images } };
+    made[target] = { class_type: "PreviewImage", inputs: { images: made[target].inputs.images } };
   return Object.fromEntries(ids.map((id) => [other(id), made[id]]));
 }

@@ -66,13 +66,12 @@ export function panelsOf({ calls }) {
   }));
 }
 
+export const isComputed = (bar) => bar && bar.verdict !== "accepted";
+
 /** Of a batch, the image that took the most calls: {image, calls}; null if none stands out. */
 export function hardestOf(report) {
   const [most, next] = panelsOf(report)
-    .map(({ image, bars }) => ({
-      image,
-      calls: bars.filter((bar) => bar && bar.verdict !== "accepted").length,
-    }))
+    .map(({ image, bars }) => ({ image, calls: bars.filter(isComputed).length }))
     .sort((a, b) => b.calls - a.calls);
   return next && most.calls > next.calls ? most : null;
 }

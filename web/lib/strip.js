@@ -2,7 +2,7 @@
 // with a notch where a draft was tried and then computed. With details each cell is as tall as its
 // error, below a line for its tolerance.
 import { html, shape } from "./dom.js";
-import { expectedCalls, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
+import { expectedCalls, isComputed, MOST_IMAGES, panelsOf, scaleOf, shareOf } from "./report.js";
 
 const TALL = [0, 14, 12, 10, 10, 8, 8, 8, 8]; // of a row, by the number of images
 const LEAST = 5; // of more
@@ -87,8 +87,7 @@ function detailsOf(report, panels, rows, place, words) {
     const top = row * pitch;
     bars.forEach((bar, i) => {
       const x = short(i * step);
-      if (bar && bar.verdict !== "accepted")
-        columns[bar.verdict] += outline("", x, top, wide, tall);
+      if (isComputed(bar)) columns[bar.verdict] += outline("", x, top, wide, tall);
       if (bar?.tolerance == null) return;
       const share = Math.min(bar.tolerance / scale, 1);
       tolerances += `M${x} ${short(top + tall * (1 - share))}h${short(step)}`;
@@ -96,13 +95,12 @@ function detailsOf(report, panels, rows, place, words) {
   });
   const hidden = panels.length - rows.length;
   const under = bottom + DETAILED.axis - 1;
-  const batch = rows.length > 1;
   return [
     ...Object.entries(columns).map(([verdict, d]) => shape("path", { class: verdict, d })),
     shape("path", { class: "tolerance", d: tolerances }),
-    ...rows.map(({ image }, row) => label(1, row * pitch + 8, batch ? image + 1 : "", "start")),
+    ...rows.map(({ image }, row) => label(1, row * pitch + 8, rows[1] ? image + 1 : "", "start")),
     label(0, under, 1, "start"),
-    ...(count > 4 ? [label(width / 2, under, Math.round(count / 2), "middle")] : []),
+    label(width / 2, under, count > 4 ? Math.round(count / 2) : "", "middle"),
     label(width, under, hidden ? words.more(hidden) : count, "end"),
     ...report.calls.map((call, i) => {
       const d = outline("", i * step, 0, step, bottom);
@@ -114,8 +112,9 @@ function detailsOf(report, panels, rows, place, words) {
 
 function tooltip(call, index, steps, rows, words) {
   const position = (call.position + 1).toFixed(call.position % 1 ? 2 : 0);
-  const milliseconds = (1000 * call.seconds).toFixed(0);
-  const lines = [`${words.call(index + 1, position, steps)}, ${milliseconds} ms`];
+  const lines = [
+    `${words.call(index + 1, position, steps)}, ${Math.round(1000 * call.seconds)} ms`,
+  ];
   for (const { image, bars } of rows) {
     const bar = bars[index];
     if (!bar) continue;
@@ -123,7 +122,7 @@ function tooltip(call, index, steps, rows, words) {
     if (bar.infinite) parts.push(`${words.error} ∞`);
     for (const name of ["error", "tolerance", "hindcast"])
       if (bar[name] !== null) parts.push(`${words[name]} ${bar[name].toPrecision(3)}`);
-    const whose = rows.length > 1 ? `${words.image(image + 1)}: ` : "";
+    const whose = rows[1] ? `${words.image(image + 1)}: ` : "";
     lines.push(whose + parts.join(", "));
   }
   return lines.join("\n");

@@ -27,7 +27,6 @@ import { gains, qualityOf, sentence, times } from "./sentence.js";
 import { restoreSettings, settingsOf, settingWidgets, writeSettings } from "./settings.js";
 
 const PROPERTY = "speca_runs"; // of the node: the runs that have ended
-const RAN = ["measured", "whatif"]; // states with a run that has ended
 export const SHOW = "SpeCa.Timeline.Show";
 export const COLOURS = "SpeCa.Timeline.Colours";
 
@@ -160,7 +159,7 @@ export class Timeline {
     const guess = state === "whatif" && this.guess;
     const { psnr, steps } = guess || outlook || {};
     const said = sentence({ ...facts, outlook: outlook?.speeds, psnr, steps }, told);
-    const ran = RAN.includes(state);
+    const ran = state === "measured" || guess;
     const gain = ran && gainOf(report);
     const promised = gains(gain) && !(guess && said.tone === "bad");
     const badge = promised ? `${guess ? "≈" : ""}${times(gain.speedup)}×` : "";
