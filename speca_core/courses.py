@@ -43,14 +43,13 @@ class Courses:
     that was computed at the j-th computed turn.
 
     Attributes:
-        now, before: [M], the newest computed turn, and the one before it.
+        turns: [M, R - 1], the computed turns, rising from 0; the newest is called now.
         inner: [M, R, R], inner products of the regressors.
         cross: [M, R, T + 1], inner products of the regressors with z.
         here: [M, R], x_now - x_0 in terms of the regressors.
     """
 
-    now: torch.Tensor
-    before: torch.Tensor
+    turns: torch.Tensor
     inner: torch.Tensor
     cross: torch.Tensor
     here: torch.Tensor
@@ -92,14 +91,14 @@ class PathAlgebra:
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())
         self.slope_scale = float(gram.diagonal()[1:].mean())
         self.long_step = response.long_step
+        self.each = torch.arange(self.end)
         self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
 
     def begin(self, courses: int = 1) -> Courses:
         """Courses whose turn 0 was computed."""
         z = torch.arange(2).expand(courses, 2)
         return Courses(
-            now=torch.zeros(courses, dtype=torch.long),
-            before=torch.zeros(courses, dtype=torch.long),
+            turns=torch.zeros(courses, 1, dtype=torch.long),
             inner=self.gram[z[:, :, None], z[:, None, :]],
             cross=self.gram[z],
             here=torch.zeros(courses, 2, dtype=torch.float64),
@@ -126,8 +125,7 @@ class PathAlgebra:
         inner = torch.cat([courses.inner, new_r[:, None, :]], 1)
         column = torch.cat([new_r, square[:, None]], 1)
         return Courses(
-            now=turn,
-            before=courses.now,
+            turns=torch.cat([courses.turns, turn[:, None]], 1),
             inner=torch.cat([inner, column[:, :, None]], 2),
             cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
             here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
@@ -155,9 +153,9 @@ class PathAlgebra:
 
     def _final_error(self, courses: Courses, held: bool = False) -> torch.Tensor:
         for turn in range(self.turns, self.end):
-            courses = self.extend(courses, torch.full_like(courses.now, turn), held)
+            courses = self.extend(courses, torch.full_like(courses.turns[:, 0], turn), held)
             held = True
-        end = torch.full_like(courses.now, self.end)
+        end = torch.full_like(courses.turns[:, 0], self.end)
         off = self._off(courses, self.latent(courses, end, held), self.moves[end])
         return off.clamp_min(TINY).sqrt() / self.size
 
@@ -182,8 +180,13 @@ class PathAlgebra:
     def latent(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> torch.Tensor:
         """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: as in
         one long step."""
-        prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.now]
-        prior[:, -1] += movement.sum(1)
+        prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.turns[:, -1]]
+        if self.long_step is LongStep.EULER:
+            # A sampler that looks back sees the slopes that were known there.
+            known = (courses.turns[:, None] <= self.each[:, None]).sum(2)
+            prior.scatter_add_(1, known, movement[:, 1:])
+        else:
+            prior[:, -1] += movement.sum(1)
         if self.long_step is not LongStep.EULER and prior.shape[1] > 2:
             bend = self._bend(courses, turn)
             prior[:, -1] += bend
@@ -203,7 +206,8 @@ class PathAlgebra:
         with D = x - s v. Here x - x' is taken as the mean of both slopes has it. The last step has
         no line.
         """
-        there, here, before = self.levels[torch.stack([turn, courses.now, courses.before])]
+        before, now = courses.turns[:, -2:].unbind(1)
+        there, here, before = self.levels[torch.stack([turn, now, before])]
         own = turn <= self.turns
         if self.long_step is LongStep.HEUN:
             return torch.where(own, (here - before) / 2, 0.0)

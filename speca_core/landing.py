@@ -119,7 +119,7 @@ class Landing:
         weights = self.path.movement_weights(turns, turn)
         terms = [(w / first, anchor) for w, anchor in zip(weights, anchors, strict=True)]
         for lag, stride in enumerate(further, 1):
-            if turn - lag in served:
+            if turn - lag in served and turn - lag >= self.path.oldest(turns):
                 terms.append((-stride / first, served[turn - lag]))
         return [w for w, _ in terms], [tensor for _, tensor in terms]
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import torch
 
-from .courses import TINY, Courses, PathAlgebra, in_use
+from .courses import TINY, WINDOW, Courses, PathAlgebra, in_use
 from .plans import ROUNDS, Plans, searched
 from .reaction import Reaction
-from .sampler_response import SamplerResponse
+from .sampler_response import LongStep, SamplerResponse
 from .trial import Trial, lead_at, ratio_at
 
 # Behind a stage nothing takes errors back, and the reaction understates how they add up. With this
@@ -101,8 +101,14 @@ class PathModel:
     def movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
         """How the latent at `turn`, the newest computed one or one after it, should move until the
         next, in terms of the same tensors as in `slope_weights`. At a computed turn that includes
-        what the drafts before it should have moved it by."""
+        what the drafts before it should have moved it by; it leaves out what slopes of turns before
+        `oldest` still move it by."""
         return self._movements(turns, turn)
+
+    def oldest(self, turns: tuple[int, ...]) -> int:
+        """The first turn of which a slope is told of, if these were computed."""
+        told = self.response.long_step is LongStep.EULER and len(turns) > WINDOW
+        return turns[-WINDOW] if told else 0
 
     def _movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
         courses = self._course(turns)
@@ -162,8 +168,7 @@ class PathModel:
     def _plan(self, count: int) -> tuple[int, tuple[int, ...]]:
         """(lead, plan)."""
         tried = lead_at(self.trials, count / self.turns)
-        # Twice at a level, half of the turns leave no gap between levels: that is insurance enough.
-        insured = FEW < self.turns < 2 * count and not any(self.response.again)
+        insured = FEW < self.turns < 2 * count
         dense = count // 2 if insured else 1
         leads = {1, dense} if tried is None else {min(tried, count)}
         starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]

@@ -1,6 +1,8 @@
 """What the tests of whole graphs share: samplers, patches, and the one assertion about a graph."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import comfy.sd
 import pytest
@@ -11,6 +13,8 @@ from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.blocks.proxy import resolve
 from speca_pack.nodes.runtime.models.lookup import family_of
 from speca_pack.nodes.runtime.page.report_store import find
+from speca_pack.nodes.runtime.profiles import ProfileStore
+from speca_pack.speca_core import SpecaConfig
 from speca_pack.speca_core.verifiers import VERIFIERS
 from tiny import random
 
@@ -98,6 +102,29 @@ def left_behind(model):
         resolve(diffusion_model, path) for path in (*family.stacks, *family.heads, *family.between)
     ]
     return [name for parent, name in places if name in vars(parent)]
+
+
+def assert_untouched(graph, served=True, max_distance=0.4):
+    """The untouched node does no harm in a graph: its first run teaches, and the second is served
+    and skips something.
+
+    Args:
+        graph, max_distance: see `assert_harmless`.
+        served: False: no profile can be had. Drafts are checked one by one, and a short run may
+            have none.
+    """
+    plain = graph(lambda model: model)
+    with tempfile.TemporaryDirectory() as folder:
+        store = ProfileStore(Path(folder))
+        first, second = (
+            graph(lambda model: accelerate(model, SpecaConfig(), profiles=store)) for _ in range(2)
+        )
+    states = [find(latent).profile["state"] for latent in (first, second)]
+    assert states == (["learning", "served"] if served else ["none"] * 2)
+    assert torch.equal(first, plain if served else second)
+    assert not served or find(second).count("accepted") > 0, find(second).summary
+    distance = relative_distance(second, plain)
+    assert torch.isfinite(second).all() and distance < max_distance, f"distance {distance}"
 
 
 def assert_harmless(graph, *models, max_distance=0.4, config=LAX):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from comfy.ldm.flux.controlnet import ControlNetFlux
 from comfy_extras import nodes_hooks
-from graphs import assert_harmless, ksampler, lora, prompts
+from graphs import assert_harmless, assert_untouched, ksampler, lora, prompts
 from models import CAPTIONS, caption, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -130,6 +130,8 @@ def unconditioned(flux):
 def test_conditionings(flux, unconditioned, name):
     made = CONDITIONINGS[name](prompts(), flux)
     plain, _ = assert_harmless(lambda wrap: ksampler(wrap(flux), made), flux)
+    ends = name in ("ControlNet for a part of the run", "timestep ranges")
+    assert_untouched(lambda wrap: ksampler(wrap(flux), made), served=not ends)
     assert not torch.equal(plain, unconditioned), "the conditioning did nothing"
 
 

@@ -12,7 +12,15 @@ from comfy_extras import (
     nodes_mahiro,
     nodes_perpneg,
 )
-from graphs import assert_harmless, custom_sampler, empty_latent, ksampler, prompts, with_node
+from graphs import (
+    assert_harmless,
+    assert_untouched,
+    custom_sampler,
+    empty_latent,
+    ksampler,
+    prompts,
+    with_node,
+)
 from models import CAPTIONS, build, caption, checked, features, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -53,6 +61,7 @@ def test_guiders(flux, name):
 
     _, latent = assert_harmless(graph, flux)
     assert find(latent).trust == 1  # ComfyUI's own do not go by what they get
+    assert_untouched(graph, served=name in ("BasicGuider", "CFGGuider", "CFG 1"))
 
 
 def test_split_sigmas_through_two_samplers(flux):
@@ -79,6 +88,7 @@ def test_advanced_samplers_hand_noise_on(flux):
         return sampler.sample(model, "disable", *settings, half, 10, 10000, "disable")[0]["samples"]
 
     assert_harmless(graph, flux)
+    assert_untouched(graph)
 
 
 @pytest.mark.goes_with(
@@ -120,6 +130,9 @@ def test_inpainting(flux, picture, differential):
     patch = with_node(nodes_differential_diffusion.DifferentialDiffusion, 1.0)
     model = patch(flux) if differential else flux
     assert_harmless(lambda wrap: ksampler(wrap(model), latent=latent, steps=14), flux)
+    assert_untouched(
+        lambda wrap: ksampler(wrap(model), latent=latent, steps=14), served=not differential
+    )
 
 
 @pytest.mark.goes_with(
@@ -127,9 +140,11 @@ def test_inpainting(flux, picture, differential):
 )
 @pytest.mark.parametrize("denoise", [0.4, 0.7])
 def test_image_to_image(flux, picture, denoise):
-    assert_harmless(
-        lambda wrap: ksampler(wrap(flux), latent={"samples": picture}, denoise=denoise), flux
-    )
+    def graph(wrap):
+        return ksampler(wrap(flux), latent={"samples": picture}, denoise=denoise)
+
+    assert_harmless(graph, flux)
+    assert_untouched(graph)
 
 
 def test_a_prediction_may_be_asked_for_without_options(flux):

@@ -16,7 +16,15 @@ from comfy_extras import (
     nodes_slg,
     nodes_tcfg,
 )
-from graphs import LAX, assert_harmless, every_verifier, ksampler, with_lora, with_node
+from graphs import (
+    LAX,
+    assert_harmless,
+    assert_untouched,
+    every_verifier,
+    ksampler,
+    with_lora,
+    with_node,
+)
 from models import build, features, sample_tiny, trained_flux
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -112,6 +120,21 @@ PATCHES = {
     "merged models": with_half_a_lora,
 }
 
+GUIDANCE = (
+    "skip layer guidance",
+    "skip layer guidance, simple",
+    "perturbed attention guidance",
+    "APG",
+    "CFG-Zero*",
+    "CFGNorm",
+    "TCFG",
+    "FreSca",
+    "Mahiro",
+    "TSR",
+    "epsilon scaling",
+    "RescaleCFG",
+)  # of those: which change guidance
+
 
 @pytest.fixture(scope="module")
 def unpatched(flux):
@@ -136,6 +159,7 @@ def test_patched_models(flux, unpatched, name):
     assert not torch.equal(plain, unpatched), "the patch did nothing"
     first = ksampler(patch(accelerate(flux, config)))
     assert torch.equal(first, last), "where SpeCa sits in the row of patches must not matter"
+    assert_untouched(lambda wrap: ksampler(wrap(patch(flux))), served=name not in GUIDANCE)
 
 
 @every_verifier

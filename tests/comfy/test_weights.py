@@ -5,7 +5,7 @@ import comfy.ops
 import comfy.sd
 import pytest
 import torch
-from graphs import assert_harmless, ksampler, with_lora
+from graphs import assert_harmless, assert_untouched, ksampler, with_lora
 from models import PACK, build, features, sample_tiny, trained_flux
 
 FLUX = str(PACK / "demo/models/diffusion_models/flux_tiny.safetensors")
@@ -37,6 +37,7 @@ LOADS = {
 def test_quantised_weights(name):
     model = comfy.sd.load_diffusion_model(FLUX, model_options=dict(LOADS[name]))
     plain, _ = assert_harmless(lambda wrap: ksampler(wrap(model)), model)
+    assert_untouched(lambda wrap: ksampler(wrap(model)))
     assert not torch.equal(plain, ksampler(trained_flux())), "the weights were not quantised"
 
 
@@ -67,4 +68,5 @@ def test_weights_that_do_not_fit(monkeypatch):
 
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", little_room)
     assert_harmless(lambda wrap: ksampler(wrap(with_lora(model))), model)
+    assert_untouched(lambda wrap: ksampler(wrap(with_lora(model))))
     assert left_out and min(left_out) > 10

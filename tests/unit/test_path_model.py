@@ -32,6 +32,13 @@ ADAMS = SamplerResponse(  # its first step is Euler's
     ((STEP, 0.0), *[(1.5 * STEP, -0.5 * STEP)] * (TURNS - 1)),
     long_step=LongStep.MULTISTEP,
 )
+BACK = SamplerResponse(  # its older slopes cancel out
+    tuple(SIGMAS[:-1]),
+    tuple(
+        (3 * STEP, -3 * STEP, 2 * STEP, STEP, -2 * STEP) if turn > 3 else (STEP, 0.0, 0.0, 0.0, 0.0)
+        for turn in range(TURNS)
+    ),
+)
 CALM = Reaction(torch.zeros(TURNS, dtype=torch.float64), torch.zeros(TURNS, dtype=torch.float64))
 WILD = Reaction(CALM.linear + 4.0, CALM.noise + 4.0)
 START, LEVEL, RISE = torch.eye(3, dtype=torch.float64)  # three directions
@@ -121,6 +128,23 @@ def test_a_long_step_of_a_multistep_sampler_looks_back():
     )
     assert to_quarter == pytest.approx([0, 3 / 16, -1 / 4 - 3 / 16])
     assert to_end == pytest.approx([0, 0, -1 / 2])
+
+
+def test_where_all_is_computed_a_sampler_that_looks_back_is_on_its_path():
+    """However far back it looks, and whatever it sees there."""
+    unknown = model(torch.eye(TURNS + 1, dtype=torch.float64)[1:].unbind(), BACK)
+    everything = tuple(range(TURNS))
+    assert unknown.distance(everything) < 1e-5
+    assert unknown.oldest(everything[:3]) == 0 and unknown.oldest(everything[:6]) == 3
+    # A draft goes on along the newest slope, which stands for the drafted one as well.
+    algebra = unknown.algebra
+    courses = algebra.begin()
+    for turn in (1, 2, 3):
+        courses = algebra.extend(courses, torch.tensor([turn]))
+    moved = algebra.latent(courses, torch.tensor([5]), held=True) - courses.here
+    assert moved[0].tolist() == pytest.approx(
+        [0, -2 * STEP, STEP, 2 * STEP, STEP + 3 * STEP - 3 * STEP]
+    )
 
 
 def heun(slopes, answers=0.0):
@@ -291,8 +315,8 @@ class Known:
 
 
 def sample(session, response, slopes):
-    """The last latent of a run from START."""
-    x, served = START.float()[None], []
+    """The last latent of a run from the first direction."""
+    x, served = torch.eye(len(slopes[0]))[:1], []
     for turn, sigma in enumerate(map(torch.tensor, response.sigmas)):
         prediction = session.predict(sigma, x)
         call = prediction.open_call(["image"], [0], [0])
@@ -310,7 +334,7 @@ def learned(threshold=0.01, **choice):
     return SpecaConfig(threshold=threshold, **(settings | choice))
 
 
-@pytest.mark.parametrize("response", [EULER, ADAMS], ids=["euler", "adams"])
+@pytest.mark.parametrize("response", [EULER, ADAMS, BACK], ids=["euler", "adams", "back"])
 @pytest.mark.parametrize("slopes", [LINE, STAIR], ids=["line", "stair"])
 def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     path = model(slopes, response)
@@ -319,6 +343,21 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     plain = START + path.algebra.moves[-1][1:] @ torch.stack(slopes)
     assert last.tolist() == pytest.approx(plain.tolist(), abs=0.02)
     assert session.report.count("accepted") >= TURNS - 3
+
+
+def test_older_slopes_go_on_moving_the_latent_as_they_were_served():
+    """The draft at turn 1 is right. Of all that comes nothing is known, but that the slope of turn 6
+    moves the latent there, and back at turn 7."""
+    _, level, *unknown = torch.eye(TURNS, dtype=torch.float64)
+    slopes = [level, level, *unknown]
+    path = model(slopes, BACK)
+    session = Session(learned(), SIGMAS, path=path)
+    last = sample(session, BACK, slopes)
+    drafted = [call.rows[0].verdict == "accepted" for call in session.report.calls]
+    assert [turn for turn, was in enumerate(drafted) if was] == [1, 6]
+    assert last[1:].tolist() == pytest.approx(
+        (path.algebra.moves[-1][1:] @ torch.stack(slopes))[1:].tolist(), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("slopes", [LINE, STAIR], ids=["line", "stair"])
