@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from graphs import left_behind
+from graphs import assert_untouched, left_behind
 from models import build, features, sample_tiny
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -47,6 +47,8 @@ def test_torch_compile(backend, what):
     bare = sample_tiny(accelerate(model, features(threshold=1.0)), "flux")
     latent = sample_tiny(compiled(accelerate(model, features(threshold=1.0))), "flux")
     assert find(latent).count("accepted") > 0
+    if backend == "eager":
+        assert_untouched(lambda wrap: sample_tiny(compiled(wrap(model)), "flux"))
     torch.testing.assert_close(latent, bare, rtol=1e-3, atol=1e-3)
     torch._dynamo.reset()
     assert not left_behind(model)

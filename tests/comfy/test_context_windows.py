@@ -6,7 +6,7 @@ from collections import Counter
 import comfy.sample
 import pytest
 from comfy_extras import nodes_context_windows
-from graphs import assert_harmless, with_node
+from graphs import assert_harmless, assert_untouched, with_node
 from models import build, features
 from speca_pack.nodes.runtime.attach import accelerate
 from speca_pack.nodes.runtime.page.report_store import find
@@ -55,6 +55,7 @@ def test_windows_that_stay(schedule):
     model = build("wan")
     graph = graph_of(model, schedule, steps=10)
     assert_harmless(graph, model, config=features(threshold=1.0), max_distance=1.0)
+    assert_untouched(graph)
 
 
 @pytest.mark.parametrize("schedule", ["standard_uniform", "looped_uniform"])

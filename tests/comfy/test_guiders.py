@@ -110,6 +110,7 @@ def test_two_experts():
         return last["samples"]
 
     assert_harmless(graph, high, low, config=features(threshold=1.0), max_distance=1.0)
+    assert_untouched(graph)
 
 
 @pytest.fixture(scope="module")

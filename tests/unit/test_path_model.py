@@ -254,6 +254,12 @@ def test_a_plan_of_more_than_half_of_the_turns_begins_without_gaps():
     assert late.plan(4)[1] > 1 and late.lead(4) == 1
 
 
+def test_so_does_one_of_heuns_turns():
+    """Where all that is unknown comes at the end, fifteen of 27 turns begin with seven."""
+    late = heun([LEVEL] * 12 + [RISE, START])
+    assert late.plan(15)[:7] == tuple(range(7)) and late.lead(15) == 7
+
+
 def test_a_beginning_without_gaps_may_be_too_dear():
     """Nothing tells the last five slopes. With three turns at the beginning, two of five are
     missing."""
@@ -346,7 +352,7 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
 
 
 def test_older_slopes_go_on_moving_the_latent_as_they_were_served():
-    """The draft at turn 1 is right. Of all that comes nothing is known, but that the slope of turn 6
+    """The draft at turn 1 is right. Of what comes nothing is known, but that the slope of turn 6
     moves the latent there, and back at turn 7."""
     _, level, *unknown = torch.eye(TURNS, dtype=torch.float64)
     slopes = [level, level, *unknown]
