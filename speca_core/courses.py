@@ -180,20 +180,35 @@ class PathAlgebra:
     def latent(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> torch.Tensor:
         """The estimate of x_turn - x_0, [M, R], with which the sampler arrives there. `held`: as in
         one long step."""
-        prior, movement = courses.here.clone(), self.moves[turn] - self.moves[courses.turns[:, -1]]
+        movement = self.moves[turn] - self.moves[courses.turns[:, -1]]
         if self.long_step is LongStep.EULER:
-            # A sampler that looks back sees the slopes that were known there.
-            known = (courses.turns[:, None] <= self.each[:, None]).sum(2)
-            prior.scatter_add_(1, known, movement[:, 1:])
+            prior = self._seen(courses, turn)
         else:
+            prior = courses.here.clone()
             prior[:, -1] += movement.sum(1)
-        if self.long_step is not LongStep.EULER and prior.shape[1] > 2:
-            bend = self._bend(courses, turn)
-            prior[:, -1] += bend
-            prior[:, -2] -= bend
+            if prior.shape[1] > 2:
+                bend = self._bend(courses, turn)
+                prior[:, -1] += bend
+                prior[:, -2] -= bend
         if held:
             return prior
-        return self.estimate(courses, prior, self.moves[turn], self.square(movement))
+        estimate = self.estimate(courses, prior, self.moves[turn], self.square(movement))
+        # Before its first draft a run is the plain one.
+        drafted = turn[:, None] >= prior.shape[1]
+        return torch.where(drafted, estimate, self.moves[turn, : prior.shape[1]])
+
+    def _seen(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
+        """x_turn - x_0, [M, R], if the sampler goes on with the slopes that it sees: for each turn
+        that it looks back at, the newest of that time. For one that an estimate does not use any
+        more stands the oldest that it uses."""
+        regressors = courses.here.shape[1]
+        start = courses.turns[:, -1]
+        plain = start + 2 == regressors  # no draft so far: the sampler itself makes one more step
+        start = start + plain
+        here = torch.where(plain[:, None], self.moves[start, :regressors], courses.here)
+        newest = (courses.turns[:, None] <= self.each[:, None]).sum(2)
+        used = newest.clamp_min(in_use(regressors)[1])
+        return here.scatter_add(1, used, (self.moves[turn] - self.moves[start])[:, 1:])
 
     def _bend(self, courses: Courses, turn: torch.Tensor) -> torch.Tensor:
         """What one long step of the sampler adds of the newest slope, and takes of the one before,

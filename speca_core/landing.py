@@ -83,7 +83,7 @@ class Landing:
                 lane.histories[START] = FeatureHistory(1, lane.histories[HEAD_INPUT].store)
                 lane.histories[START].record(0.0, x[image])
             computed = image not in drafted
-            has_drafted = len(lane.turns) < turn + computed
+            has_drafted = len(lane.turns) <= turn
             # A draft's own slope is the right one, unless the sampler also looks at earlier ones.
             if lane.on_course and has_drafted and (computed or self.lags):
                 earlier = {at: slopes[image] for at, slopes in before.items()}
@@ -119,7 +119,7 @@ class Landing:
         weights = self.path.movement_weights(turns, turn)
         terms = [(w / first, anchor) for w, anchor in zip(weights, anchors, strict=True)]
         for lag, stride in enumerate(further, 1):
-            if turn - lag in served and turn - lag >= self.path.oldest(turns):
+            if turn - lag in served:
                 terms.append((-stride / first, served[turn - lag]))
         return [w for w, _ in terms], [tensor for _, tensor in terms]
 

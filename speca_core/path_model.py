@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import torch
 
-from .courses import TINY, WINDOW, Courses, PathAlgebra, in_use
+from .courses import TINY, Courses, PathAlgebra, in_use
 from .plans import ROUNDS, Plans, searched
 from .reaction import Reaction
-from .sampler_response import LongStep, SamplerResponse
+from .sampler_response import SamplerResponse
 from .trial import Trial, lead_at, ratio_at
 
 # Behind a stage nothing takes errors back, and the reaction understates how they add up. With this
@@ -101,14 +101,8 @@ class PathModel:
     def movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
         """How the latent at `turn`, the newest computed one or one after it, should move until the
         next, in terms of the same tensors as in `slope_weights`. At a computed turn that includes
-        what the drafts before it should have moved it by; it leaves out what slopes of turns before
-        `oldest` still move it by."""
+        what the drafts before it should have moved it by."""
         return self._movements(turns, turn)
-
-    def oldest(self, turns: tuple[int, ...]) -> int:
-        """The first turn of which a slope is told of, if these were computed."""
-        told = self.response.long_step is LongStep.EULER and len(turns) > WINDOW
-        return turns[-WINDOW] if told else 0
 
     def _movement_weights(self, turns: tuple[int, ...], turn: int) -> list[float]:
         courses = self._course(turns)
