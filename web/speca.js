@@ -49,7 +49,7 @@ function sourcesOf(node) {
   return seen;
 }
 
-/** Without a node, as a value or inside: a prompt has ended, and is in the history. */
+/** Without a node, as a value or inside: a prompt has ended. */
 function onExecuting({ detail }) {
   if (!(typeof detail === "object" ? detail?.node : detail))
     for (const timeline of timelines.values()) timeline.original.ended();

@@ -19,8 +19,8 @@ FUNCTIONS = {
     ),
     "comfy.extra_samplers.uni_pc": "unipc unipc_bh2",
 }
-# gradient_estimation looks back as well, twice as far, and exp_heun_2_x0 is of Heun's kind; neither
-# was measured.
+# uni_pc, gradient_estimation and dpm_2 look back as well, but otherwise. exp_heun_2_x0 is of Heun's
+# kind, and was not measured.
 LONG_STEPS = {"heun": LongStep.HEUN} | dict.fromkeys(
     ["dpmpp_2m", "res_multistep", "deis", "ipndm", "ipndm_v", "lms"], LongStep.MULTISTEP
 )

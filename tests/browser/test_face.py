@@ -332,7 +332,7 @@ def test_words_that_other_nodes_are_named_by_find_the_node_too(page, words):
     page.tab.keyboard.press("Escape")
 
 
-# The nodes that lie below or on a node.
+# The nodes that a node covers, or that cover it.
 COVERED = """id => {
     const {pos: [x, y], size: [w, h]} = app.graph.getNodeById(id);
     return app.graph.nodes
@@ -364,11 +364,14 @@ def test_the_menu_of_a_sampler_or_a_loader_puts_the_node_into_the_models_link(pa
 
 
 @once
-@pytest.mark.parametrize("crowded", [False, True])
-def test_the_node_that_the_menu_makes_is_in_sight_beside_its_source_or_below(page, crowded):
+@pytest.mark.parametrize(
+    ("crowded", "moved"), [(False, [0, 0]), (True, [0, 0]), (False, [9000, 0]), (False, [0, 9000])]
+)
+def test_the_node_that_the_menu_makes_is_in_sight_beside_its_source_or_below(page, crowded, moved):
+    """`moved`: the view, by so many pixels to the right and down, before the menu is used."""
     page.load(fresh())
     page.run(
-        """([node, sampler, crowded]) => {
+        """([node, sampler, crowded, [right, down]]) => {
             app.graph.remove(app.graph.getNodeById(node));
             const loader = app.graph.nodes.find(({type}) => type === 'UNETLoader');
             loader.connect(0, app.graph.getNodeById(sampler), 0);
@@ -381,10 +384,16 @@ def test_the_node_that_the_menu_makes_is_in_sight_beside_its_source_or_below(pag
                 app.graph.add(note);
                 Object.assign(note, { pos: [left + 100, top - 300], size: [300, 1500] });
             }
-            app.collectNodeMenuItems(loader)
-                .find((item) => item?.content === 'Speed up with SpeCa').callback();
+            app.canvas.ds.offset[0] -= right;
+            app.canvas.ds.offset[1] -= down;
+            app.canvas.setDirty(true, true);
         }""",
-        [ACCELERATE, SAMPLER, crowded],
+        [ACCELERATE, SAMPLER, crowded, moved],
+    )
+    page.run("() => paintings(3)")
+    page.run(
+        """() => app.collectNodeMenuItems(app.graph.nodes.find(({type}) => type === 'UNETLoader'))
+            .find((item) => item?.content === 'Speed up with SpeCa').callback()"""
     )
     page.run("() => paintings(3)")
     made, below, seen = page.run(

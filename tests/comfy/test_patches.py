@@ -133,7 +133,7 @@ GUIDANCE = (
     "TSR",
     "epsilon scaling",
     "RescaleCFG",
-)  # of those: which change guidance
+)  # those of them that change guidance
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ function insert({ from, to }) {
   const { graph, pos, size } = from.node;
   const made = globalThis.LiteGraph.createNode(KIND);
   const [width, height] = made.size;
-  // Behind the node that it follows, so far down that it covers nothing.
+  // Beside the node that it follows, so far down that it covers nothing.
   const left = pos[0] + size[0] + GAP;
   let top = pos[1];
   for (const node of [...graph.nodes].sort((a, b) => a.pos[1] - b.pos[1])) {
@@ -50,6 +50,7 @@ function insert({ from, to }) {
   for (const end of to) made.connect(0, end.node, end.slot);
   app.canvas.selectNode?.(made);
   const [x, y, w, h] = app.canvas.visible_area;
-  if (left + width > x + w || top + height > y + h) app.canvas.centerOnNode(made);
+  if (left < x || top < y || left + width > x + w || top + height > y + h)
+    app.canvas.centerOnNode(made);
   tracked();
 }
