@@ -345,25 +345,37 @@ def test_the_sampler_lands_where_the_plain_run_does(response, slopes):
     assert session.report.count("accepted") >= TURNS - 3
 
 
+# Slopes that follow from one another a little.
+WALK = [
+    torch.nn.functional.normalize(row, dim=0)
+    for row in torch.eye(TURNS + 1, dtype=torch.float64)[1:].cumsum(0)
+]
+
+
+def assert_ends_as_foretold(path, slopes, schedule, count):
+    """A run whose slopes are those of the profile, with so many computed turns."""
+    choice = {"verifier": NoCheck(), "budget": Target(speedup=len(slopes) / count)}
+    session = Session(learned(**choice), schedule, path=path)
+    last = sample(session, path.response, slopes)
+    plain = path.algebra.moves[-1][1:] @ torch.stack(slopes)
+    plain[0] += 1
+    computed = [call.rows[0].verdict != "accepted" for call in session.report.calls]
+    plan = tuple(turn for turn, was in enumerate(computed) if was)
+    assert len(plan) == count
+    off = float((last - plain).norm() / plain.norm())
+    assert off == pytest.approx(path.distance(plan), rel=1e-3, abs=1e-5)
+
+
 @pytest.mark.parametrize("response", [EULER, ADAMS, BACK], ids=["euler", "adams", "back"])
 @pytest.mark.parametrize("count", [3, 5, 6, 7])
 def test_a_run_ends_as_far_off_as_was_foretold(response, count):
-    """Whose slopes are those of the profile, and follow from one another a little."""
-    slopes = [
-        torch.nn.functional.normalize(row, dim=0)
-        for row in torch.eye(TURNS + 1, dtype=torch.float64)[1:].cumsum(0)
-    ]
-    path = model(slopes, response)
-    choice = {"verifier": NoCheck(), "budget": Target(speedup=TURNS / count)}
-    session = Session(learned(**choice), SIGMAS, path=path)
-    last = sample(session, response, slopes)
-    plain = path.algebra.moves[-1][1:] @ torch.stack(slopes)
-    plain[0] += 1
-    drafts = [call.rows[0].verdict == "accepted" for call in session.report.calls]
-    plan = tuple(turn for turn, drafted in enumerate(drafts) if not drafted)
-    assert len(plan) == count
-    off = (last - plain).norm() / plain.norm()
-    assert float(off) == pytest.approx(path.distance(plan), rel=1e-3)
+    assert_ends_as_foretold(model(WALK, response), WALK, SIGMAS, count)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_run_of_heun_ends_as_far_off_as_was_foretold(count):
+    both = [WALK[(turn + 1) // 2] for turn in range(7)]
+    assert_ends_as_foretold(heun(WALK[:4]), both, [1.0, 0.75, 0.5, 0.25, 0.0], count)
 
 
 @pytest.mark.parametrize("slopes", [LINE, STAIR], ids=["line", "stair"])
