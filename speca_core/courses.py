@@ -91,7 +91,6 @@ class PathAlgebra:
         self.size = float((last @ gram @ last).clamp_min(TINY).sqrt())
         self.slope_scale = float(gram.diagonal()[1:].mean())
         self.long_step = response.long_step
-        self.each = torch.arange(self.end)
         self.levels = torch.tensor([*response.sigmas, 0.0], dtype=torch.float64)
 
     def begin(self, courses: int = 1) -> Courses:
@@ -206,7 +205,7 @@ class PathAlgebra:
         plain = start + 2 == regressors  # no draft so far: the sampler itself makes one more step
         start = start + plain
         here = torch.where(plain[:, None], self.moves[start, :regressors], courses.here)
-        newest = (courses.turns[:, None] <= self.each[:, None]).sum(2)
+        newest = (courses.turns[:, None] <= torch.arange(self.end)[:, None]).sum(2)
         used = newest.clamp_min(in_use(regressors)[1])
         return here.scatter_add(1, used, (self.moves[turn] - self.moves[start])[:, 1:])
 

@@ -104,12 +104,12 @@ def left_behind(model):
     return [name for parent, name in places if name in vars(parent)]
 
 
-def assert_untouched(graph, served=True, max_distance=0.4):
+def assert_untouched(graph, served=True):
     """The untouched node does no harm in a graph: its first run teaches, and the second is served
     and skips something.
 
     Args:
-        graph, max_distance: see `assert_harmless`.
+        graph: see `assert_harmless`.
         served: False: no profile can be had. Drafts are checked one by one, and a short run may
             have none.
     """
@@ -123,7 +123,7 @@ def assert_untouched(graph, served=True, max_distance=0.4):
             assert state != "learning" or torch.equal(latent, plain)
             assert state != "served" or report.count("accepted") > 0, report.summary
     distance = relative_distance(latent, plain)
-    assert torch.isfinite(latent).all() and distance < max_distance, f"distance {distance}"
+    assert torch.isfinite(latent).all() and distance < 0.4, f"distance {distance}"
 
 
 def assert_harmless(graph, *models, max_distance=0.4, config=LAX):
