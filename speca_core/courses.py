@@ -37,7 +37,7 @@ WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more me
 RIDGE = 1e-5  # for one that is sure
 DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
 REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
-RECURS = 0.4  # with 0 early drafts are foretold too near, by half; 0.25 to 0.5 do (ADR 19)
+RECURS = 0.25  # with 0 early drafts are foretold too near, by half or more; rough has 0.5 (ADR 25)
 ASIDE = 2.0  # of it, between Heun's two slopes at a level: the beds have 0.8, 1.2, and 2.5 (rough)
 TINY = 1e-12
 
