@@ -11,10 +11,7 @@ everything that a linear forecast needs to know:
 * hence which turns are best computed, if so many may be.
 
 A computed slope is not the one of the plain run: the model answers to the latent that it is shown,
-and that is off by an error e. The answer is taken as v_n + J e + nu N e (`reaction`), with N a
-matrix that nobody knows, which keeps lengths. A part of it, `RECURS` in mean squares, is the same
-at all turns: an error that stays is answered alike again, and that adds up. Between the answers to
-two errors it makes an inner product of RECURS nu nu' <e, e'>.
+and that is off by an error e. The answer is taken as v_n + J e + nu |e| times noise (`reaction`).
 
 Nothing here is as large as a latent. Tensors are float64 on the CPU; the first dimension, M, counts
 courses that are followed at once.
@@ -25,7 +22,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import pad
 
 from .reaction import Reaction
 from .sampler_response import LongStep, SamplerResponse
@@ -37,7 +33,6 @@ WINDOW = 3  # newest computed slopes that an estimate uses, besides x_0; more me
 RIDGE = 1e-5  # for one that is sure
 DOUBT = 0.5  # for one that is expected to be off by as much as what it estimates
 REACTS = 0.8  # of the reaction that was measured: so drafted runs come nearest (ADR 18)
-RECURS = 0.25  # with 0 early drafts are foretold too near, by half or more; rough has 0.5 (ADR 25)
 ASIDE = 2.0  # of it, between Heun's two slopes at a level: the beds have 0.8, 1.2, and 2.5 (rough)
 TINY = 1e-12
 
@@ -51,18 +46,13 @@ class Courses:
         turns: [M, R - 1], the computed turns, rising from 0; the newest is called now.
         inner: [M, R, R], inner products of the regressors.
         cross: [M, R, T + 1], inner products of the regressors with z.
-        arrivals: [M, R, R], x - x_0 where each regressor was computed, in terms of the regressors.
+        here: [M, R], x_now - x_0 in terms of the regressors.
     """
 
     turns: torch.Tensor
     inner: torch.Tensor
     cross: torch.Tensor
-    arrivals: torch.Tensor
-
-    @property
-    def here(self) -> torch.Tensor:
-        """[M, R], x_now - x_0 in terms of the regressors."""
-        return self.arrivals[:, -1]
+    here: torch.Tensor
 
 
 class PathAlgebra:
@@ -94,7 +84,7 @@ class PathAlgebra:
         again = torch.tensor([*response.again[1:], False], dtype=torch.float64)
         answers = ASIDE**2 * (self.reaction.linear.square() + self.reaction.noise.square())
         aside = again * answers * ((self.moves[1:] @ gram) * self.moves[1:]).sum(1)
-        self.gram = gram + torch.diag(pad(aside, (1, 0)))
+        self.gram = gram + torch.diag(torch.nn.functional.pad(aside, (1, 0)))
         self.moves = self.moves.cumsum(0)  # [turn, z]: x_turn - x_0
         last = self.moves[-1].clone()
         last[0] += 1
@@ -110,26 +100,22 @@ class PathAlgebra:
             turns=torch.zeros(courses, 1, dtype=torch.long),
             inner=self.gram[z[:, :, None], z[:, None, :]],
             cross=self.gram[z],
-            arrivals=torch.zeros(courses, 2, 2, dtype=torch.float64),
+            here=torch.zeros(courses, 2, dtype=torch.float64),
         )
 
     def extend(self, courses: Courses, turn: torch.Tensor, held: bool = False) -> Courses:
         """The courses after `turn` [M], behind their newest one, was computed as well; `held`: see
         `latent`."""
         here = self.latent(courses, turn, held)
-        # e, the latent minus the plain one, against z, the regressors, itself and its like before.
+        # e, the latent minus the plain one, against z, the regressors and itself.
         moved = self.moves[turn]
         e_z = self._bilinear(here, courses.cross) - moved @ self.gram
         e_r = self._bilinear(here, courses.inner) - self._bilinear(moved, courses.cross.mT)
         e_e = ((e_r * here).sum(-1) - (e_z * moved).sum(-1)).clamp_min(0)
-        before = pad(courses.turns, (1, 0))  # [M, R]; x_0 is no answer
-        e_before = self._bilinear(e_r, courses.arrivals.mT)
-        e_before -= self._bilinear(e_z, self.moves[before].mT)
         slope, each = 1 + turn, torch.arange(len(turn))
         linear, noise = self.reaction.linear[turn], self.reaction.noise[turn]
         new_z = self.gram[slope] + linear[:, None] * e_z
-        recurring = RECURS * noise[:, None] * self.reaction.noise[before] * e_before
-        new_r = courses.cross.mT[each, slope] + linear[:, None] * e_r + recurring
+        new_r = courses.cross.mT[each, slope] + linear[:, None] * e_r
         square = (
             self.gram[slope, slope]
             + 2 * linear * e_z[each, slope]
@@ -141,7 +127,7 @@ class PathAlgebra:
             turns=torch.cat([courses.turns, turn[:, None]], 1),
             inner=torch.cat([inner, column[:, :, None]], 2),
             cross=torch.cat([courses.cross, new_z[:, None, :]], 1),
-            arrivals=pad(torch.cat([courses.arrivals, here[:, None]], 1), (0, 1)),
+            here=torch.cat([here, torch.zeros_like(here[:, :1])], 1),
         )
 
     def foretell(self, plans: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ SEARCHED = 600  # computed turns times turns up to which a plan is searched; lar
 # A plan of more than half of the turns begins with half of its own without a gap, because a model
 # may tolerate no error at high noise. Foretold, that costs something: so many times the distance is
 # paid at most, and nothing in runs of so few turns (ADR 19).
-INSURANCE, FEW = 1.35, 8
+INSURANCE, FEW = 1.6, 8
 # Per cent of the turns that reports have plans for.
 TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100
 REMEMBERED = 4096  # courses of which the arithmetic is kept

@@ -11,7 +11,7 @@ from speca_core.anchors import HEAD_INPUT
 from speca_core.budgets import BUDGETS, Distance, LaneState, Reason, Target
 from speca_core.budgets.planned import PlannedPolicy
 from speca_core.config import SpecaConfig
-from speca_core.courses import ASIDE, DOUBT, REACTS, RECURS
+from speca_core.courses import ASIDE, DOUBT, REACTS
 from speca_core.forecasters import Learned
 from speca_core.gatherer import Gatherer
 from speca_core.landing import Landing
@@ -40,7 +40,6 @@ BACK = SamplerResponse(  # its older slopes cancel out
     ),
 )
 CALM = Reaction(torch.zeros(TURNS, dtype=torch.float64), torch.zeros(TURNS, dtype=torch.float64))
-NOISY = Reaction(CALM.linear, CALM.noise + 4.0)
 WILD = Reaction(CALM.linear + 4.0, CALM.noise + 4.0)
 START, LEVEL, RISE = torch.eye(3, dtype=torch.float64)  # three directions
 
@@ -108,30 +107,6 @@ def test_a_model_that_reacts_makes_drafts_dearer():
     assert model(STAIR, answers=CALM, surprise=4.0).distance((0, 4)) == pytest.approx(
         2 * calm.distance((0, 4))
     )
-
-
-def test_an_error_that_stays_is_answered_alike_again():
-    """The first step is taken twice: at turn 2 the latent is STEP (level - rise) off, 1/32 squared.
-    What the answer there adds to the rise moves it on by STEP nu of that, sideways: the next one is
-    longer, and `RECURS` of what it has of the old one is answered as before."""
-    algebra, at = model([LEVEL, *[RISE] * 7], answers=NOISY).algebra, torch.tensor
-    nu = REACTS * 4
-    courses = algebra.extend(algebra.begin(), at([2]), held=True)
-    courses = algebra.extend(courses, at([3]), held=True)
-    answers = courses.inner[0, 2:, 2:] - 1  # beside the slopes of the plain run, which are the rise
-    shared, grown = nu**2 / 32, 1 + (nu * STEP) ** 2
-    assert answers.flatten().tolist() == pytest.approx(
-        [shared, RECURS * shared, RECURS * shared, shared * grown]
-    )
-
-
-@pytest.mark.parametrize("turns", [(0, 7), (0, 2, 3, 4, 5, 6, 7), (0, 1, 3, 4, 7)])
-def test_inner_products_are_those_of_vectors(turns):
-    algebra = model(STAIR, answers=WILD).algebra
-    courses = algebra.begin()
-    for turn in turns[1:]:
-        courses = algebra.extend(courses, torch.tensor([turn]))
-    assert torch.linalg.eigvalsh(courses.inner[0]).min() > -1e-9
 
 
 def test_plans_compute_where_the_slope_changes():
