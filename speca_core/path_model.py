@@ -19,9 +19,10 @@ from .trial import Trial, lead_at, ratio_at
 # the median of 14 pictures was 0.6 to 1.4 times as far off as foretold, cut at 4 to 24 of 28 steps.
 ONWARD = 2.0
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
-# A plan of more than half of the turns begins with half of its own without a gap, because a model
-# may tolerate no error at high noise. Foretold, that costs something: so many times the distance is
-# paid at most, and nothing in runs of so few turns (ADR 19).
+# A plan of more than half of the turns begins with half of its own without a gap, or with three
+# fifths, because a model may tolerate no error at high noise. Foretold, that costs something: the
+# longest beginning is taken that costs at most so many times the distance, and none in runs of so
+# few turns (ADR 19).
 INSURANCE, FEW = 1.6, 8
 # Per cent of the turns that reports have plans for.
 TOLD = 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 100
@@ -163,16 +164,16 @@ class PathModel:
         """(lead, plan)."""
         tried = lead_at(self.trials, count / self.turns)
         insured = FEW < self.turns < 2 * count
-        dense = count // 2 if insured else 1
-        leads = {1, dense} if tried is None else {min(tried, count)}
+        leads = {1, count // 2, 3 * count // 5} if insured else {1}
+        leads = leads if tried is None else {min(tried, count)}
         starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]
         rounds = ROUNDS if count <= self.searched else 0
         found = searched(self.algebra.foretell, self.turns, starts, rounds)
         best: dict[int, tuple[float, tuple[int, ...]]] = {}
         for (lead, _), each in zip(starts, found, strict=True):
             best[lead] = min(best.get(lead, each), each)
-        least, most = min(best), max(best)
-        lead = most if best[most][0] <= INSURANCE * best[least][0] else least
+        least = min(error for error, _ in best.values())
+        lead = max(lead for lead, (error, _) in best.items() if error <= INSURANCE * least)
         return lead, best[lead][1]
 
     def _starts(self, count: int, lead: int) -> list[tuple[int, ...]]:
