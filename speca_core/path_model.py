@@ -169,10 +169,11 @@ class PathModel:
         starts = [(lead, start) for lead in leads for start in self._starts(count, lead)]
         rounds = ROUNDS if count <= self.searched else 0
         found = searched(self.algebra.foretell, self.turns, starts, rounds)
-        best: dict[int, tuple[float, tuple[int, ...]]] = {}
-        for (lead, _), each in zip(starts, found, strict=True):
-            best[lead] = min(best.get(lead, each), each)
-        least = min(error for error, _ in best.values())
+        best = {
+            lead: min(each for each in found if each[1][:lead] == tuple(range(lead)))
+            for lead in leads
+        }
+        least = min(error for error, _ in found)
         lead = max(lead for lead, (error, _) in best.items() if error <= INSURANCE * least)
         return lead, best[lead][1]
 
