@@ -19,7 +19,7 @@ from .trial import Trial, lead_at, ratio_at
 # the median of 14 pictures was 0.6 to 1.4 times as far off as foretold, cut at 4 to 24 of 28 steps.
 ONWARD = 2.0
 SEARCHED = 600  # computed turns times turns up to which a plan is searched; larger take seconds
-# A plan of more than half of the turns begins with half of its own without a gap, or with three
+# A plan of more than half of the turns may begin with half of its own without a gap, or with three
 # fifths, because a model may tolerate no error at high noise. Foretold, that costs something: the
 # longest beginning is taken that costs at most so many times the distance, and none in runs of so
 # few turns (ADR 19).
@@ -157,7 +157,7 @@ class PathModel:
         return self._plans(count)[1]
 
     def lead(self, count: int) -> int:
-        """How many turns at its beginning that plan had to compute."""
+        """How many turns without a gap that plan was chosen for, at its beginning."""
         return self._plans(count)[0]
 
     def _plan(self, count: int) -> tuple[int, tuple[int, ...]]:
@@ -198,7 +198,8 @@ class PathModel:
         return sorted({tuple(sorted(start)) for start in starts if len(start) == count})
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
-        """The plan of the fewest computed turns whose foretold distance is within `distance`."""
+        """A plan of few computed turns whose foretold distance is within `distance`. Above half of
+        the turns a longer plan may be further off: a shorter one may be missed there."""
         # Insured plans, of more than half of the turns, may be further off than one of half.
         half = self.turns // 2
         enough = half > 0 and self.distance(self.plan(half)) <= distance
