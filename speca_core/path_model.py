@@ -4,6 +4,7 @@ and which turns are best computed. `courses.py` has the algebra."""
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -198,19 +199,16 @@ class PathModel:
         return sorted({tuple(sorted(start)) for start in starts if len(start) == count})
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
-        """A plan of few computed turns whose foretold distance is within `distance`. Above half of
-        the turns a longer plan may be further off: a shorter one may be missed there."""
-        # Insured plans, of more than half of the turns, may be further off than one of half.
+        """The plan of the fewest computed turns whose foretold distance is within `distance`."""
+
+        def enough(count: int) -> bool:
+            return self.distance(self.plan(count)) <= distance
+
         half = self.turns // 2
-        enough = half > 0 and self.distance(self.plan(half)) <= distance
-        low, high = (1, half) if enough else (half + 1, self.turns)
-        while low < high:
-            middle = (low + high) // 2
-            if self.distance(self.plan(middle)) <= distance:
-                high = middle
-            else:
-                low = middle + 1
-        return self.plan(low)
+        if half and enough(half):
+            return self.plan(1 + bisect_left(range(1, half), True, key=enough))
+        # Longer plans are insured, and may be further off than shorter ones.
+        return self.plan(next(filter(enough, range(half + 1, self.turns)), self.turns))
 
     def plans(self) -> Plans:
         """The plans for some numbers of computed turns."""

@@ -210,15 +210,21 @@ def test_a_stage_of_a_multistep_sampler_is_one():
     assert model(LINE).algebra.long_step is LongStep.EULER
 
 
-def test_the_shortest_plan_is_found_where_longer_ones_are_insured():
-    """Slopes that are alike over five turns: eleven turns with an insured beginning are foretold to
-    bring the run less near than ten without."""
-    turn = torch.arange(21, dtype=torch.float64)
-    alike = torch.exp(-(turn[:, None] - turn).square() / 50) + 1e-6 * torch.eye(21)
-    smooth = euler(torch.nn.functional.pad(torch.linalg.cholesky(alike), (1, 0)).unbind())
-    within = 1.01 * smooth.distance(smooth.plan(10))
-    assert smooth.lead(11) == 6 and smooth.distance(smooth.plan(11)) > within
-    assert len(smooth.plan_within(within)) == 10
+def alike(turns, over):
+    """The path model of slopes that are alike over so many turns."""
+    turn = torch.arange(turns, dtype=torch.float64)
+    gram = torch.exp(-(turn[:, None] - turn).square() / (2 * over**2)) + 1e-6 * torch.eye(turns)
+    return euler(torch.nn.functional.pad(torch.linalg.cholesky(gram), (1, 0)).unbind())
+
+
+@pytest.mark.parametrize(("turns", "over", "shortest"), [(21, 5, 10), (12, 3, 7)])
+def test_the_shortest_plan_is_found_where_longer_ones_are_insured(turns, over, shortest):
+    """One turn more is foretold to bring the run less near, with an insured beginning."""
+    smooth = alike(turns, over)
+    within = 1.01 * smooth.distance(smooth.plan(shortest))
+    assert smooth.distance(smooth.plan(shortest + 1)) > within
+    assert smooth.distance(smooth.plan(shortest - 1)) > within
+    assert len(smooth.plan_within(within)) == shortest
 
 
 def test_a_run_of_one_turn_computes_it():
