@@ -199,7 +199,8 @@ class PathModel:
         return sorted({tuple(sorted(start)) for start in starts if len(start) == count})
 
     def plan_within(self, distance: float) -> tuple[int, ...]:
-        """The plan of the fewest computed turns whose foretold distance is within `distance`."""
+        """The plan of the fewest computed turns whose foretold distance is within `distance`. Above
+        half of many turns it may be missed, for a longer one."""
 
         def enough(count: int) -> bool:
             return self.distance(self.plan(count)) <= distance
@@ -207,8 +208,12 @@ class PathModel:
         half = self.turns // 2
         if half and enough(half):
             return self.plan(1 + bisect_left(range(1, half), True, key=enough))
-        # Longer plans are insured, and may be further off than shorter ones.
-        return self.plan(next(filter(enough, range(half + 1, self.turns)), self.turns))
+        # Longer plans are insured, and may be further off than shorter ones: of those that are
+        # searched for, each is looked at.
+        each = range(half + 1, min(self.searched + 1, self.turns))
+        longer = range(max(each.start, each.stop), self.turns)
+        count = next(filter(enough, each), None)
+        return self.plan(count or longer.start + bisect_left(longer, True, key=enough))
 
     def plans(self) -> Plans:
         """The plans for some numbers of computed turns."""
