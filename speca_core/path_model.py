@@ -210,10 +210,10 @@ class PathModel:
             return self.plan(1 + bisect_left(range(1, half), True, key=enough))
         # Longer plans are insured, and may be further off than shorter ones: of those that are
         # searched for, each is looked at.
-        each = range(half + 1, min(self.searched + 1, self.turns))
-        longer = range(max(each.start, each.stop), self.turns)
-        count = next(filter(enough, each), None)
-        return self.plan(count or longer.start + bisect_left(longer, True, key=enough))
+        last = max(half, min(self.searched, self.turns - 1))
+        count = next(filter(enough, range(half + 1, last + 1)), None)
+        longer = range(last + 1, self.turns)
+        return self.plan(count or last + 1 + bisect_left(longer, True, key=enough))
 
     def plans(self) -> Plans:
         """The plans for some numbers of computed turns."""
